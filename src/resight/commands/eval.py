@@ -1,0 +1,222 @@
+"""``resight eval``: how good a Run is on labelled pictures. Needs no PyTorch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.commands.predict import resolve_run
+from resight.errors import DataError, RunError, UsageError
+from resight.evaluation import Evaluation, evaluate
+from resight.images import printable
+from resight.inference import Predictor, bad_files, csv_row, save
+from resight.runs import CONFIG, SPLIT, Run
+from resight.samples import SPLITS, Sample, SampleSet, load
+
+ALL = "all"
+PARTS = (*SPLITS, ALL)
+
+
+@dataclass(frozen=True, eq=False)
+class EvalResult:
+    """An evaluation and what it was made of, picture by picture.
+
+    part: train, val, test, or all. logits: float32 (N, K), divided by the temperature. probabilities:
+    float32 (N, K) in 0 … 1. labels: int64 (N,), positions in the Run's classes. sources: N names, exact;
+    ``file[index]`` for array files. skipped: (source, reason) of pictures that could not be read. warnings:
+    whole sentences.
+    """
+
+    run: Path
+    data: Path
+    part: str
+    evaluation: Evaluation
+    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    sources: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def predicted(self) -> NDArray[np.int64]:
+        """int64 (N,): positions in the Run's classes."""
+        best: NDArray[np.int64] = self.probabilities.argmax(axis=1)
+        return best
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without the arrays."""
+        return {
+            "run": str(self.run),
+            "data": str(self.data),
+            "part": self.part,
+            "skipped": [{"source": source, "reason": reason} for source, reason in self.skipped],
+            "warnings": list(self.warnings),
+            "evaluation": self.evaluation.to_dict(),
+        }
+
+    def to_text(self) -> str:
+        """For a terminal: what was evaluated, warnings, skipped pictures, the tables of the evaluation."""
+        part = "all pictures" if self.part == ALL else f"part {self.part}"
+        lines = [f"{printable(str(self.run))} on {printable(str(self.data))}, {part}"]
+        lines += [f"warning: {text}" for text in self.warnings]
+        if self.skipped:
+            lines.append(f"{len(self.skipped):,} pictures could not be read and are not counted:")
+            lines += [f"  {printable(source)}: {reason}" for source, reason in self.skipped]
+        return "\n".join(lines) + "\n\n" + self.evaluation.to_text()
+
+    def save_predictions(self, path: Path) -> None:
+        """Write a CSV file with source, true, predicted, probability (of the predicted class), atomically.
+
+        Its rules are those of :mod:`resight.inference.writers`. Raises StorageError.
+        """
+        save(self._rows(), path)
+
+    def _rows(self) -> Iterator[str]:
+        names = self.evaluation.classes
+        yield csv_row(["source", "true", "predicted", "probability"])
+        for source, true, predicted, row in zip(
+            self.sources, self.labels, self.predicted, self.probabilities, strict=True
+        ):
+            yield csv_row([source, names[true], names[predicted], float(row[predicted])])
+
+
+def evaluate_run(
+    run: Run | str | Path,
+    data: str | Path | None = None,
+    *,
+    part: str | None = None,
+    skip_bad: bool = False,
+    predictions: Path | None = None,
+    backend: str = "onnxruntime",
+    threads: int | None = None,
+    batch: int = 32,
+) -> EvalResult:
+    """Evaluate a Run on labelled pictures; classes are matched by name.
+
+    data: by default the data that the Run was trained with, split as then. part: train, val, test or all;
+    by default test, or all where ``data`` is not split. skip_bad: leave out pictures that cannot be read,
+    and count them, where otherwise they are an error. predictions: a CSV file to write, see
+    ``EvalResult.save_predictions``.
+
+    Raises DataError for data with classes that the Run does not know, without the part, changed since
+    training, or with bad pictures; UsageError for wrong arguments, RunError for a Run that is missing or
+    damaged.
+    """
+    if part is not None and part not in PARTS:
+        raise UsageError(f"the part is {part!r}; expected one of {', '.join(PARTS)}")
+    opened = resolve_run(run)
+    samples = load_own(opened) if data is None else load(data, val_fraction=0, test_fraction=0)
+    numbers, warnings = match_classes(samples.classes, opened.classes)
+    chosen = part or default_part(samples)
+    indices = [i for i, sample in enumerate(samples.samples) if chosen in (ALL, sample.split)]
+    if not indices:
+        raise DataError(f"{printable(str(samples.root))} has no pictures in {chosen}; {_counts(samples)}")
+    if data is None and opened.card.data.get("fingerprint") not in (None, samples.fingerprint()):
+        warnings.append(
+            "pictures have been replaced since training: they have the same names but other sizes"
+        )
+    found = Predictor(opened, backend=backend, threads=threads, batch=batch).answers(samples, indices)
+    if found.bad and not skip_bad:
+        raise bad_files(found.bad)
+    labels = np.array([numbers[samples.samples[i].label] for i in found.indices], np.int64)
+    result = EvalResult(
+        run=opened.path,
+        data=samples.root if data is None else Path(data),
+        part=chosen,
+        evaluation=evaluate(found.logits, labels, opened.classes),
+        logits=found.logits,
+        probabilities=found.probabilities,
+        labels=labels,
+        sources=tuple(_name(samples.samples[i]) for i in found.indices),
+        skipped=found.bad,
+        warnings=(*samples.warnings, *warnings),
+    )
+    if predictions is not None:
+        result.save_predictions(predictions)
+    return result
+
+
+def load_own(run: Run) -> SampleSet:
+    """The data that ``run`` was trained with, split as then.
+
+    Raises UsageError when the Run does not say where it is, DataError when it is gone or has changed.
+    """
+    path = run.path / CONFIG
+    hint = "say which data to evaluate on: resight eval RUN DATA"
+    if not path.is_file():
+        raise UsageError(f"{run.path} has no {CONFIG}, so its data is not known", hint=hint)
+    try:
+        recorded = json.loads(path.read_bytes())["data"]["path"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{path} does not say where the data is: {error!r}", hint=hint) from error
+    if not recorded:
+        raise UsageError(f"{run.path} was not trained here, so its data is not known", hint=hint)
+    if not Path(recorded).exists():
+        raise DataError(f"the data of {run.path} is not at {printable(recorded)} any more", hint=hint)
+    samples = load(recorded, split_csv=run.file(SPLIT))
+    if samples.classes != run.classes:
+        raise DataError(
+            f"{printable(recorded)} has other classes than {run.path} was trained with: "
+            f"{_names(samples.classes)}; the Run has {_names(run.classes)}",
+            hint=hint,
+        )
+    return samples
+
+
+def match_classes(found: Sequence[str], known: Sequence[str]) -> tuple[list[int], list[str]]:
+    """For each class of the data its position among the Run's classes, by name; and warnings.
+
+    Raises DataError for classes that the Run does not know.
+    """
+    positions = {name: position for position, name in enumerate(known)}
+    unknown = [name for name in found if name not in positions]
+    if unknown:
+        raise DataError(
+            f"{len(unknown)} of {len(found)} classes in the data are unknown to the Run: {_names(unknown)}\n"
+            f"  the data has: {_names(found)}\n  the Run knows: {_names(known)}",
+            hint="rename or remove these folders or labels; names must be equal, letter for letter",
+        )
+    there = set(found)
+    missing = [name for name in known if name not in there]
+    warnings = []
+    if missing:
+        warnings.append(
+            f"{len(missing)} of the Run's {len(known)} classes are not in the data: {_names(missing)}"
+        )
+    return [positions[name] for name in found], warnings
+
+
+def default_part(samples: SampleSet) -> str:
+    """``test``, or ``all`` for data that is not split. Raises DataError for data with other parts than
+    test.
+    """
+    present = {sample.split for sample in samples.samples}
+    if "test" in present:
+        return "test"
+    if present == {"train"} and samples.kind in ("folder", "csv"):
+        return ALL
+    raise DataError(
+        f"{printable(str(samples.root))} has no test part; {_counts(samples)}",
+        hint="choose what to evaluate on: --part val, or --part all",
+    )
+
+
+def _counts(samples: SampleSet) -> str:
+    counts = {split: sum(sample.split == split for sample in samples.samples) for split in SPLITS}
+    return "it has " + ", ".join(f"{split}: {count:,}" for split, count in counts.items())
+
+
+def _names(names: Sequence[str], limit: int = 20) -> str:
+    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
+    return ", ".join(printable(name) for name in names[:limit]) + more
+
+
+def _name(sample: Sample) -> str:
+    return sample.source if sample.index is None else f"{sample.source}[{sample.index}]"

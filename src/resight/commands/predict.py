@@ -1,0 +1,118 @@
+"""``resight predict``: what is in these pictures. Needs no PyTorch for a Run."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.errors import MissingExtra, RunError, UsageError
+from resight.images import printable
+from resight.inference import Prediction, Predictions, Predictor, Source
+from resight.runs import CARD, Run
+from resight.samples import find_images
+
+Image = str | Path | bytes | NDArray[np.uint8]
+Images = Image | Sequence[Image]
+
+
+def predict(
+    run: Run | str | Path,
+    images: Images,
+    *,
+    top: int = 5,
+    backend: str = "onnxruntime",
+    threads: int | None = None,
+    batch: int = 32,
+) -> Predictions:
+    """Answer for each picture, in order.
+
+    run: a Run, its directory, or weights (a tag such as ``resnet50.tv2_in1k``, a file), which are imported
+    first. images: files, folders and patterns such as ``"photos/*.jpg"``, each file once; or encoded
+    pictures (bytes); or decoded ones (arrays uint8 (H, W) or (H, W, C)). A picture that cannot be used is a
+    Prediction with ``error``.
+
+        resight.predict(run, "photos/*.jpg").to_csv("out.csv")
+
+    Raises RunError for a Run that is missing, unfinished or damaged; UsageError for arguments and inputs
+    without pictures; MissingExtra for weights where PyTorch is not installed.
+    """
+    return Predictions(stream(run, images, top=top, backend=backend, threads=threads, batch=batch))
+
+
+def stream(
+    run: Run | str | Path,
+    images: Images,
+    *,
+    top: int = 5,
+    backend: str = "onnxruntime",
+    threads: int | None = None,
+    batch: int = 32,
+) -> Iterator[Prediction]:
+    """As ``predict``, one by one, for more pictures than fit into memory. What is wrong is raised at the
+    call.
+    """
+    ready = prepare(run, images, backend=backend, threads=threads, batch=batch)
+    return ready.predictor.predict(ready.sources, top)
+
+
+@dataclass(frozen=True)
+class Ready:
+    """A predictor, and the pictures that it is to answer for: ``predictor.predict(sources, top)``."""
+
+    predictor: Predictor
+    sources: Sequence[Source]
+
+
+def prepare(
+    run: Run | str | Path,
+    images: Images,
+    *,
+    backend: str = "onnxruntime",
+    threads: int | None = None,
+    batch: int = 32,
+) -> Ready:
+    """Find the pictures and open the Run. Raises what ``predict`` raises."""
+    sources = find_sources(images)
+    return Ready(Predictor(resolve_run(run), backend=backend, threads=threads, batch=batch), sources)
+
+
+def find_sources(images: Images) -> list[Source]:
+    """What ``images`` mean: paths, folders and patterns become files; bytes and arrays stay as they are.
+
+    Raises UsageError for nothing, for what does not exist, and for files mixed with bytes or arrays.
+    """
+    given = [images] if isinstance(images, (str, Path, bytes, np.ndarray)) else list(images)
+    paths = [item for item in given if isinstance(item, (str, Path))]
+    pictures = [item for item in given if not isinstance(item, (str, Path))]
+    if paths and pictures:
+        raise UsageError("give either paths or pictures (bytes, arrays), not both at once")
+    return [*pictures] if pictures else [*find_images(paths)]
+
+
+def resolve_run(source: Run | str | Path) -> Run:
+    """The Run that ``source`` is, lies in, or is made of: a directory is opened, weights are imported.
+
+    Raises RunError for a directory or path that is no Run; MissingExtra for weights where PyTorch is not
+    installed.
+    """
+    if isinstance(source, Run):
+        return source
+    path = Path(source)
+    if path.is_dir() or (path / CARD).exists():
+        return Run.open(path)
+    shown = printable(str(source))
+    if path.name == CARD and path.is_file():
+        raise RunError(f"{shown} is a Run's card", hint=f"give its directory: {printable(str(path.parent))}")
+    if not path.is_file() and len(path.parts) != 1:
+        raise RunError(f"there is no Run at {shown}", hint="check the path")
+    if importlib.util.find_spec("torch") is None:
+        raise MissingExtra(f"{shown} is not a Run's directory; predicting from weights", "train")
+    from resight.commands.import_ import import_weights
+
+    run: Run = import_weights(str(source))
+    return run

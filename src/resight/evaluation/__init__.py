@@ -1,0 +1,70 @@
+"""How good is it, how sure are we, and is its confidence true? Pure functions of arrays."""
+
+from resight.evaluation.calibration import (
+    Reliability,
+    calibration_gaps,
+    chance_errors,
+    expected_calibration_error,
+    fit_temperature,
+    reliability,
+)
+from resight.evaluation.intervals import (
+    Z95,
+    Estimate,
+    calibration_interval,
+    f1_interval,
+    macro_intervals,
+    percentile,
+    resampled_means,
+    wilson,
+)
+from resight.evaluation.metrics import (
+    Count,
+    Macro,
+    PerClass,
+    accuracy,
+    confusion,
+    log_loss,
+    log_softmax,
+    losses,
+    macro,
+    per_class,
+    softmax,
+    top_k,
+)
+from resight.evaluation.parity import Parity, compare
+from resight.evaluation.report import ClassResult, Evaluation, evaluate
+
+__all__ = [
+    "Z95",
+    "ClassResult",
+    "Count",
+    "Estimate",
+    "Evaluation",
+    "Macro",
+    "Parity",
+    "PerClass",
+    "Reliability",
+    "accuracy",
+    "calibration_gaps",
+    "calibration_interval",
+    "chance_errors",
+    "compare",
+    "confusion",
+    "evaluate",
+    "expected_calibration_error",
+    "f1_interval",
+    "fit_temperature",
+    "log_loss",
+    "log_softmax",
+    "losses",
+    "macro",
+    "macro_intervals",
+    "per_class",
+    "percentile",
+    "reliability",
+    "resampled_means",
+    "softmax",
+    "top_k",
+    "wilson",
+]

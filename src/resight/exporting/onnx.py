@@ -1,0 +1,82 @@
+"""``model.onnx``: pixels in, probabilities out. Normalisation, temperature and softmax are inside the graph."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from resight.models import ResNet
+from resight.runs.storage import write_atomic
+from resight.training.objective import Normalize
+
+OPSET = 18
+INPUT = "pixels"
+OUTPUTS = ("probabilities", "logits", "embedding", "features")
+
+
+class Answering(nn.Module):
+    """The whole way from pixels to probabilities, as it is exported; in evaluation mode, and so is ``net`` then.
+
+    forward: uint8 (N, S, S, C) → probabilities (N, K), logits (N, K), embedding (N, D), features (N, D, h, w);
+    float32. The logits are the network's own; the probabilities are softmax(logits / temperature).
+    """
+
+    def __init__(self, net: ResNet, mean: Sequence[float], std: Sequence[float], temperature: float) -> None:
+        super().__init__()
+        self.net = net
+        self.normalize = Normalize(mean, std)
+        self.temperature = temperature
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        out = self.net.features(self.normalize(pixels.permute(0, 3, 1, 2)))
+        probabilities = torch.softmax(out["logits"] / self.temperature, dim=1)
+        return probabilities, out["logits"], out["embedding"], out["features"]
+
+
+def export_onnx(answering: Answering, size: int, path: Path) -> None:
+    """Writes one self-contained, checked ONNX file with a free batch dimension.
+
+    Raises StorageError when it cannot be written; an existing file is replaced only by a complete one.
+    """
+    import onnx
+
+    pixels = torch.zeros(2, size, size, answering.net.in_channels, dtype=torch.uint8)
+    with _quiet(), torch.no_grad():
+        program = torch.onnx.export(
+            answering,
+            (pixels,),
+            input_names=[INPUT],
+            output_names=list(OUTPUTS),
+            opset_version=OPSET,
+            dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
+            dynamo=True,
+            verbose=False,
+        )
+    if program is None:
+        raise RuntimeError("torch.onnx.export returned no program")
+    model = program.model_proto
+    onnx.checker.check_model(model, full_check=True)
+    write_atomic(path, model.SerializeToString())
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter reports its progress and its own deprecations; neither is news to the user."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir", "torch.export")]
+    levels = [logger.level for logger in loggers]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+        try:
+            yield
+        finally:
+            for logger, level in zip(loggers, levels, strict=True):
+                logger.setLevel(level)

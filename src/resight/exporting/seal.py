@@ -1,0 +1,90 @@
+"""The last step of every training: calibrate, export, check parity, evaluate on test, seal."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save
+
+from resight.errors import ParityError
+from resight.evaluation import Parity, compare, evaluate, fit_temperature
+from resight.exporting.onnx import Answering, export_onnx
+from resight.inference import Predictor
+from resight.models import ResNet
+from resight.runs import ONNX, PREDICTIONS, WEIGHTS, Run
+from resight.runs.storage import write_atomic
+from resight.samples import SampleSet
+
+Pixels = np.ndarray
+_PARITY_PICTURES = 1000
+
+
+def write_model(run: Run, net: ResNet, temperature: float) -> Answering:
+    """``model.safetensors`` and ``model.onnx`` of a network; returns the graph's twin in PyTorch."""
+    net = net.cpu().eval()
+    tensors = {name: value.contiguous() for name, value in net.state_dict().items()}
+    write_atomic(run.path / WEIGHTS, save(tensors))
+    answering = Answering(net, run.card.mean, run.card.std, temperature)
+    export_onnx(answering, run.card.geometry.size, run.path / ONNX)
+    return answering
+
+
+@torch.inference_mode()
+def check_parity(answering: Answering, predictor: Predictor, pixels: Pixels) -> Parity:
+    """PyTorch against ONNX on uint8 pictures (N, S, S, C). Raises ParityError where they disagree."""
+    ours = [answering(torch.from_numpy(part))[0].numpy() for part in np.array_split(pixels, -(-len(pixels) // 32))]
+    parity = compare(np.concatenate(ours), predictor.run_pixels(pixels).probabilities)
+    if not parity.passed:
+        raise ParityError(
+            f"model.onnx answers differently from the network: largest difference {parity.max_abs:.2g} in "
+            f"probability, same answer on {parity.top1_agreement:.2%} of {parity.n} pictures",
+            hint="this is a defect of the export: please report it with the Run's environment",
+        )
+    return parity
+
+
+def seal(
+    run: Run, net: ResNet, samples: SampleSet, val_logits: np.ndarray, say: Callable[[str], None]
+) -> None:
+    """Makes a trained Run complete and immutable. ``val_logits``: the network's on the validation part, (N, K)."""
+    labels = np.array([sample.label for sample in samples.part("val")])
+    temperature = fit_temperature(val_logits, labels)
+    say(f"calibrated on validation: temperature {temperature:.3f}")
+    answering = write_model(run, net, temperature)
+    run.update(temperature=temperature, calibrated=True)
+    predictor = Predictor(run)
+    checked = samples.part("val")[:_PARITY_PICTURES]
+    geometry, channels = run.card.geometry, run.card.channels
+    pixels = np.stack([geometry.apply(samples.read(sample, channels)) for sample in checked])
+    parity = check_parity(answering, predictor, pixels)
+    say(f"model.onnx answers as the network does: |Δp| ≤ {parity.max_abs:.1g} on {parity.n} validation pictures")
+    metrics: dict[str, Any] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for part in ("val", "test"):
+        if samples.part(part):
+            logits, truth, indices = predictor.logits(samples, part)
+            metrics[part] = evaluate(logits, truth, run.classes).to_dict()
+            arrays |= {f"{part}_logits": logits, f"{part}_labels": truth, f"{part}_indices": indices}
+    _write_arrays(run, arrays)
+    run.update(metrics=metrics, parity=parity_dict(parity))
+    run.seal()
+
+
+def parity_dict(parity: Parity) -> dict[str, Any]:
+    return {
+        "pictures": parity.n,
+        "top1_agreement": parity.top1_agreement,
+        "max_abs": parity.max_abs,
+        "mean_abs": parity.mean_abs,
+    }
+
+
+def _write_arrays(run: Run, arrays: dict[str, np.ndarray]) -> None:
+    import io
+
+    buffer = io.BytesIO()
+    np.savez(buffer, **arrays)  # type: ignore[arg-type]
+    write_atomic(run.path / PREDICTIONS, buffer.getvalue())

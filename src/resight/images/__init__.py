@@ -1,0 +1,31 @@
+"""Pictures: from bytes to uint8 pixels (``decode``), and from any size to the network's square
+(``Geometry``).
+"""
+
+from __future__ import annotations
+
+from resight.images.decode import ImageInfo, decode, decode_with_info, probe
+from resight.images.formats import EXTENSIONS, FORMATS, UNSUPPORTED_EXTENSIONS, extension_matches
+from resight.images.geometry import Geometry, center_crop, resize, resize_short
+from resight.images.limits import MAX_BYTES, MAX_PIXELS, check_bytes, check_pixels
+from resight.images.printable import printable
+
+__all__ = [
+    "EXTENSIONS",
+    "FORMATS",
+    "MAX_BYTES",
+    "MAX_PIXELS",
+    "UNSUPPORTED_EXTENSIONS",
+    "Geometry",
+    "ImageInfo",
+    "center_crop",
+    "check_bytes",
+    "check_pixels",
+    "decode",
+    "decode_with_info",
+    "extension_matches",
+    "printable",
+    "probe",
+    "resize",
+    "resize_short",
+]

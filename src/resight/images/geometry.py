@@ -1,0 +1,179 @@
+"""From a picture of any size to the square that a network sees: the only evaluation transform.
+
+Pillow's antialiased filters and torchvision's rounding: ``crop`` is equal, to the pixel, to torchvision's
+``Resize`` and ``CenterCrop`` on PIL pictures (up to a ratio of sides of 16:1, see ``resize_short``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from resight.errors import RunError, UsageError
+
+Kind = Literal["crop", "squash", "letterbox"]
+Interpolation = Literal["bilinear", "bicubic"]
+Pixels = NDArray[np.uint8]
+
+VERSION = 1
+PADDING = 114
+"""The grey around a letterboxed picture, in every channel."""
+
+MAX_RATIO = 16
+"""Longer pictures keep only this many times their short side, about the middle, before they are resized."""
+
+_FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+_KINDS = ("crop", "squash", "letterbox")
+_MAX_SIDE = 8192
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """How a picture becomes ``size`` × ``size``.
+
+    crop       the shorter side becomes ``resize`` (at least ``size``), then the central square is cut out
+    squash     both sides become ``size``; the shape is not kept
+    letterbox  the longer side becomes ``size``; the rest is grey (114)
+
+    Only crop has a ``resize``; for the others it is set to ``size``. Raises ``UsageError`` for anything else.
+    """
+
+    kind: Kind = "crop"
+    size: int = 224
+    resize: int = 256
+    interpolation: Interpolation = "bilinear"
+    version: int = VERSION
+
+    def __post_init__(self) -> None:
+        if self.kind not in _KINDS:
+            raise UsageError(f"geometry kind is {self.kind!r}; expected one of {', '.join(_KINDS)}")
+        if self.interpolation not in _FILTERS:
+            raise UsageError(
+                f"interpolation is {self.interpolation!r}; expected one of {', '.join(_FILTERS)}"
+            )
+        if self.version != VERSION:
+            raise UsageError(f"geometry version is {self.version!r}; this Resight knows version {VERSION}")
+        if self.kind != "crop":
+            object.__setattr__(self, "resize", self.size)
+        for name, side in (("size", self.size), ("resize", self.resize)):
+            if type(side) is not int or not 1 <= side <= _MAX_SIDE:
+                raise UsageError(
+                    f"geometry {name} is {side!r}; expected a whole number from 1 to {_MAX_SIDE}"
+                )
+        if self.resize < self.size:
+            raise UsageError(
+                f"geometry resize is {self.resize}, smaller than its size {self.size}: the crop would "
+                "not be filled",
+                hint=f"resize={self.size} or more",
+            )
+
+    def apply(self, pixels: Pixels) -> Pixels:
+        """uint8 (H, W, C) → uint8 (size, size, C). A picture that needs no change is returned itself, not a
+        copy.
+        """
+        _check(pixels)
+        if self.kind == "crop":
+            return center_crop(resize_short(pixels, self.resize, self.interpolation), self.size)
+        if self.kind == "squash":
+            return resize(pixels, self.size, self.size, self.interpolation)
+        return self._letterbox(pixels)
+
+    def _letterbox(self, pixels: Pixels) -> Pixels:
+        height, width = pixels.shape[:2]
+        longer = max(height, width)
+        inner_height = max(1, round(height * self.size / longer))
+        inner_width = max(1, round(width * self.size / longer))
+        inner = resize(pixels, inner_height, inner_width, self.interpolation)
+        if inner.shape[:2] == (self.size, self.size):
+            return inner
+        out = np.full((self.size, self.size, pixels.shape[2]), PADDING, np.uint8)
+        top, left = (self.size - inner_height) // 2, (self.size - inner_width) // 2
+        out[top : top + inner_height, left : left + inner_width] = inner
+        return out
+
+    def to_dict(self) -> dict[str, Any]:
+        """A dict of plain values, for JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Geometry:
+        """The inverse of ``to_dict``. Raises ``RunError`` for an unknown version, and for unknown, missing
+        or wrong keys.
+        """
+        version = values.get("version")
+        if version != VERSION:
+            raise RunError(
+                f"the geometry has version {version!r}; this Resight knows version {VERSION}",
+                hint="use the version of Resight that made this Run, or a newer one",
+            )
+        known = {field.name for field in fields(cls)}
+        if set(values) != known:
+            raise RunError(
+                f"the geometry has the keys {sorted(map(str, values))}; expected {sorted(known)}",
+                hint="the Run was made by another version of Resight, or edited by hand",
+            )
+        try:
+            return cls(**values)
+        except UsageError as error:
+            raise RunError(f"the geometry of this Run is not valid: {error.message}") from error
+
+
+def resize_short(pixels: Pixels, short: int, interpolation: Interpolation = "bilinear") -> Pixels:
+    """Resize (H, W, C) so that its shorter side is ``short``; the longer is ``int(short · long / shorter)``.
+
+    A picture longer than 16:1 is first cut to that ratio about its middle, so that memory stays bounded. A
+    picture that has the size already is returned itself.
+    """
+    _check(pixels)
+    pixels = _cut_extreme(pixels)
+    height, width = pixels.shape[:2]
+    if width <= height:
+        return resize(pixels, int(short * height / width), short, interpolation)
+    return resize(pixels, short, int(short * width / height), interpolation)
+
+
+def center_crop(pixels: Pixels, size: int) -> Pixels:
+    """Cut the central (size, size, C) out of (H, W, C), with torchvision's rounding of odd margins."""
+    height, width = pixels.shape[:2]
+    if min(height, width) < size:
+        raise UsageError(f"cannot cut {size} × {size} out of {width} × {height} pixels")
+    top, left = round((height - size) / 2.0), round((width - size) / 2.0)
+    return np.ascontiguousarray(pixels[top : top + size, left : left + size])
+
+
+def resize(pixels: Pixels, height: int, width: int, interpolation: Interpolation = "bilinear") -> Pixels:
+    """Resize uint8 (H, W, C) to (height, width, C) with Pillow's antialiased filter; any number of
+    channels.
+    """
+    _check(pixels)
+    if pixels.shape[:2] == (height, width):
+        return pixels
+    if pixels.shape[2] == 3:
+        return _resize_one(pixels, height, width, interpolation)
+    planes = [_resize_one(pixels[:, :, c], height, width, interpolation) for c in range(pixels.shape[2])]
+    return np.stack(planes, axis=2)
+
+
+def _resize_one(plane: Pixels, height: int, width: int, interpolation: Interpolation) -> Pixels:
+    picture = Image.fromarray(np.ascontiguousarray(plane))
+    return np.array(picture.resize((width, height), _FILTERS[interpolation]))
+
+
+def _cut_extreme(pixels: Pixels) -> Pixels:
+    height, width = pixels.shape[:2]
+    short, long = min(height, width), max(height, width)
+    if long <= MAX_RATIO * short:
+        return pixels
+    keep = MAX_RATIO * short + (long - MAX_RATIO * short) % 2  # the same margin on both sides
+    start = (long - keep) // 2
+    return pixels[start : start + keep] if height > width else pixels[:, start : start + keep]
+
+
+def _check(pixels: Pixels) -> None:
+    if pixels.dtype != np.uint8 or pixels.ndim != 3 or 0 in pixels.shape:
+        raise UsageError(f"expected pixels of uint8 (H, W, C), found {pixels.dtype} {pixels.shape}")

@@ -1,0 +1,207 @@
+"""The complete configuration of a training. Every field has an effect; an unknown one is an error.
+
+``TrainConfig`` is written to the Run as ``config.json``, resolved: what was ``auto`` has become a value, and the
+number of steps is fixed. From there on training is a function of this file and the step.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from resight.errors import UsageError
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+
+
+class ModelConfig(Section):
+    """Which network. ``options`` are fields of :class:`resight.models.ResNetSpec` that differ from the name's."""
+
+    name: str = "resnet18"
+    options: dict[str, str | int | float | bool] = {}
+    weights: str | None = None
+    zero_gamma: bool = True
+    checkpointing: bool = False
+
+
+class DataConfig(Section):
+    """Where the pictures are and what the network sees of them.
+
+    image_size: side in pixels of the answering square. train_size: side while training, if another.
+    crop_ratio: side of the centre crop divided by the shorter side of the resized picture, for ``crop``.
+    channels: 1 (grey) or 3 (RGB); 0 decides by the files. mean, std: of pixels in [0, 1], empty: measured.
+    workers: threads that decode. cache_gb: decoded pictures kept in memory, in GiB.
+    """
+
+    path: str = ""
+    val_fraction: float = Field(0.1, gt=0, lt=1)
+    test_fraction: float = Field(0.1, gt=0, lt=1)
+    skip_bad: bool = False
+    image_size: int = Field(0, ge=0, le=4096)
+    train_size: int = Field(0, ge=0, le=4096)
+    geometry: Literal["crop", "squash", "letterbox"] = "crop"
+    crop_ratio: float = Field(1.0, gt=0, le=1)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    channels: Literal[0, 1, 3] = 0
+    mean: list[float] = []
+    std: list[float] = []
+    workers: int = Field(2, ge=0, le=64)
+    cache_gb: float = Field(4.0, ge=0)
+
+
+class AugmentConfig(Section):
+    """What is changed at random in each training picture.
+
+    crop: ``resized`` (random area and aspect; Szegedy et al. 2015), ``shift`` (by up to ``shift`` pixels;
+    He et al. 2015, §4.2), ``none``. policy: ``trivial`` (TrivialAugment, Müller and Hutter 2021) or ``rand``
+    (RandAugment, Cubuk et al. 2020; ``rand_count`` operations of strength ``rand_magnitude`` of 30).
+    color: brightness, contrast and saturation factors in [1 − color, 1 + color]. erasing: probability
+    (Zhong et al. 2017). mixup, cutmix: the α of their Beta distributions, 0 turns them off; with both, each
+    is taken for half of the batches (Zhang et al. 2018; Yun et al. 2019).
+    """
+
+    crop: Literal["none", "shift", "resized"] = "resized"
+    scale_min: float = Field(0.35, gt=0, le=1)
+    scale_max: float = Field(1.0, gt=0, le=1)
+    shift: int = Field(4, ge=0)
+    shift_padding: Literal["zero", "reflect"] = "reflect"
+    flip: bool = True
+    policy: Literal["none", "trivial", "rand"] = "none"
+    rand_count: int = Field(2, ge=1, le=4)
+    rand_magnitude: float = Field(9, ge=0, le=30)
+    color: float = Field(0.0, ge=0, lt=1)
+    erasing: float = Field(0.0, ge=0, le=1)
+    mixup: float = Field(0.0, ge=0)
+    cutmix: float = Field(0.0, ge=0)
+
+
+class OptimizerConfig(Section):
+    """lr: the peak rate, for the whole effective batch. decay_norms: also decay norms and biases.
+
+    clip: largest gradient norm, 0 for none. average_epochs: horizon of the exponential moving average of
+    the weights, in epochs; 0 for none.
+    """
+
+    name: Literal["sgd", "adamw", "lamb"] = "sgd"
+    lr: float = Field(0.1, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = True
+    beta2: float = Field(0.999, gt=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    decay_norms: bool = False
+    clip: float = Field(0.0, ge=0)
+    average_epochs: float = Field(0.0, ge=0)
+
+
+class ScheduleConfig(Section):
+    """``cosine`` to zero, ``onecycle`` (linear up over ``warmup`` and linear down), ``step`` (times ``gamma`` at
+    each milestone), ``constant``. warmup and milestones are fractions of the training, in [0, 1]."""
+
+    name: Literal["cosine", "onecycle", "step", "constant"] = "cosine"
+    warmup: float = Field(0.0, ge=0, lt=1)
+    milestones: list[float] = []
+    gamma: float = Field(0.1, gt=0, lt=1)
+
+
+class TrainConfig(Section):
+    """One training, complete. ``total_steps`` is 0 until it is resolved.
+
+    budget_seconds: the wall-clock time that ``total_steps`` is chosen for, instead of ``epochs``; 0 for none.
+    batch: pictures in one update, over all processes. micro_batch: pictures in one forward pass of one process,
+    0 for all of its share; auto_batch chooses it by the memory there is. save_minutes: between checkpoints inside an epoch; save_steps: the same in steps,
+    0 for off. keep: checkpoints kept besides the best. patience: epochs without a better validation, 0: never stop.
+    threads: of PyTorch, 0 for all cores.
+    """
+
+    recipe: str = "quick"
+    model: ModelConfig = ModelConfig()
+    data: DataConfig = DataConfig()
+    augment: AugmentConfig = AugmentConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    schedule: ScheduleConfig = ScheduleConfig()
+    loss: Literal["cross_entropy", "bce"] = "cross_entropy"
+    label_smoothing: float = Field(0.0, ge=0, lt=1)
+    epochs: float = Field(15, gt=0)
+    budget_seconds: float = Field(0.0, ge=0)
+    auto_batch: bool = False
+    batch: int = Field(128, ge=1)
+    micro_batch: int = Field(0, ge=0)
+    patience: int = Field(0, ge=0)
+    seed: int = Field(0, ge=0, lt=2**32)
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    threads: int = Field(0, ge=0)
+    save_minutes: float = Field(5.0, gt=0)
+    save_steps: int = Field(0, ge=0)
+    keep: int = Field(1, ge=1)
+    tensorboard: bool = False
+    total_steps: int = Field(0, ge=0)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> TrainConfig:
+        if self.augment.scale_min > self.augment.scale_max:
+            raise ValueError("augment.scale_min is larger than augment.scale_max")
+        if self.optimizer.nesterov and self.optimizer.name == "sgd" and self.optimizer.momentum == 0:
+            raise ValueError("optimizer.nesterov needs optimizer.momentum > 0")
+        if self.loss == "bce" and self.label_smoothing:
+            raise ValueError("label_smoothing belongs to loss=cross_entropy")
+        if self.schedule.milestones and self.schedule.name != "step":
+            raise ValueError("schedule.milestones belong to schedule.name=step")
+        return self
+
+    def to_json(self) -> bytes:
+        return (json.dumps(self.model_dump(), indent=2, ensure_ascii=False) + "\n").encode()
+
+    @classmethod
+    def from_json(cls, data: bytes, name: str) -> TrainConfig:
+        try:
+            return cls.model_validate_json(data)
+        except ValidationError as error:
+            raise UsageError(f"{name}: {explain(error)}") from error
+
+
+def explain(error: ValidationError) -> str:
+    """pydantic's findings in one line each: the field, what was found, what was expected."""
+    lines = []
+    for item in error.errors():
+        where = ".".join(str(part) for part in item["loc"]) or "the configuration"
+        found = f", not {item['input']!r}" if item["loc"] and item["type"] != "extra_forbidden" else ""
+        what = "there is no such option" if item["type"] == "extra_forbidden" else item["msg"]
+        lines.append(f"{where}: {what}{found}")
+    return "; ".join(lines)
+
+
+def override(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
+    """A copy with dotted fields replaced, e.g. ``{"optimizer.lr": 0.05, "epochs": "3"}``; strings are parsed.
+
+    Raises UsageError for an unknown field (with the ones that exist) or a value that does not fit.
+    """
+    plain = config.model_dump()
+    for dotted, value in changes.items():
+        *sections, name = dotted.split(".")
+        target: Any = plain
+        for section in sections:
+            target = target.get(section) if isinstance(target, dict) else None
+        free = sections == ["model", "options"]
+        if not isinstance(target, dict) or (name not in target and not free):
+            options = ", ".join(target) if isinstance(target, dict) else ", ".join(plain)
+            raise UsageError(f"there is no option '{dotted}'", hint=f"options there: {options}")
+        target[name] = _parse(value, like=target.get(name)) if isinstance(value, str) else value
+    try:
+        return TrainConfig.model_validate(plain)
+    except ValidationError as error:
+        raise UsageError(explain(error)) from error
+
+
+def _parse(text: str, *, like: Any) -> Any:
+    """A value as typed on the command line: JSON where it is JSON (1e-3, true, [0.5]), else the text itself."""
+    if isinstance(like, str):
+        return text
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

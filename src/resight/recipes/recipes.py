@@ -1,0 +1,163 @@
+"""Recipes: functions that return a complete configuration for what is known about the data.
+
+Each docstring gives the source, the command and the score to expect. A variant calls its base and edits fields.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from resight.errors import UsageError
+from resight.recipes.config import (
+    AugmentConfig,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    TrainConfig,
+)
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What recipes may look at: training pictures, classes, the typical shorter side in pixels."""
+
+    count: int
+    classes: int
+    side: int
+
+    @property
+    def small(self) -> bool:
+        """Pictures of up to 80 px are taken as they are; larger ones are photos."""
+        return self.side <= 80
+
+
+def quick(facts: Facts) -> TrainConfig:
+    """The default from scratch: short, one cycle, weight averaging.
+
+    Source: one-cycle (Smith 2018) with Nesterov SGD, averaged weights (Izmailov et al. 2018), zero-gamma and
+    no decay on norms (Goyal et al. 2017; He, T. et al. 2019).
+    Command: ``resight train DATA``. Expected: docs/experiments.md.
+    """
+    config = TrainConfig(
+        recipe="quick",
+        model=ModelConfig(name="resnet20" if facts.small else "resnet18"),
+        optimizer=OptimizerConfig(lr=0.2, weight_decay=5e-4, average_epochs=1.0),
+        schedule=ScheduleConfig(name="onecycle", warmup=0.2),
+        label_smoothing=0.1,
+        epochs=15,
+        batch=128,
+    )
+    if facts.small:
+        config.data = DataConfig(image_size=max(28, facts.side))
+        config.augment = AugmentConfig(crop="shift", shift=max(2, config.data.image_size // 8))
+    else:
+        config.data = DataConfig(image_size=128, crop_ratio=0.875)
+        config.augment = AugmentConfig(crop="resized", scale_min=0.25, color=0.2)
+        config.epochs = 30
+    # Few pictures make few steps: smaller batches and more epochs, at least some 600 updates.
+    while config.batch > 32 and facts.count < 40 * config.batch:
+        config.batch //= 2
+        config.optimizer.lr /= 2
+    config.epochs = max(config.epochs, min(60, round(600 * config.batch / max(1, facts.count))))
+    return config
+
+
+def finetune(facts: Facts) -> TrainConfig:
+    """The default with weights: all layers, a low rate, a light augmentation.
+
+    Source: the fine-tuning setting of Kornblith et al. 2019, §A.5, shortened.
+    Command: ``resight train DATA --weights TAG|PATH|RUN``.
+    """
+    config = quick(facts)
+    config.recipe = "finetune"
+    config.model = ModelConfig(name="resnet18", zero_gamma=False)
+    config.data = DataConfig(image_size=224, crop_ratio=0.875)
+    config.augment = AugmentConfig(crop="resized", scale_min=0.35)
+    config.optimizer = OptimizerConfig(lr=0.01, weight_decay=1e-4, average_epochs=1.0)
+    config.schedule = ScheduleConfig(name="cosine", warmup=0.1)
+    config.batch = 64
+    config.epochs = 15
+    return config
+
+
+def he2015_cifar(facts: Facts) -> TrainConfig:
+    """He et al. 2015, §4.2: 64 k steps of 128, rate 0.1, divided by 10 at 32 k and 48 k, decay 1e-4.
+
+    Command: ``resight train DATA --recipe he2015-cifar --model resnet20``.
+    Expected on lossless CIFAR-10, test error: ResNet-20 8.75 %, 32 7.51, 44 7.17, 56 6.97, 110 6.43 (with 0.01
+    for the first 400 steps; here ``schedule.warmup``).
+    """
+    batch = min(128, facts.count)
+    return TrainConfig(
+        recipe="he2015-cifar",
+        model=ModelConfig(name="resnet20", zero_gamma=False),
+        data=DataConfig(image_size=max(28, min(facts.side, 80))),
+        augment=AugmentConfig(crop="shift", shift=4, shift_padding="zero"),
+        optimizer=OptimizerConfig(lr=0.1, nesterov=False, weight_decay=1e-4, decay_norms=True),
+        schedule=ScheduleConfig(name="step", milestones=[0.5, 0.75]),
+        batch=batch,
+        epochs=64_000 / max(1, facts.count // batch),
+    )
+
+
+def he2015_imagenet(facts: Facts) -> TrainConfig:
+    """He et al. 2015, §3.4: batch 256, rate 0.1, divided by 10 twice, decay 1e-4; 90 epochs as commonly run.
+
+    Command: ``resight train DATA --recipe he2015-imagenet --model resnet50``.
+    Expected on ImageNet-1k, top-1: ResNet-18 69.8 %, 34 73.3, 50 76.1, 101 77.4, 152 78.3 (torchvision's V1).
+    """
+    return TrainConfig(
+        recipe="he2015-imagenet",
+        model=ModelConfig(name="resnet50", zero_gamma=False),
+        data=DataConfig(image_size=224, crop_ratio=0.875),
+        augment=AugmentConfig(crop="resized", scale_min=0.08),
+        optimizer=OptimizerConfig(lr=0.1, nesterov=False, weight_decay=1e-4, decay_norms=True),
+        schedule=ScheduleConfig(name="step", milestones=[1 / 3, 2 / 3]),
+        batch=min(256, facts.count),
+        epochs=90,
+    )
+
+
+def strikes_back_a3(facts: Facts) -> TrainConfig:
+    """Wightman et al. 2021, table 2, column A3: LAMB, binary cross-entropy, trained at 160 px, tested at 224.
+
+    Command: ``resight train DATA --recipe strikes-back-a3 --model resnet50``.
+    Expected on ImageNet-1k, top-1: ResNet-18 68.2 %, 34 73.0, 50 78.1, 101 79.8, 152 80.6 (their table 4).
+    """
+    return TrainConfig(
+        recipe="strikes-back-a3",
+        model=ModelConfig(name="resnet50"),
+        data=DataConfig(image_size=224, train_size=160, crop_ratio=0.95, interpolation="bicubic"),
+        augment=AugmentConfig(
+            crop="resized",
+            scale_min=0.08,
+            policy="rand",
+            rand_count=2,
+            rand_magnitude=18,  # "6" on their scale of 10
+            mixup=0.1,
+            cutmix=1.0,
+        ),
+        optimizer=OptimizerConfig(name="lamb", lr=8e-3, weight_decay=0.02),
+        schedule=ScheduleConfig(name="cosine", warmup=0.05),
+        loss="bce",
+        batch=min(2048, facts.count),
+        epochs=100,
+    )
+
+
+RECIPES: dict[str, Callable[[Facts], TrainConfig]] = {
+    "quick": quick,
+    "finetune": finetune,
+    "he2015-cifar": he2015_cifar,
+    "he2015-imagenet": he2015_imagenet,
+    "strikes-back-a3": strikes_back_a3,
+}
+
+
+def recipe(name: str, facts: Facts) -> TrainConfig:
+    """The named recipe for these facts. Raises UsageError with the names that exist."""
+    if name not in RECIPES:
+        raise UsageError(f"there is no recipe '{name}'", hint=f"recipes: {', '.join(RECIPES)}")
+    return RECIPES[name](facts)

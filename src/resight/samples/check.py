@@ -1,0 +1,89 @@
+"""Decode every picture once, before an hour is spent on them."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.errors import ImageError, UsageError
+from resight.images import MAX_PIXELS, ImageInfo, decode_with_info
+from resight.samples.model import Sample, SampleSet
+
+
+@dataclass(frozen=True)
+class CheckReport:
+    """What was found, in the order of the set.
+
+    ``bad``: (source, reason) of pictures that cannot be decoded. ``misnamed``: (source, format) of good ones
+    with the extension of another format. ``sizes``: int64 (good pictures, 2), width and height, upright.
+    Names are exact: show them through ``printable``.
+    """
+
+    bad: list[tuple[str, str]]
+    misnamed: list[tuple[str, str]]
+    sizes: NDArray[np.int64]
+
+
+def check_files(
+    samples: SampleSet,
+    *,
+    threads: int,
+    progress: Callable[[int, int], None] | None = None,
+    max_pixels: int = MAX_PIXELS,
+) -> CheckReport:
+    """Decode all pictures of ``samples`` in ``threads`` threads (decoding releases the GIL).
+
+    At most ``threads`` pictures are in memory at a time. ``progress(done, total)`` is called in this thread
+    after each. Array files have been checked by ``load``: reading them is their check.
+    """
+    if type(threads) is not int or threads < 1:
+        raise UsageError(f"threads is {threads!r}; expected a whole number, 1 or more")
+    report: tuple[list[tuple[str, str]], list[tuple[str, str]]] = ([], [])
+    sizes = []
+    total = len(samples)
+    for done, (sample, outcome) in enumerate(_outcomes(samples, threads, max_pixels), start=1):
+        if isinstance(outcome, str):
+            report[0].append((sample.source, outcome))
+        else:
+            sizes.append((outcome[0], outcome[1]))
+            if outcome[2]:
+                report[1].append((sample.source, outcome[2]))
+        if progress is not None:
+            progress(done, total)
+    return CheckReport(*report, np.array(sizes, np.int64).reshape(-1, 2))
+
+
+Outcome = str | tuple[int, int, str]  # why it is bad; or width, height, and the true format of a misnamed one
+
+
+def _outcomes(samples: SampleSet, threads: int, max_pixels: int) -> Iterator[tuple[Sample, Outcome]]:
+    def look(sample: Sample) -> Outcome:
+        if sample.index is not None:
+            height, width = samples.array(sample.source).shape[1:3]
+            return width, height, ""
+        try:
+            info: ImageInfo = decode_with_info(samples.path(sample), max_pixels=max_pixels)[1]
+        except ImageError as error:
+            return error.reason
+        return info.width, info.height, "" if info.extension_matches else info.format
+
+    waiting: deque[tuple[Sample, Future[Outcome]]] = deque()
+    queue = iter(samples.samples)
+    with ThreadPoolExecutor(threads, thread_name_prefix="check") as pool:
+        try:
+            for sample in islice(queue, 4 * threads):
+                waiting.append((sample, pool.submit(look, sample)))
+            while waiting:
+                sample, future = waiting.popleft()
+                yield sample, future.result()
+                for following in islice(queue, 1):
+                    waiting.append((following, pool.submit(look, following)))
+        finally:
+            for _, future in waiting:  # after an error or Ctrl-C: do not decode the rest first
+                future.cancel()

@@ -1,0 +1,57 @@
+"""Which pictures are meant by files, folders and patterns on a command line."""
+
+from __future__ import annotations
+
+import glob
+from collections.abc import Sequence
+from pathlib import Path
+
+from resight.errors import UsageError
+from resight.images import printable
+from resight.samples.load import URL
+from resight.samples.order import natural_key
+from resight.samples.walk import Tally, images_below
+
+
+def find_images(inputs: Sequence[str | Path]) -> list[Path]:
+    """Expand files, folders (with all below them) and patterns such as ``photos/*.jpg`` to files.
+
+    What is named itself is taken whatever its extension; in folders, files with the extension of a picture
+    that is read are, hidden ones not. Natural order within each input, each file once.
+    Raises ``UsageError`` for addresses, for what does not exist, and for inputs without any picture;
+    ``DataError`` for links that lead out of a folder.
+    """
+    found: dict[Path, Path] = {}
+    for given in inputs:
+        if URL.match(str(given)):
+            raise UsageError(f"{printable(str(given))} is an address, not a file", hint="download it first")
+        pictures = _expand(Path(given))
+        if not pictures:
+            raise UsageError(f"there are no pictures in {printable(str(given))}")
+        for path in pictures:
+            found.setdefault(path.resolve(), path)
+    if not found:
+        raise UsageError("no pictures were given", hint="name files, folders or patterns")
+    return list(found.values())
+
+
+def _expand(path: Path) -> list[Path]:
+    try:
+        if path.is_dir():
+            return [path / relative for relative in images_below(path, path, Tally())]
+        if path.exists():
+            return [path]
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{printable(str(path))}: cannot be opened ({printable(str(error))})") from error
+    if not glob.has_magic(str(path)):
+        raise UsageError(f"there is no file or folder {printable(str(path))}", hint="check the path")
+    matches = sorted(glob.glob(str(path), recursive=True), key=natural_key)
+    if not matches:
+        raise UsageError(f"nothing matches {printable(str(path))}", hint="check the pattern")
+    return [picture for match in matches for picture in _expand_match(Path(match))]
+
+
+def _expand_match(path: Path) -> list[Path]:
+    if path.is_dir():
+        return [path / relative for relative in images_below(path, path, Tally())]
+    return [path] if path.exists() else []

@@ -1,0 +1,129 @@
+"""``load``: whatever layout a data set has, one ``SampleSet``."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from resight.errors import DataError, UsageError
+from resight.images import printable
+from resight.samples import arrays
+from resight.samples import split_csv as saved_split
+from resight.samples.draft import Draft, class_list, shape_error
+from resight.samples.folders import read_folders
+from resight.samples.model import Sample, SampleSet
+from resight.samples.splits import Item, carve, check_fractions
+from resight.samples.table import read_table
+from resight.samples.walk import entries
+
+VAL_FRACTION = 0.1
+TEST_FRACTION = 0.1
+
+URL = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
+
+
+def load(
+    path: str | Path,
+    *,
+    seed: int = 0,
+    val_fraction: float = VAL_FRACTION,
+    test_fraction: float = TEST_FRACTION,
+    split_csv: Path | None = None,
+) -> SampleSet:
+    """Read the data set at ``path``: a folder of classes, split folders, a CSV table, idx or binary CIFAR
+    files.
+
+    Splits that are missing are carved out of train: ``val_fraction`` and ``test_fraction`` of it, stratified
+    by class, never through a group, the same for the same ``seed`` and files. Splits that are there are
+    never touched. ``split_csv``, the split.csv of a Run, splits exactly as then, and refuses data that has
+    changed.
+
+    Raises ``UsageError`` for a path that does not exist and for wrong arguments, ``DataError`` for data that
+    is not what it must be.
+    """
+    check_fractions({"val": val_fraction, "test": test_fraction}, seed)
+    draft = _read(_existing(path))
+    classes = class_list(draft)
+    if split_csv is not None:
+        return _as_saved(draft, classes, split_csv)
+    present = {row.split for row in draft.rows}
+    fractions = {"val": val_fraction, "test": test_fraction}
+    wanted = {split: share for split, share in fractions.items() if split not in present}
+    pool = [position for position, row in enumerate(draft.rows) if row.split in (None, "train")]
+    items = [
+        Item((row.source, -1 if row.index is None else row.index), row.label, row.group)
+        for row in (draft.rows[position] for position in pool)
+    ]
+    parts, warnings = carve(items, wanted, seed)
+    splits = [row.split or "train" for row in draft.rows]
+    for position, part in zip(pool, parts, strict=True):
+        splits[position] = part
+    draft.warnings += warnings
+    return _finish(draft, classes, splits)
+
+
+def _existing(path: str | Path) -> Path:
+    if isinstance(path, str) and URL.match(path):
+        raise UsageError(f"{printable(path)} is an address, not a folder", hint="download it first")
+    shown, path = printable(str(path)), Path(path)
+    try:
+        if path.is_dir():
+            return path
+        if path.is_file():
+            if path.suffix.lower() == ".csv":
+                return path
+            archive = path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+            raise DataError(
+                f"{shown}: this is {'an archive' if archive else 'a single file'}; expected a folder "
+                "or a .csv table",
+                hint="unpack it first" if archive else None,
+            )
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{shown}: cannot be opened ({printable(str(error))})") from error
+    raise UsageError(f"there is no data set at {shown}", hint="check the path")
+
+
+def _read(path: Path) -> Draft:
+    if path.is_file():
+        return read_table(path)
+    folders, files = entries(path, path)
+    kind = arrays.detect(path, files)
+    if kind == "idx":
+        return arrays.read_idx(path, files)
+    if kind == "cifar":
+        return arrays.read_cifar(path, files)
+    if not folders and not files:
+        shape_error(path, "an empty folder")
+    return read_folders(path)
+
+
+def _as_saved(draft: Draft, classes: tuple[str, ...], path: Path) -> SampleSet:
+    saved = saved_split.read(path)
+    saved_split.check_same({(row.source, row.index): row.label for row in draft.rows}, saved, path)
+    lines = [saved[row.source, row.index] for row in draft.rows]
+    as_train = [line.split.replace(saved_split.SKIPPED, "train") for line in lines]
+    skipped = [
+        (line.source, "left out when the split was made")
+        for line in lines
+        if line.split == saved_split.SKIPPED
+    ]
+    return _finish(draft, classes, as_train).without(skipped)
+
+
+def _finish(draft: Draft, classes: tuple[str, ...], splits: list[str]) -> SampleSet:
+    numbers = {name: number for number, name in enumerate(classes)}
+    samples = tuple(
+        Sample(row.source, row.index, numbers[row.label], split, row.group)
+        for row, split in zip(draft.rows, splits, strict=True)
+    )
+    loaded = SampleSet(
+        root=draft.root,
+        classes=classes,
+        samples=samples,
+        channels=draft.channels,
+        kind=draft.kind,
+        warnings=tuple(draft.warnings),
+        read_array=draft.read_array,
+    )
+    loaded._arrays.update(draft.arrays)
+    return loaded

@@ -1,0 +1,190 @@
+"""What pictures and labels there are: ``Sample`` and ``SampleSet``. Plain data, filled by the readers of
+each layout.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.errors import DataError, UsageError
+from resight.images import MAX_PIXELS, decode, printable
+from resight.images.modes import to_grey
+
+SPLITS: tuple[str, ...] = ("train", "val", "test")
+
+Kind = Literal["folder", "split-folders", "csv", "idx", "cifar"]
+ArrayReader = Callable[[Path], NDArray[np.uint8]]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One labelled picture.
+
+    ``source`` is the path relative to the root, with ``/``; for array files (idx, CIFAR) the file's name, and
+    ``index`` the position in it. ``label`` is the position in the one class list. Samples of one ``group`` (a
+    patient, a video) never cross splits.
+    """
+
+    source: str
+    index: int | None
+    label: int
+    split: str
+    group: str | None = None
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """All samples of a data set, and how to read them. Immutable, and picklable for spawned loader workers.
+
+    ``classes`` are in natural order, exactly as named on disk. ``channels`` is 1 for idx, 3 for CIFAR, and
+    None where it is not known before decoding. ``warnings`` are whole sentences that deserve to be shown.
+    ``dropped`` are samples left out by ``without``, with their reasons.
+    """
+
+    root: Path
+    classes: tuple[str, ...]
+    samples: tuple[Sample, ...]
+    channels: int | None
+    kind: Kind
+    warnings: tuple[str, ...] = ()
+    dropped: tuple[tuple[Sample, str], ...] = ()
+    read_array: ArrayReader | None = field(default=None, repr=False, compare=False)
+    _arrays: dict[str, NDArray[np.uint8]] = field(default_factory=dict, init=False, repr=False, compare=False)
+    _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name not in ("_arrays", "_lock")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state, _arrays={}, _lock=threading.Lock())
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def part(self, split: str) -> list[Sample]:
+        """The samples of ``split`` (train, val or test), in the order of the set. Raises ``UsageError`` for
+        others.
+        """
+        if split not in SPLITS:
+            raise UsageError(f"the split is {split!r}; expected one of {', '.join(SPLITS)}")
+        return [sample for sample in self.samples if sample.split == split]
+
+    def counts(self) -> dict[str, NDArray[np.int64]]:
+        """For each of train, val and test: how many pictures each class has, int64 (classes,)."""
+        counts = {split: np.zeros(len(self.classes), np.int64) for split in SPLITS}
+        for sample in self.samples:
+            counts[sample.split][sample.label] += 1
+        return counts
+
+    def path(self, sample: Sample) -> Path:
+        """The file that ``sample`` is, or is in."""
+        return self.root / sample.source
+
+    def read(self, sample: Sample, channels: int = 3, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+        """Decode one sample to uint8 (H, W, ``channels``); 1 is grey, 3 RGB. Safe to call from many threads.
+
+        Raises what ``resight.images.decode`` raises, with the path relative to the root as its name. An
+        array file is opened at the first use and then kept.
+        """
+        if sample.index is None:
+            return decode(self.path(sample), channels=channels, max_pixels=max_pixels, source=sample.source)
+        if channels not in (1, 3):
+            raise UsageError(f"channels is {channels!r}; expected 3 (RGB) or 1 (grey)")
+        pixels = self.array(sample.source)[sample.index]
+        if channels == 1:
+            return to_grey(pixels) if pixels.shape[2] == 3 else pixels.copy()
+        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels.copy()
+
+    def array(self, source: str) -> NDArray[np.uint8]:
+        """The pictures of an array file, uint8 (N, H, W, C). Read once, then shared: do not write to it."""
+        if self.read_array is None:
+            raise UsageError(f"a data set of kind {self.kind!r} has no array files")
+        with self._lock:
+            if source not in self._arrays:
+                self._arrays[source] = self.read_array(self.root / source)
+            return self._arrays[source]
+
+    def fingerprint(self) -> str:
+        """sha256 (hexadecimal) over the class list and every sample's source, index, label and split.
+
+        Files of pictures count with their size in bytes, array files with the sha256 of their content: cheap
+        on a million pictures, and any picture added, removed, moved, relabelled or re-encoded changes it. A
+        picture overwritten by another of exactly the same size does not.
+        """
+        digest = hashlib.sha256()
+        for name in self.classes:
+            digest.update(_line("class", name))
+        arrays: dict[str, str] = {}
+        for sample in sorted(self.samples, key=lambda s: (s.source, -1 if s.index is None else s.index)):
+            path = self.path(sample)
+            if sample.index is None:
+                content = str(_size(path, sample.source))
+            else:
+                if sample.source not in arrays:
+                    arrays[sample.source] = _sha256(path)
+                content = arrays[sample.source]
+            digest.update(_line(sample.source, str(sample.index), str(sample.label), sample.split, content))
+        return digest.hexdigest()
+
+    def without(self, bad: Iterable[tuple[str, str]]) -> SampleSet:
+        """A set without the samples of these (source, reason) pairs, which it keeps in ``dropped``.
+
+        Raises ``DataError`` when a source is not in the set, or a class would have no training picture left.
+        """
+        reasons = dict(bad)
+        gone = tuple((sample, reasons[sample.source]) for sample in self.samples if sample.source in reasons)
+        unknown = sorted(set(reasons) - {sample.source for sample, _ in gone})
+        if unknown:
+            raise DataError(f"{len(unknown)} files to drop are not in the data set: {show_names(unknown)}")
+        kept = tuple(sample for sample in self.samples if sample.source not in reasons)
+        trained = {sample.label for sample in kept if sample.split == "train"}
+        lost = [self.classes[s.label] for s, _ in gone if s.split == "train" and s.label not in trained]
+        if lost:
+            raise DataError(
+                "without the bad files, these classes have no training picture: "
+                f"{show_names(sorted(set(lost)))}",
+                hint="repair or replace the files",
+            )
+        slim = replace(self, samples=kept, dropped=self.dropped + gone)
+        slim._arrays.update(self._arrays)
+        return slim
+
+
+def show_names(names: Iterable[str], limit: int = 5) -> str:
+    """The first names, safe for a terminal, and how many more there are."""
+    names = list(names)
+    shown = ", ".join(printable(name) for name in names[:limit])
+    return f"{shown} and {len(names) - limit:,} more" if len(names) > limit else shown
+
+
+def _line(*parts: str) -> bytes:
+    """Length-prefixed, so that no hostile name can imitate another line."""
+    encoded = [part.encode("utf-8", "surrogateescape") for part in parts]
+    return b"".join(len(part).to_bytes(8, "little") + part for part in encoded)
+
+
+def _size(path: Path, source: str) -> int:
+    try:
+        return path.stat().st_size
+    except OSError as error:
+        raise DataError(
+            f"{printable(source)}: the file cannot be read any more ({error.strerror})"
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with open(path, "rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise DataError(
+            f"{printable(path.name)}: the file cannot be read any more ({error.strerror})"
+        ) from error

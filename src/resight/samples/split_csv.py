@@ -1,0 +1,112 @@
+"""split.csv: which picture was train, val or test, and its label. Written with a Run; read to split the same
+way again.
+
+Columns: source, index, label (the class's name), split, group. Pictures that were left out as bad have the
+split "skipped". Any name survives exactly, quotes, newlines and undecodable bytes included.
+"""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from resight.errors import DataError, StorageError
+from resight.images import printable
+from resight.samples.model import SPLITS, SampleSet, show_names
+
+COLUMNS = ("source", "index", "label", "split", "group")
+SKIPPED = "skipped"
+Key = tuple[str, int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class SplitRow:
+    """One line. ``split`` is train, val, test or skipped."""
+
+    source: str
+    index: int | None
+    label: str
+    split: str
+    group: str | None
+
+
+def write(path: Path, samples: SampleSet) -> None:
+    """Write ``samples``, and what was dropped from them, to ``path``. Raises ``StorageError``."""
+    kept = [(sample, sample.split) for sample in samples.samples]
+    dropped = [(sample, SKIPPED) for sample, _ in samples.dropped]
+    try:
+        with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
+            writer.writerow(COLUMNS)
+            for sample, split in kept + dropped:
+                index = "" if sample.index is None else str(sample.index)
+                writer.writerow(
+                    [sample.source, index, samples.classes[sample.label], split, sample.group or ""]
+                )
+    except OSError as error:
+        raise StorageError(f"{printable(str(path))}: cannot be written ({error.strerror})") from error
+
+
+def read(path: Path) -> dict[Key, SplitRow]:
+    """Read a split.csv: (source, index) → its line. Raises ``DataError`` for anything that is not one."""
+    shown = printable(str(path))
+    try:
+        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+            reader = csv.reader(stream, strict=True)
+            header = tuple(next(reader, ()))
+            if header != COLUMNS:
+                raise DataError(
+                    f"{shown}: the header is {printable(','.join(header))!r}; expected {','.join(COLUMNS)}"
+                )
+            rows: dict[Key, SplitRow] = {}
+            for values in reader:
+                row = _parse(values, f"{shown}, line {reader.line_num}")
+                if (row.source, row.index) in rows:
+                    raise DataError(
+                        f"{shown}, line {reader.line_num}: {printable(row.source)} is there twice"
+                    )
+                rows[row.source, row.index] = row
+            return rows
+    except csv.Error as error:
+        raise DataError(f"{shown}: this is not valid CSV ({error})") from error
+    except OSError as error:
+        raise DataError(f"{shown}: cannot be read ({error.strerror})") from error
+
+
+def _parse(values: list[str], where: str) -> SplitRow:
+    if len(values) != len(COLUMNS):
+        raise DataError(f"{where}: found {len(values)} fields; expected {len(COLUMNS)}")
+    source, index, label, split, group = values
+    if split not in (*SPLITS, SKIPPED):
+        raise DataError(f"{where}: the split is {printable(split)!r}; expected train, val, test or skipped")
+    if index and not (index.isascii() and index.isdigit()):
+        raise DataError(f"{where}: the index is {printable(index)!r}; expected a whole number or nothing")
+    return SplitRow(source, int(index) if index else None, label, split, group or None)
+
+
+def check_same(found: dict[Key, str], saved: dict[Key, SplitRow], path: Path) -> None:
+    """Raise ``DataError`` with the difference unless ``found``, (source, index) → label, is what ``saved``
+    has.
+    """
+    added = [_show(key) for key in found if key not in saved]
+    missing = [_show(key) for key in saved if key not in found]
+    changed = [
+        f"{_show(key)} ({row.label} → {found[key]})"
+        for key, row in saved.items()
+        if key in found and found[key] != row.label
+    ]
+    if added or missing or changed:
+        differences = [
+            f"{len(names):,} {what}: {show_names(names)}"
+            for names, what in ((added, "added"), (missing, "missing"), (changed, "with another label"))
+            if names
+        ]
+        raise DataError(
+            f"the data has changed since {printable(str(path))} was written: {'; '.join(differences)}",
+            hint="restore the data, or train anew without that file",
+        )
+
+
+def _show(key: Key) -> str:
+    return key[0] if key[1] is None else f"{key[0]}[{key[1]}]"

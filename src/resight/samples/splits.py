@@ -1,0 +1,153 @@
+"""Carving splits out of the training pictures: stratified, seeded, and never through a group.
+
+Without groups, each class is shuffled on its own, by numpy's Philox seeded with (seed, class name): pictures
+added to another class change nothing for this one. With groups, whole groups are dealt out, the largest
+first, to where they bring the counts per class nearest to what was asked for.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.errors import UsageError
+from resight.samples.model import show_names
+from resight.samples.order import natural_key
+
+
+@dataclass(frozen=True)
+class Item:
+    """What carving needs to know of one sample: a stable name, its class, its group."""
+
+    key: tuple[str, int]
+    label: str
+    group: str | None = None
+
+
+def carve(items: Sequence[Item], fractions: dict[str, float], seed: int) -> tuple[list[str], list[str]]:
+    """Deal ``items`` out to "train" and the parts named in ``fractions``; return the part of each, and
+    warnings.
+
+    ``fractions`` maps val and test to their share of ``items``. Each class keeps at least one training
+    picture, and gives at least one to each part where it has enough. Nothing depends on the order of
+    ``items``. Raises ``UsageError`` for fractions that are not within 0 … 1 or leave nothing for training.
+    """
+    check_fractions(fractions, seed)
+    wanted = {part: share for part, share in fractions.items() if share > 0}
+    if not wanted:
+        return ["train"] * len(items), []
+    if any(item.group is not None for item in items):
+        parts = _carve_groups(items, wanted, seed)
+    else:
+        parts = _carve_classes(items, wanted, seed)
+    return parts, _missing(items, parts, wanted)
+
+
+def check_fractions(fractions: dict[str, float], seed: int) -> None:
+    """Raise ``UsageError`` unless all are from 0 to below 1, together below 1, and ``seed`` is not
+    negative.
+    """
+    for part, share in fractions.items():
+        if not 0 <= share < 1:
+            raise UsageError(f"{part}_fraction is {share!r}; expected a number from 0 to below 1")
+    if sum(fractions.values()) >= 1:
+        raise UsageError(f"the fractions {fractions} leave no pictures for training; expected a sum below 1")
+    if type(seed) is not int or seed < 0:
+        raise UsageError(f"the seed is {seed!r}; expected a whole number, 0 or more")
+
+
+def _generator(seed: int, name: str) -> np.random.Generator:
+    digest = hashlib.sha256(f"{seed}:".encode() + name.encode("utf-8", "surrogateescape")).digest()
+    return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
+
+
+def _carve_classes(items: Sequence[Item], fractions: dict[str, float], seed: int) -> list[str]:
+    members: dict[str, list[int]] = defaultdict(list)
+    for position in sorted(range(len(items)), key=lambda i: items[i].key):
+        members[items[position].label].append(position)
+    parts = ["train"] * len(items)
+    for label, positions in members.items():
+        order = _generator(seed, label).permutation(len(positions))
+        start = 0
+        for part, size in _sizes(len(positions), fractions).items():
+            for chosen in order[start : start + size]:
+                parts[positions[chosen]] = part
+            start += size
+    return parts
+
+
+def _sizes(total: int, fractions: dict[str, float]) -> dict[str, int]:
+    """How many of ``total`` go to each part: rounded half up, at least one each, while one is left for
+    training.
+    """
+    sizes, left = {}, total - 1
+    for after, (part, share) in zip(reversed(range(len(fractions))), fractions.items(), strict=True):
+        sizes[part] = min(left, max(1, min(int(total * share + 0.5), left - after)))
+        left -= sizes[part]
+    return sizes
+
+
+def _carve_groups(items: Sequence[Item], fractions: dict[str, float], seed: int) -> list[str]:
+    labels = {label: row for row, label in enumerate(sorted({item.label for item in items}))}
+    units: dict[tuple[bool, str, int], list[int]] = defaultdict(list)
+    for position, item in enumerate(items):  # a sample without a group is a group of its own
+        units[(False, *item.key) if item.group is None else (True, item.group, 0)].append(position)
+    names = sorted(units)
+    tables = np.zeros((len(names), len(labels)), np.int64)
+    for row, name in enumerate(names):
+        for position in units[name]:
+            tables[row, labels[items[position].label]] += 1
+    dealt = _deal(tables, fractions, _generator(seed, "groups"))
+    parts = [""] * len(items)
+    for name, part in zip(names, dealt, strict=True):
+        for position in units[name]:
+            parts[position] = part
+    return parts
+
+
+def _deal(
+    tables: NDArray[np.int64], fractions: dict[str, float], generator: np.random.Generator
+) -> list[str]:
+    """Deal groups out, given their counts per class (groups, classes); return the part of each."""
+    shares = {"train": 1 - sum(fractions.values()), **fractions}
+    totals = tables.sum(axis=0)
+    missing = {part: share * totals for part, share in shares.items()}
+    shuffled = generator.permutation(len(tables))
+    order = shuffled[np.argsort(-tables[shuffled].sum(axis=1), kind="stable")]
+    dealt = ["train"] * len(tables)
+    for row in order:
+        counts = tables[row]
+        # how much the squared distance to the wanted counts grows, each class weighing the same
+        cost = {part: float((counts * (counts - 2 * gap) / totals).sum()) for part, gap in missing.items()}
+        dealt[row] = min(cost, key=lambda part: cost[part])
+        missing[dealt[row]] = missing[dealt[row]] - counts
+    _give_back(tables, dealt)
+    return dealt
+
+
+def _give_back(tables: NDArray[np.int64], dealt: list[str]) -> None:
+    """Move a group back to training for each class that has none there: its smallest one."""
+    for label in range(tables.shape[1]):
+        holding = [row for row in range(len(tables)) if tables[row, label]]
+        if holding and all(dealt[row] != "train" for row in holding):
+            dealt[min(holding, key=lambda row: (int(tables[row].sum()), row))] = "train"
+
+
+def _missing(items: Sequence[Item], parts: Sequence[str], fractions: dict[str, float]) -> list[str]:
+
+    found = {(item.label, part) for item, part in zip(items, parts, strict=True)}
+    labels = sorted({item.label for item in items}, key=natural_key)
+    warnings = []
+    for part in fractions:
+        without = [label for label in labels if (label, part) not in found]
+        if without:
+            warnings.append(
+                f"{len(without)} of {len(labels)} classes have too few pictures to give any to {part}: "
+                f"{show_names(without)}"
+            )
+    return warnings

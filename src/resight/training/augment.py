@@ -1,0 +1,187 @@
+"""Augmentation as two pure functions: ``draw`` the parameters, ``apply`` them to a batch.
+
+``draw`` depends on (seed, epoch, index) of each picture only. The crop of :func:`random_box` is cut where the
+picture is decoded, since pictures differ in size; everything else works on whole uint8 batches on any device.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+
+from resight.recipes.config import AugmentConfig
+from resight.training.policies import apply_policy, color_jitter
+from resight.training.randomness import generator, uniforms
+
+_MIX_STREAM = 2
+
+
+@dataclass(frozen=True)
+class Parameters:
+    """What happens to each picture of a batch; every array has one row per picture.
+
+    crop: (B, 4) uniforms for the random resized crop. flip: (B,) bool. shift: (B, 2) int64, right and down.
+    policy: (B, rand_count, 3) uniforms: operation, strength, sign. color: (B, 3) factors.
+    erase: (B, 5): 1.0 or 0.0, then uniforms for area, aspect, left, top.
+    """
+
+    crop: NDArray[np.float64]
+    flip: NDArray[np.bool_]
+    shift: NDArray[np.int64]
+    policy: NDArray[np.float64]
+    color: NDArray[np.float64]
+    erase: NDArray[np.float64]
+
+
+def draw(config: AugmentConfig, seed: int, epoch: int, indices: NDArray[np.int64]) -> Parameters:
+    """Parameters for the pictures ``indices`` (B,) in this epoch. The same for any batch they come in."""
+    count = config.rand_count if config.policy == "rand" else 1
+    u = uniforms(seed, epoch, indices, 15 + 3 * count)
+    span = 2 * config.shift + 1
+    return Parameters(
+        crop=u[:, 0:4],
+        flip=(u[:, 4] < 0.5) if config.flip else np.zeros(len(u), bool),
+        shift=(u[:, 5:7] * span).astype(np.int64) - config.shift,
+        color=1 + config.color * (2 * u[:, 7:10] - 1),
+        erase=np.concatenate([(u[:, 10:11] < config.erasing).astype(np.float64), u[:, 11:15]], axis=1),
+        policy=u[:, 15:].reshape(len(u), count, 3),
+    )
+
+
+def random_box(
+    height: int, width: int, u: NDArray[np.float64], config: AugmentConfig
+) -> tuple[float, float, float, float]:
+    """(left, top, right, bottom) of a random resized crop (Szegedy et al. 2015; aspect 3/4 to 4/3).
+
+    ``u``: four uniforms. A box that would leave the picture is shrunk to fit, keeping its aspect.
+    """
+    area = height * width * (config.scale_min + u[0] * (config.scale_max - config.scale_min))
+    aspect = np.exp(np.log(3 / 4) + u[1] * (np.log(4 / 3) - np.log(3 / 4)))
+    w, h = float(np.sqrt(area * aspect)), float(np.sqrt(area / aspect))
+    shrink = min(1.0, width / w, height / h)
+    w, h = w * shrink, h * shrink
+    left, top = u[2] * (width - w), u[3] * (height - h)
+    return left, top, min(left + w, float(width)), min(top + h, float(height))
+
+
+def crop_resized(
+    pixels: NDArray[np.uint8], u: NDArray[np.float64], config: AugmentConfig, size: int, bicubic: bool
+) -> NDArray[np.uint8]:
+    """A random part of one picture at the training size. uint8 (H, W, C) → (size, size, C)."""
+    box = random_box(pixels.shape[0], pixels.shape[1], u, config)
+    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
+    method = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
+    resized = np.asarray(picture.resize((size, size), method, box=box))
+    return resized.reshape(size, size, pixels.shape[2])
+
+
+def apply(config: AugmentConfig, batch: Tensor, parameters: Parameters) -> Tensor:
+    """Shift, flip, policy, colour and erasing. uint8 (B, C, S, S) → the same shape and type.
+
+    Every picture's result depends on its own pixels and parameters alone.
+    """
+    if config.crop == "shift" and config.shift:
+        batch = _shift(batch, parameters.shift, config)
+    if config.flip:
+        flip = torch.from_numpy(parameters.flip).to(batch.device)
+        batch = torch.where(flip[:, None, None, None], batch.flip(3), batch)
+    if config.policy != "none":
+        batch = apply_policy(batch, parameters.policy, config)
+    if config.color:
+        batch = color_jitter(batch, parameters.color)
+    if config.erasing:
+        batch = _erase(batch, parameters.erase)
+    return batch
+
+
+def _shift(batch: Tensor, shift: NDArray[np.int64], config: AugmentConfig) -> Tensor:
+    """Each picture moved by its (x, y); what comes in is zero or mirrored. He et al. 2015, §4.2: pad 4, crop."""
+    _, _, height, width = batch.shape
+    by = torch.from_numpy(shift).to(batch.device)
+    rows = torch.arange(height, device=batch.device)[None] - by[:, 1:2]
+    columns = torch.arange(width, device=batch.device)[None] - by[:, 0:1]
+    picture = torch.arange(len(batch), device=batch.device)[:, None, None]
+    inside_rows, inside_columns = _mirrored(rows, height), _mirrored(columns, width)
+    # Indexing in (B, H, W, C) keeps channels together: one gather of whole pixels.
+    moved = batch.permute(0, 2, 3, 1)[picture, inside_rows[:, :, None], inside_columns[:, None, :]]
+    if config.shift_padding == "zero":
+        outside = ((rows != inside_rows)[:, :, None] | (columns != inside_columns)[:, None, :])[..., None]
+        moved = moved.masked_fill(outside, 0)
+    return moved.permute(0, 3, 1, 2)
+
+
+def _mirrored(position: Tensor, size: int) -> Tensor:
+    """Positions outside [0, size) reflected at the border pixels."""
+    position = position.abs()
+    return torch.where(position < size, position, 2 * (size - 1) - position).clamp(0, size - 1)
+
+
+def _erase(batch: Tensor, erase: NDArray[np.float64]) -> Tensor:
+    """A rectangle of each chosen picture becomes its mean colour. Zhong et al. 2017: 2–33 % of the area,
+    aspect 0.3–3.3; the mean instead of noise, as in their ablation."""
+    _, _, height, width = batch.shape
+    area = height * width * (0.02 + erase[:, 1] * (1 / 3 - 0.02))
+    aspect = np.exp(np.log(0.3) + erase[:, 2] * (np.log(3.3) - np.log(0.3)))
+    h = np.clip(np.sqrt(area * aspect).round(), 1, height)
+    w = np.clip(np.sqrt(area / aspect).round(), 1, width)
+    top, left = np.floor(erase[:, 4] * (height - h + 1)), np.floor(erase[:, 3] * (width - w + 1))
+    edges = torch.from_numpy(np.stack([top, top + h, left, left + w, erase[:, 0]])).to(batch.device)
+    rows = torch.arange(height, device=batch.device)[None, :]
+    columns = torch.arange(width, device=batch.device)[None, :]
+    in_rows = (rows >= edges[0][:, None]) & (rows < edges[1][:, None])
+    in_columns = (columns >= edges[2][:, None]) & (columns < edges[3][:, None])
+    inside = in_rows[:, :, None] & in_columns[:, None, :] & (edges[4] > 0)[:, None, None]
+    mean = batch.float().mean((2, 3), keepdim=True).round().to(torch.uint8)
+    return torch.where(inside[:, None], mean, batch)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """How a (micro-)batch is blended with itself in reverse order. weight: of the picture's own label."""
+
+    kind: str
+    weight: float
+    box: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+
+
+def draw_mix(config: AugmentConfig, seed: int, step: int) -> Mix | None:
+    """mixup or cutmix for the batch of this step, or None where both are off."""
+    if not (config.mixup or config.cutmix):
+        return None
+    random = generator(seed, step, _MIX_STREAM)
+    switch = random.random()
+    cut = bool(config.cutmix) and (not config.mixup or switch < 0.5)
+    weight = float(random.beta(*(2 * [config.cutmix if cut else config.mixup])))
+    if not cut:
+        return Mix("mixup", weight)
+    side = np.sqrt(1 - weight) / 2  # half of the box's side, relative to the picture
+    x, y = random.random(2)
+    return Mix("cutmix", weight, (max(0, x - side), max(0, y - side), min(1, x + side), min(1, y + side)))
+
+
+def mix(images: Tensor, targets: Tensor, how: Mix) -> tuple[Tensor, Tensor]:
+    """Blends images (B, C, S, S) and targets (B, K), both float, with their reverse order.
+
+    cutmix weighs the labels by the pixels that were really replaced (Yun et al. 2019, eq. 1).
+    """
+    weight = how.weight
+    if how.kind == "mixup":
+        images = torch.lerp(images.flip(0), images, weight)
+    else:
+        size = images.shape[-1]
+        left, top, right, bottom = (round(edge * size) for edge in how.box)
+        images = images.clone()
+        images[:, :, top:bottom, left:right] = images.flip(0)[:, :, top:bottom, left:right]
+        weight = 1 - (bottom - top) * (right - left) / size**2
+    return images, torch.lerp(targets.flip(0), targets, weight)
+
+
+def one_hot(labels: Tensor, classes: int, smoothing: float) -> Tensor:
+    """float32 (B, classes): 1 − smoothing + smoothing/K on the label, smoothing/K elsewhere."""
+    return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes

@@ -1,0 +1,92 @@
+"""What a training will cost, measured on this machine before it starts: seconds and memory."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from resight.errors import OutOfMemory, UsageError
+from resight.recipes.config import TrainConfig
+from resight.training.objective import Supervised
+from resight.training.validate import answers
+
+if TYPE_CHECKING:
+    from resight.training.fit import Training
+
+_WARM, _TIMED = 2, 5
+_SHARE_OF_MEMORY = 0.6  # the rest is for workspaces, the decoded pictures and everybody else
+
+
+def steps_for(training: Training, seconds: float) -> int:
+    """Updates that fit into ``seconds``, validation after every epoch and a reserve for sealing included.
+
+    Takes real updates of ``training``, which must not be used for anything else afterwards. Raises UsageError
+    when the time is too short for a single one.
+    """
+    loader, config = training.loader, training.config
+    steps = min(_WARM + _TIMED, loader.steps_per_epoch)
+    start = time.perf_counter()
+    batches = [loader.make(step) for step in range(steps)]
+    read = (time.perf_counter() - start) / steps
+    times = []
+    for batch in batches:
+        start = time.perf_counter()
+        training.update(batch)
+        times.append(time.perf_counter() - start)
+    step = float(np.median(times[_WARM:] or times))
+    start = time.perf_counter()
+    sample = np.arange(min(64, len(training.val)))
+    for _ in answers(training.objective, training.val, sample, 64):
+        pass
+    validation = (time.perf_counter() - start) / len(sample) * len(training.val)
+    decode_once = max(0.0, read / max(1, config.data.workers) - step) * loader.steps_per_epoch
+    usable = 0.9 * seconds - decode_once - sum(times)
+    total = int(usable / (step + validation / loader.steps_per_epoch))
+    if total < 1:
+        raise UsageError(
+            f"a budget of {seconds:.0f} s is too short: one update takes {step:.1f} s here",
+            hint="give more time, or a smaller --model or --image-size",
+        )
+    return total
+
+
+def micro_batch_for(objective: Supervised, config: TrainConfig, share: int, device: torch.device) -> int:
+    """The largest micro-batch of at most ``share`` pictures whose activations fit into the free memory.
+
+    Measures what one forward pass keeps for backward with two pictures. Raises OutOfMemory when not even one
+    picture fits.
+    """
+    size = config.data.train_size
+    images = torch.zeros(2, config.data.channels, size, size, device=device)
+    kept: dict[int, int] = {}
+
+    def remember(tensor: Tensor) -> Tensor:
+        kept[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+        return tensor
+
+    objective.net.train()
+    state = {name: value.clone() for name, value in objective.net.state_dict().items()}
+    with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
+        logits = objective.net(images.contiguous(memory_format=torch.channels_last))
+    del logits
+    objective.net.load_state_dict(state)
+    weights = sum(p.numel() * p.element_size() for p in objective.net.parameters())
+    per_picture = max(1, sum(kept.values()) - weights) / 2
+    if device.type == "cuda":
+        free = torch.cuda.mem_get_info(device)[0]
+    else:
+        free = psutil.virtual_memory().available
+    fits = int((_SHARE_OF_MEMORY * free - 4 * weights) / per_picture)
+    if fits < 1:
+        raise OutOfMemory(
+            f"one picture needs {per_picture / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
+            hint="use a smaller --model or --image-size, or --set model.checkpointing=true",
+        )
+    while share > fits:
+        share = -(-share // 2)
+    return share

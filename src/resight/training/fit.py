@@ -1,0 +1,310 @@
+"""The one training loop. Everything that happens is a function of the configuration and the step."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import fields, replace
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from resight.errors import Interrupted, NonFiniteLoss
+from resight.recipes.config import TrainConfig
+from resight.runs import CHECKPOINTS, HISTORY, Run
+from resight.runs.storage import write_atomic
+from resight.training.augment import Parameters
+from resight.training.checkpoint import (
+    Checkpoint,
+    State,
+    load_optimizer,
+    optimizer_tensors,
+    save_checkpoint,
+    usable,
+)
+from resight.training.loader import Batch, Pictures, TrainLoader
+from resight.training.machine import accelerator_for
+from resight.training.objective import Objective
+from resight.training.optim import Average, build_optimizer, rate_factor
+from resight.training.signals import StopRequest, stop_on_signal
+from resight.training.validate import validate
+
+
+class Reporter(Protocol):
+    """Who is told how training goes: a progress bar, plain lines, or nobody."""
+
+    def start(self, done: int, total: int, batch: int) -> None: ...
+    def step(self, done: int, loss: float, rate: float) -> None: ...
+    def epoch(self, entry: dict[str, Any]) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+class Training:
+    """One training in progress: the network, what changes it, and where it stands."""
+
+    def __init__(
+        self,
+        run: Run,
+        config: TrainConfig,
+        objective: Objective,
+        train: Pictures,
+        val: Pictures,
+        report: Reporter,
+    ) -> None:
+        self.run, self.config, self.report, self.val = run, config, report, val
+        self.accelerator = accelerator_for(config)
+        self.device = self.accelerator.device
+        self.objective = objective.to(self.device)
+        self.net = objective.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        self.loader = TrainLoader(train, config, rank=rank, world=world)
+        self.optimizer = build_optimizer(self.net, config.optimizer)
+        horizon = config.optimizer.average_epochs * self.loader.steps_per_epoch
+        self.average = Average(self.net, horizon) if horizon else None
+        self.wrapped, self.stepper = self.accelerator.prepare(self.objective, self.optimizer)
+        self.state = State(micro_batch=config.micro_batch or config.batch // world)
+        self.scaler = getattr(self.accelerator, "scaler", None)
+        self.saved, self.saved_time = "", time.monotonic()
+
+    # ── one update ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def update(self, batch: Batch) -> None:
+        """Set the rate, forward, backward, clip, step, average: one update from one effective batch."""
+        config, step = self.config, self.state.step
+        rate = config.optimizer.lr * rate_factor(config.schedule, step, config.total_steps)
+        for group in self.optimizer.param_groups:
+            group["lr"] = rate
+        # Whatever is drawn inside the network (stochastic depth) depends on seed, step and rank alone.
+        torch.manual_seed((config.seed << 32) + (step << 8) + self.accelerator.process_index)
+        self.net.train()
+        parts = list(split(batch, self.state.micro_batch))
+        for number, part in enumerate(parts):
+            last = number == len(parts) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
+                with self.accelerator.autocast():
+                    loss, logs = self.wrapped(part)
+                self.check_finite(loss, rate, batch)
+                self.accelerator.backward(loss * (len(part.labels) / len(batch.labels)))
+            self.state.loss_sum += logs["loss"].item()
+            self.state.correct += logs["correct"].item()
+            self.state.seen += logs["seen"].item()
+        if config.optimizer.clip:
+            self.accelerator.clip_grad_norm_(self.net.parameters(), config.optimizer.clip)
+        self.stepper.step()
+        self.stepper.zero_grad(set_to_none=True)
+        self.state.step += 1
+        if self.average:
+            self.average.update(self.net, self.state.step)
+
+    def check_finite(self, loss: Tensor, rate: float, batch: Batch) -> None:
+        """Raises NonFiniteLoss before the update that would store what made the loss NaN or infinite."""
+        if torch.isfinite(loss):
+            return
+        names = [self.loader.pictures.samples[int(i)].source for i in batch.indices[:3]]
+        raise NonFiniteLoss(
+            f"the loss became {loss.item()} at step {self.state.step + 1} of {self.config.total_steps} "
+            f"(learning rate {rate:g}; batch of {len(batch.labels)} pictures: {', '.join(names)}, …)",
+            hint=f"train again with a lower rate, e.g. --lr {self.config.optimizer.lr / 10:g}, or with "
+            "--set optimizer.clip=1; the last good checkpoint is kept",
+        )
+
+    # ── the loop ───────────────────────────────────────────────────────────────────────────────────────────
+
+    def fit(self) -> State:
+        """Trains to the end, from wherever the state stands. Raises Interrupted after a signal, state saved."""
+        config, state = self.config, self.state
+        state.conditions = conditions(config, self.accelerator.num_processes)
+        with stop_on_signal(self.report.say) as stop:
+            self.save()  # so that even a training that is stopped in its first second can go on
+            self.report.start(state.step, config.total_steps, config.batch)
+            if self.epoch_due():  # interrupted between an epoch's last step and its validation
+                self.end_epoch(stop)
+            if not state.stopped_early:
+                self.run_steps(stop)
+        return state
+
+    def run_steps(self, stop: StopRequest) -> None:
+        config, state = self.config, self.state
+        mark = time.perf_counter()
+        for batch in self.loader.batches(state.step, config.total_steps):
+            self.update(to_device(batch, self.device))
+            now = time.perf_counter()
+            state.seconds, mark = state.seconds + now - mark, now
+            rate = self.optimizer.param_groups[0]["lr"]
+            self.report.step(state.step, state.loss_sum / max(1, state.seen), rate)
+            if self.epoch_due():
+                self.end_epoch(stop)
+                mark = time.perf_counter()
+                if state.stopped_early:
+                    return
+            elif self.save_due():
+                self.save()
+            self.stop_if_asked(stop)
+
+    def epochs_due(self) -> int:
+        """Epochs whose steps are all done; the last one may be shorter than the others."""
+        whole = self.state.step // self.loader.steps_per_epoch
+        partial = self.state.step == self.config.total_steps and self.state.step % self.loader.steps_per_epoch
+        return whole + bool(partial)
+
+    def epoch_due(self) -> bool:
+        return self.epochs_due() > len(self.state.history)
+
+    def end_epoch(self, stop: StopRequest) -> None:
+        """Validates, remembers the best, saves. A signal meanwhile saves at once; resume validates then."""
+        result = self.evaluate(stop)
+        if result is None:
+            self.stop_if_asked(stop)
+            return
+        state = self.state
+        if not math.isfinite(result.loss):
+            raise NonFiniteLoss(
+                f"the validation loss is {result.loss} after step {state.step}; nothing was saved",
+                hint="train again with a lower --lr; the last good checkpoint is kept",
+            )
+        sums = torch.tensor([state.loss_sum, state.correct, state.seen], device=self.device)
+        loss_sum, correct, seen = self.accelerator.reduce(sums, "sum").tolist()
+        entry = {
+            "epoch": len(state.history) + 1,
+            "step": state.step,
+            "lr": self.optimizer.param_groups[0]["lr"],
+            "train_loss": loss_sum / seen,
+            "train_accuracy": correct / seen,
+            "val_loss": result.loss,
+            "val_accuracy": result.accuracy,
+            "seconds": state.seconds,
+        }
+        state.history.append(entry)
+        best = max(state.history, key=lambda e: (e["val_accuracy"], -e["val_loss"]))
+        state.best_step = best["step"]
+        since_best = len(state.history) - best["epoch"]
+        state.stopped_early = bool(self.config.patience) and since_best >= self.config.patience
+        state.loss_sum = state.correct = state.seen = 0.0
+        self.save()
+        if self.accelerator.is_main_process:
+            lines = "".join(json.dumps(e) + "\n" for e in state.history)
+            write_atomic(self.run.path / HISTORY, lines.encode())
+        self.report.epoch(entry)
+
+    def evaluate(self, stop: StopRequest) -> Any:
+        """Validation with the weights that would be kept: the averaged ones where averaging is on."""
+        current = None
+        if self.average:
+            current = {k: v.clone() for k, v in self.net.state_dict().items()}
+            self.net.load_state_dict(self.average.state)
+        try:
+            return validate(self.objective, self.val, self.config, self.accelerator, lambda: bool(stop.number))
+        finally:
+            if current:
+                self.net.load_state_dict(current)
+
+    def stop_if_asked(self, stop: StopRequest) -> None:
+        number = stop.number
+        if self.accelerator.num_processes > 1:  # all ranks must leave at the same step
+            flag = torch.tensor([float(number)], device=self.device)
+            number = int(self.accelerator.gather(flag).max().item())
+        if number:
+            self.save()
+            raise Interrupted(
+                f"stopped at step {self.state.step} of {self.config.total_steps}, saved",
+                signal_number=number,
+                hint=f"continue with: resight resume {self.run.path}",
+            )
+
+    # ── saving and restoring ───────────────────────────────────────────────────────────────────────────────
+
+    def save_due(self) -> bool:
+        if self.config.save_steps:
+            return self.state.step % self.config.save_steps == 0
+        return time.monotonic() - self.saved_time > 60 * self.config.save_minutes
+
+    def save(self) -> None:
+        """Writes a checkpoint of this moment, unless it is there already. One process writes.
+
+        Raises NonFiniteLoss instead of storing weights that are not finite.
+        """
+        if self.saved != self.state.name and self.accelerator.is_main_process:
+            weights = self.net.state_dict()
+            if not all(torch.isfinite(v).all() for v in weights.values() if v.is_floating_point()):
+                raise NonFiniteLoss(
+                    f"the weights are no longer finite after step {self.state.step}; they were not saved",
+                    hint="train again with a lower --lr; the last good checkpoint is kept",
+                )
+            if self.scaler:
+                self.state.scaler = self.scaler.state_dict()
+            optimizer = optimizer_tensors(self.optimizer, self.net)
+            average = self.average.state if self.average else {}
+            checkpoint = Checkpoint(weights, optimizer, average, self.state)
+            save_checkpoint(self.run.path / CHECKPOINTS, checkpoint, self.config.keep)
+        self.saved, self.saved_time = self.state.name, time.monotonic()
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Continues from a checkpoint, exactly where it was made; says so where that cannot be bitwise."""
+        self.net.load_state_dict(checkpoint.weights)
+        load_optimizer(self.optimizer, self.net, checkpoint.optimizer)
+        if self.average:
+            self.average.state = {k: v.to(self.device) for k, v in checkpoint.average.items()}
+        if self.scaler and checkpoint.state.scaler:
+            self.scaler.load_state_dict(checkpoint.state.scaler)
+        self.state = checkpoint.state
+        self.saved = self.state.name
+        now = conditions(self.config, self.accelerator.num_processes)
+        for name, value in self.state.conditions.items():
+            if now.get(name) != value:
+                self.report.say(
+                    f"{name} was {value} and is {now.get(name)}: the result will not be bitwise the same"
+                )
+
+
+def conditions(config: TrainConfig, world: int) -> dict[str, str]:
+    """What a bitwise equal result depends on besides the configuration."""
+    return {
+        "threads": str(torch.get_num_threads()),
+        "processes": str(world),
+        "torch": torch.__version__,
+        "device": config.device,
+        "precision": config.precision,
+    }
+
+
+def split(batch: Batch, size: int) -> Iterator[Batch]:
+    """The batch in micro-batches of at most ``size`` pictures."""
+    for start in range(0, len(batch.labels), size):
+        part = slice(start, start + size)
+        rows = {f.name: getattr(batch.parameters, f.name)[part] for f in fields(Parameters)}
+        yield Batch(
+            batch.pixels[part], batch.labels[part], batch.indices[part], Parameters(**rows), batch.step
+        )
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Moves pixels and labels; pinned and asynchronous for a GPU."""
+    if device.type == "cpu":
+        return batch
+    pixels, labels = batch.pixels, batch.labels
+    if device.type == "cuda":
+        pixels, labels = pixels.pin_memory(), labels.pin_memory()
+    return replace(
+        batch, pixels=pixels.to(device, non_blocking=True), labels=labels.to(device, non_blocking=True)
+    )
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a GPU or in PyTorch's CPU allocator."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+    )
+
+
+def newest(run: Run, say: Any) -> Checkpoint | None:
+    """The newest checkpoint that is whole; damaged ones are named and passed over. None where there is none."""
+    for path, checkpoint in usable(run.path / CHECKPOINTS):
+        if isinstance(checkpoint, Checkpoint):
+            return checkpoint
+        say(f"{checkpoint.message}; the one before it is used ({path})")
+    return None

@@ -1,0 +1,147 @@
+"""Pictures in memory, and batches as a pure function of the step."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resight.errors import ImageError, LoaderFailed
+from resight.recipes.config import AugmentConfig, TrainConfig
+from resight.samples import Sample
+from resight.training.augment import Parameters, crop_resized, draw
+from resight.training.randomness import generator
+
+Pixels = NDArray[np.uint8]
+_ORDER_STREAM = 1
+
+
+@dataclass
+class Batch:
+    """pixels: uint8 (B, C, S, S), channels-last in memory. labels: int64 (B,). indices: int64 (B,), positions
+    in the training part. parameters: what augmentation will do. step: the update they belong to."""
+
+    pixels: Tensor
+    labels: Tensor
+    indices: NDArray[np.int64]
+    parameters: Parameters
+    step: int
+
+
+class Pictures:
+    """The pictures of one part, decoded once and kept while they fit. ``pictures[i]`` is uint8 (H, W, C).
+
+    ``read`` decodes and resizes one sample. Safe to use from many threads: at worst a picture is decoded twice.
+    """
+
+    def __init__(self, samples: Sequence[Sample], read: Callable[[Sample], Pixels], cache_bytes: int) -> None:
+        self.samples = samples
+        self.labels = np.array([sample.label for sample in samples], np.int64)
+        self._read = read
+        self._kept: list[Pixels | None] = [None] * len(samples)
+        self._room = cache_bytes
+
+    def __len__(self) -> int:
+        return len(self.samples)
+
+    def __getitem__(self, index: int) -> Pixels:
+        kept = self._kept[index]
+        if kept is None:
+            kept = self._read(self.samples[index])
+            if self._room >= kept.nbytes:
+                self._kept[index] = kept
+                self._room -= kept.nbytes
+        return kept
+
+
+def shuffled(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    """The order of the training pictures in an epoch: a permutation (count,), a function of seed and epoch."""
+    return _shuffled(seed, epoch, count)
+
+
+@lru_cache(maxsize=4)
+def _shuffled(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
+    return generator(seed, epoch, _ORDER_STREAM).permutation(count)
+
+
+class TrainLoader:
+    """Batches from any step on. Rank r of w takes every w-th picture of each batch.
+
+    An epoch has ⌊N / batch⌋ steps; the few pictures left over differ from epoch to epoch.
+    """
+
+    def __init__(self, pictures: Pictures, config: TrainConfig, *, rank: int = 0, world: int = 1) -> None:
+        self.pictures = pictures
+        self.config = config
+        self.rank, self.world = rank, world
+        self.steps_per_epoch = len(pictures) // config.batch
+
+    def make(self, step: int) -> Batch:
+        """The batch of one step: which pictures, cut to size, and their augmentation parameters."""
+        config = self.config
+        epoch, position = divmod(step, self.steps_per_epoch)
+        order = shuffled(config.seed, epoch, len(self.pictures))
+        start = position * config.batch
+        indices = order[start : start + config.batch][self.rank :: self.world]
+        parameters = draw(config.augment, config.seed, epoch, indices)
+        size = config.data.train_size
+        bicubic = config.data.interpolation == "bicubic"
+        cut = [
+            _cut(self.pictures[int(i)], u, config.augment, size, bicubic)
+            for i, u in zip(indices, parameters.crop, strict=True)
+        ]
+        pixels = torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2)
+        labels = torch.from_numpy(self.pictures.labels[indices])
+        return Batch(pixels, labels, indices, parameters, step)
+
+    def batches(self, start: int, stop: int) -> Iterator[Batch]:
+        """Batches of the steps start … stop − 1, in order, made ahead by ``data.workers`` threads.
+
+        A failure in a thread is raised here, at once: there are no worker processes that could hang.
+        """
+        workers = self.config.data.workers
+        if workers == 0:
+            yield from map(self._make, range(start, stop))
+            return
+        with ThreadPoolExecutor(workers, thread_name_prefix="resight-loader") as pool:
+            ahead: deque[Future[Batch]] = deque()
+            steps = iter(range(start, stop))
+            try:
+                for step in steps:
+                    ahead.append(pool.submit(self._make, step))
+                    if len(ahead) > workers + 1:
+                        yield ahead.popleft().result()
+                while ahead:
+                    yield ahead.popleft().result()
+            finally:
+                for future in ahead:
+                    future.cancel()
+
+    def _make(self, step: int) -> Batch:
+        try:
+            return self.make(step)
+        except (ImageError, MemoryError):
+            raise
+        except Exception as error:
+            raise LoaderFailed(
+                f"making the batch of step {step + 1} failed: {type(error).__name__}: {error}",
+                hint="if files changed while training, restore them and continue with: resight resume",
+            ) from error
+
+
+def _cut(pixels: Pixels, u: NDArray[np.float64], config: AugmentConfig, size: int, bicubic: bool) -> Pixels:
+    return crop_resized(pixels, u, config, size, bicubic) if config.crop == "resized" else pixels
+
+
+def eval_batches(pictures: Pictures, indices: NDArray[np.int64], size: int) -> Iterator[Tensor]:
+    """Pictures of a part in the given order. uint8 (≤ size, C, S, S)."""
+    for start in range(0, len(indices), size):
+        stack = np.stack([pictures[int(i)] for i in indices[start : start + size]])
+        yield torch.from_numpy(stack).permute(0, 3, 1, 2)

@@ -1,0 +1,83 @@
+"""What the machine offers and how this process uses it: device, precision, threads, memory allocator."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import platform
+import sys
+
+import torch
+from accelerate import Accelerator
+
+from resight.errors import UsageError
+from resight.recipes.config import TrainConfig
+
+
+def environment() -> dict[str, str]:
+    """Versions that answers depend on, for run.json."""
+    from importlib.metadata import version
+
+    names = ("resight", "torch", "torchvision", "numpy", "pillow", "onnx", "onnxruntime")
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        **{name: version(name) for name in names},
+    }
+
+
+def keep_memory() -> bool:
+    """Stops glibc from returning large blocks to the system after each step, which costs page faults.
+
+    Returns whether it was done: only glibc on Linux has this; elsewhere nothing changes.
+    """
+    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+        return False
+    m_trim_threshold, m_mmap_threshold, most = -1, -3, 2**30
+    libc = ctypes.CDLL(None)
+    return bool(libc.mallopt(m_mmap_threshold, most) and libc.mallopt(m_trim_threshold, most))
+
+
+def set_threads(threads: int) -> int:
+    """Sets and returns the number of threads that PyTorch computes with; 0 takes all cores it may use."""
+    if threads:
+        torch.set_num_threads(threads)
+    elif int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        torch.set_num_threads(available_cores())
+    return torch.get_num_threads()
+
+
+def available_cores() -> int:
+    """Cores that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else (os.cpu_count() or 1)
+
+
+def resolve_device(name: str) -> str:
+    """``auto`` becomes cuda, mps or cpu. Raises UsageError for a device that is not there."""
+    there = {"cpu": True, "cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available()}
+    if name == "auto":
+        return next(device for device in ("cuda", "mps", "cpu") if there[device])
+    if not there[name]:
+        usable = ", ".join(device for device, yes in there.items() if yes)
+        raise UsageError(f"device '{name}' is not available on this machine", hint=f"use one of: {usable}")
+    return name
+
+
+def resolve_precision(name: str, device: str) -> str:
+    """``auto``: bf16 where a GPU has it, fp16 on older ones, else fp32.
+
+    Raises UsageError for fp16 without a GPU: PyTorch has no gradient scaling there.
+    """
+    if name == "auto":
+        if device != "cuda":
+            return "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if name == "fp16" and device != "cuda":
+        raise UsageError(f"precision fp16 needs a CUDA device, not {device}", hint="use --precision fp32")
+    return name
+
+
+def accelerator_for(config: TrainConfig) -> Accelerator:
+    """Devices, precision, backward and gathering, by Accelerate; one process, or as torchrun started them."""
+    mixed = {"fp32": "no"}.get(config.precision, config.precision)
+    return Accelerator(cpu=config.device == "cpu", mixed_precision=mixed)

@@ -1,0 +1,113 @@
+"""Optimizers, and schedules as pure functions of the step."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from resight.recipes.config import OptimizerConfig, ScheduleConfig
+
+
+class Lamb(torch.optim.Optimizer):
+    """Adam whose update of each tensor is scaled to its weights' norm (You et al. 2020, algorithm 2).
+
+    Weight decay is inside the scaled update. Tensors without decay take the Adam step as it is.
+    """
+
+    def __init__(
+        self,
+        params: Iterable[Any],
+        lr: float,
+        betas: tuple[float, float],
+        eps: float = 1e-6,
+        weight_decay: float = 0.0,
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": betas, "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
+        loss = closure() if closure else None
+        for group in self.param_groups:
+            for p in group["params"]:
+                if p.grad is not None:
+                    self._update(p, p.grad, group)
+        return loss
+
+    def _update(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
+        state = self.state[p]
+        if not state:
+            state["step"] = torch.tensor(0.0)
+            state["exp_avg"], state["exp_avg_sq"] = torch.zeros_like(p), torch.zeros_like(p)
+        b1, b2 = group["betas"]
+        state["step"] += 1
+        step = state["step"].item()
+        state["exp_avg"].lerp_(grad, 1 - b1)
+        state["exp_avg_sq"].lerp_(grad.square(), 1 - b2)
+        mean = state["exp_avg"] / (1 - b1**step)
+        update = mean / ((state["exp_avg_sq"] / (1 - b2**step)).sqrt() + group["eps"])
+        ratio = 1.0
+        if group["weight_decay"]:
+            update = update + group["weight_decay"] * p
+            norm_p, norm_u = p.norm().item(), update.norm().item()
+            ratio = norm_p / norm_u if norm_p > 0 and norm_u > 0 else 1.0
+        p.sub_(update, alpha=group["lr"] * ratio)
+
+
+def parameter_groups(net: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
+    """Two groups: weights that decay; norms and biases (vectors), that do not unless ``decay_norms``."""
+    decayed = [p for p in net.parameters() if p.ndim > 1 or config.decay_norms]
+    others = [p for p in net.parameters() if not (p.ndim > 1 or config.decay_norms)]
+    groups = [{"params": decayed, "weight_decay": config.weight_decay}]
+    return groups + ([{"params": others, "weight_decay": 0.0}] if others else [])
+
+
+def build_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+    groups = parameter_groups(net, config)
+    if config.name == "sgd":
+        return torch.optim.SGD(
+            groups, config.lr, momentum=config.momentum, nesterov=config.nesterov and config.momentum > 0
+        )
+    betas = (config.momentum, config.beta2)
+    if config.name == "adamw":
+        return torch.optim.AdamW(groups, config.lr, betas=betas)
+    return Lamb(groups, config.lr, betas=betas)
+
+
+def rate_factor(config: ScheduleConfig, step: int, total: int) -> float:
+    """The learning rate of update ``step`` (from 0) of ``total``, as a part of the peak rate, in [0, 1]."""
+    warmup = round(config.warmup * total)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, total - warmup)
+    if config.name == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * progress))
+    if config.name == "onecycle":
+        return 1 - progress
+    if config.name == "step":
+        return config.gamma ** sum(step >= m * total for m in config.milestones)
+    return 1.0
+
+
+class Average:
+    """Exponential moving average of parameters and norm statistics (Polyak and Juditsky 1992).
+
+    After update t the decay is min(1 − 1/horizon, (1 + t)/(10 + t)), so that the start is forgotten early.
+    """
+
+    def __init__(self, net: nn.Module, horizon: float) -> None:
+        self.decay = 1 - 1 / max(1.0, horizon)
+        self.state = {name: value.detach().clone() for name, value in net.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, net: nn.Module, step: int) -> None:
+        """``step``: updates done, this one included."""
+        weight = 1 - min(self.decay, (1 + step) / (10 + step))
+        current = net.state_dict()
+        floats = [n for n, v in self.state.items() if v.is_floating_point()]
+        torch._foreach_lerp_([self.state[n] for n in floats], [current[n] for n in floats], weight)
+        for name in self.state.keys() - set(floats):  # counters
+            self.state[name].copy_(current[name])

@@ -1,0 +1,204 @@
+"""From a data set and wishes to a complete configuration, and from that to pictures and a network."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resight.errors import DataError, UsageError
+from resight.images import Geometry, probe, resize_short
+from resight.models import ResNet, Source, create, load_weights, read_weights, spec_of, stem_for, zero_gamma
+from resight.recipes import Facts, TrainConfig, override, recipe
+from resight.samples import CheckReport, Sample, SampleSet, check_files, printable
+from resight.training.loader import Pictures
+from resight.training.machine import available_cores, resolve_device, resolve_precision
+
+_MEASURED = 2000  # pictures that the mean and deviation are measured on
+
+
+def check(samples: SampleSet, skip_bad: bool, say: Callable[[str], None]) -> tuple[SampleSet, CheckReport]:
+    """Decodes every picture once. Raises DataError listing all bad ones, unless they are to be skipped."""
+    report = check_files(samples, threads=available_cores())
+    if report.misnamed:
+        names = ", ".join(f"{printable(source)} is {form}" for source, form in report.misnamed[:3])
+        say(f"{len(report.misnamed)} pictures have another format than their names say (read all the same): {names}")
+    if not report.bad:
+        return samples, report
+    lines = "\n".join(f"  {printable(source)}: {reason}" for source, reason in report.bad[:50])
+    more = f"\n  and {len(report.bad) - 50} more" if len(report.bad) > 50 else ""
+    if not skip_bad:
+        raise DataError(
+            f"{len(report.bad)} of {len(samples)} pictures cannot be read:\n{lines}{more}",
+            hint="repair or remove them, or train without them: --skip-bad",
+        )
+    say(f"skipping {len(report.bad)} pictures that cannot be read:\n{lines}{more}")
+    return samples.without(report.bad), report
+
+
+def channels_of(samples: SampleSet) -> int:
+    """1 where every picture is grey, else 3."""
+    if samples.channels is not None:
+        return samples.channels
+    gray = {"1", "L", "I;16", "I;16B", "I;16L", "I"}
+    files = (samples.path(sample) for sample in samples.samples)
+    return 1 if all(probe(path).mode in gray for path in files) else 3
+
+
+def configure(
+    samples: SampleSet, sizes: np.ndarray, wishes: dict[str, Any], recipe_name: str | None
+) -> tuple[TrainConfig, Source | None]:
+    """The recipe for these data with the wishes applied and every ``auto`` decided, and the weights to start from.
+
+    Raises UsageError for wishes that do not exist, contradict each other or would have no effect.
+    """
+    count = len(samples.part("train"))
+    facts = Facts(count, len(samples.classes), int(np.median(sizes.min(axis=1))))
+    weights = wishes.get("model.weights")
+    name = recipe_name or ("finetune" if weights else "quick")
+    base = recipe(name, facts)
+    source = None
+    if weights:
+        source = read_weights(weights, wishes.get("model.name", base.model.name))
+        base = _follow_weights(base, source)
+    config = override(base, wishes)
+    _decide_data(config, samples, facts, source)
+    _decide_model(config, source)
+    if config.batch > count:
+        config.batch = count
+    config.device = resolve_device(config.device)
+    config.precision = resolve_precision(config.precision, config.device)
+    return config, source
+
+
+def _follow_weights(config: TrainConfig, source: Source) -> TrainConfig:
+    """Architecture, geometry and normalisation that the weights bring with them."""
+    if source.architecture:
+        config.model.name = source.architecture
+        config.model.options = dict(source.options or {})
+    if source.geometry:
+        geometry = source.geometry
+        config.data.image_size = geometry.size
+        config.data.geometry = geometry.kind
+        config.data.crop_ratio = geometry.size / geometry.resize
+        config.data.interpolation = geometry.interpolation
+    if source.mean and source.std:
+        config.data.mean, config.data.std = list(source.mean), list(source.std)
+    return config
+
+
+def _decide_data(config: TrainConfig, samples: SampleSet, facts: Facts, source: Source | None) -> None:
+    data = config.data
+    if data.image_size < 28:
+        raise UsageError(f"the image size must be at least 28 px, not {data.image_size}", hint="--image-size 32")
+    data.train_size = data.train_size or data.image_size
+    if data.train_size < 28:
+        raise UsageError(f"the training size must be at least 28 px, not {data.train_size}")
+    data.channels = data.channels or channels_of(samples)
+    if source is not None and not data.mean:
+        # Weights from a bare file: nearly all published ones were trained with ImageNet's statistics.
+        data.mean, data.std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
+    if data.mean and len(data.mean) != data.channels:
+        values = np.array([data.mean, data.std])
+        fitted = values.mean(axis=1, keepdims=True) if data.channels == 1 else values[:, [0] * data.channels]
+        data.mean, data.std = fitted.tolist()
+
+
+def _decide_model(config: TrainConfig, source: Source | None) -> None:
+    spec = spec_of(config.model.name, **config.model.options)
+    if "stem" not in config.model.options and source is None:
+        stem = stem_for(spec, config.data.image_size)
+        if stem != spec.stem:
+            config.model.options = {**config.model.options, "stem": stem}
+    if spec.shortcut == "none" or source is not None:
+        config.model.zero_gamma = False
+
+
+def measure(pictures: Pictures, channels: int, seed: int) -> tuple[list[float], list[float]]:
+    """Mean and standard deviation per channel, of pixels in [0, 1], over up to 2,000 training pictures."""
+    chosen = np.random.default_rng(seed).permutation(len(pictures))[:_MEASURED]
+    total, squares, count = np.zeros(channels), np.zeros(channels), 0
+    for index in chosen:
+        pixels = pictures[int(index)].reshape(-1, channels) / 255.0
+        total += pixels.sum(axis=0)
+        squares += (pixels**2).sum(axis=0)
+        count += len(pixels)
+    mean = total / count
+    std = np.sqrt(np.maximum(squares / count - mean**2, 1e-6))
+    return np.round(mean, 4).tolist(), np.maximum(np.round(std, 4), 1e-3).tolist()
+
+
+def geometry_of(config: TrainConfig) -> Geometry:
+    """How pictures are answered."""
+    data = config.data
+    resize = max(data.image_size, round(data.image_size / data.crop_ratio))
+    return Geometry(data.geometry, data.image_size, resize, data.interpolation)
+
+
+def train_pictures(samples: SampleSet, config: TrainConfig) -> Pictures:
+    """The training part: squares at the training size, or, for random crops, whole pictures not larger than needed."""
+    data, geometry = config.data, geometry_of(config)
+    side = data.train_size if config.augment.crop != "resized" else 0
+    short = round(data.train_size * geometry.resize / geometry.size)
+    square = Geometry(data.geometry, side, max(side, short), data.interpolation) if side else None
+
+    def read(sample: Sample) -> np.ndarray:
+        pixels = samples.read(sample, data.channels)
+        if square is not None:
+            return square.apply(pixels)
+        if min(pixels.shape[:2]) > short:
+            return resize_short(pixels, short, data.interpolation)
+        return pixels
+
+    return Pictures(samples.part("train"), read, int(data.cache_gb * 2**30))
+
+
+def eval_pictures(samples: SampleSet, part: str, config: TrainConfig) -> Pictures:
+    """A part as it will be answered: through the Run's geometry."""
+    geometry = geometry_of(config)
+
+    def read(sample: Sample) -> np.ndarray:
+        return geometry.apply(samples.read(sample, config.data.channels))
+
+    return Pictures(samples.part(part), read, int(config.data.cache_gb * 2**30) // 4)
+
+
+def build_net(config: TrainConfig, classes: int, source: Source | None, say: Callable[[str], None]) -> ResNet:
+    """The network, initialised from the seed or from weights."""
+    import torch
+
+    torch.manual_seed(config.seed)
+    net = create(
+        config.model.name, num_classes=classes, in_channels=config.data.channels, **config.model.options
+    )
+    if config.model.zero_gamma:
+        zero_gamma(net)
+    if source is not None:
+        loaded = load_weights(net, source)
+        for note in loaded.report.notes:
+            say(note)
+    net.checkpointing = config.model.checkpointing
+    return net
+
+
+def counts(samples: SampleSet) -> dict[str, Any]:
+    """What run.json says about the data."""
+    by_part = Counter(sample.split for sample in samples.samples)
+    return {
+        "fingerprint": samples.fingerprint(),
+        "counts": {part: by_part[part] for part in ("train", "val", "test")},
+        "skipped": [[sample.source, reason] for sample, reason in samples.dropped],
+        "warnings": list(samples.warnings),
+    }
+
+
+def resolve_steps(config: TrainConfig, count: int) -> None:
+    """Turns epochs into a number of steps, at least one."""
+    config.total_steps = max(1, round(config.epochs * (count // config.batch)))
+
+
+def with_path(config: TrainConfig, path: str | Path) -> None:
+    config.data.path = str(Path(path).resolve())

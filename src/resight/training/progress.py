@@ -1,0 +1,112 @@
+"""What a person sees while training: a bar on a terminal, plain lines elsewhere. Everything goes to stderr."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any, TextIO
+
+
+def duration(seconds: float) -> str:
+    """``42 s``, ``3:07 min``, ``2:05 h``."""
+    if seconds < 60:
+        return f"{seconds:.0f} s"
+    if seconds < 3600:
+        return f"{int(seconds // 60)}:{int(seconds % 60):02d} min"
+    return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d} h"
+
+
+def epoch_line(entry: dict[str, Any], best: bool) -> str:
+    """One epoch in one line."""
+    return (
+        f"epoch {entry['epoch']:>3}  step {entry['step']:>6}  "
+        f"train loss {entry['train_loss']:.4f}  accuracy {entry['train_accuracy']:6.2%}   "
+        f"val loss {entry['val_loss']:.4f}  accuracy {entry['val_accuracy']:6.2%}{'  best' if best else ''}"
+    )
+
+
+class Silent:
+    """Says nothing: for processes that are not the first."""
+
+    def start(self, done: int, total: int, batch: int) -> None: ...
+    def step(self, done: int, loss: float, rate: float) -> None: ...
+    def epoch(self, entry: dict[str, Any]) -> None: ...
+    def say(self, text: str) -> None: ...
+
+
+class Lines:
+    """Plain lines: one for each epoch and, in long epochs, one every half minute."""
+
+    every = 30.0
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        self.stream = stream or sys.stderr
+        self.best = -1.0
+        self.done = self.total = self.batch = 0
+
+    def start(self, done: int, total: int, batch: int) -> None:
+        self.first, self.done, self.total, self.batch = done, done, total, batch
+        self.begun = self.spoken = time.monotonic()
+        self.say(f"training: steps {done} … {total} of {batch} pictures")
+
+    def timing(self, done: int) -> str:
+        """Rate since the start and time left."""
+        seconds = max(1e-9, time.monotonic() - self.begun)
+        rate = (done - self.first) / seconds
+        left = duration((self.total - done) / rate) if rate else "?"
+        return f"{rate * self.batch:.0f} pictures/s, {left} left"
+
+    def step(self, done: int, loss: float, rate: float) -> None:
+        if time.monotonic() - self.spoken > self.every:
+            self.say(f"step {done} of {self.total}  loss {loss:.4f}  rate {rate:.3g}  {self.timing(done)}")
+            self.spoken = time.monotonic()
+
+    def epoch(self, entry: dict[str, Any]) -> None:
+        best = entry["val_accuracy"] > self.best
+        self.best = max(self.best, entry["val_accuracy"])
+        self.say(epoch_line(entry, best) + f"   {self.timing(entry['step'])}")
+        self.spoken = time.monotonic()
+
+    def say(self, text: str) -> None:
+        print(text, file=self.stream, flush=True)
+
+
+class Bar(Lines):
+    """A bar on the last line of a terminal, below the lines of the epochs."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        self.progress = Progress(
+            TextColumn("[bold]training"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[text]}"),
+            console=Console(stderr=True, highlight=False),
+            transient=True,
+        )
+
+    def start(self, done: int, total: int, batch: int) -> None:
+        super().start(done, total, batch)
+        for finished in list(self.progress.task_ids):
+            self.progress.remove_task(finished)
+        self.task = self.progress.add_task("", total=total, completed=done, text="")
+        self.progress.start()
+
+    def step(self, done: int, loss: float, rate: float) -> None:
+        text = f"loss {loss:.3f}  rate {rate:.3g}  {self.timing(done)}"
+        self.progress.update(self.task, completed=done, text=text)
+        if done == self.total:
+            self.progress.stop()
+
+    def say(self, text: str) -> None:
+        self.progress.console.print(text, markup=False, soft_wrap=True)
+
+
+def reporter(main: bool = True) -> Silent | Lines:
+    """The right one for this process and this stderr."""
+    if not main:
+        return Silent()
+    return Bar() if sys.stderr.isatty() else Lines()

@@ -1,0 +1,70 @@
+"""Validation: the network in evaluation mode over a whole part, each picture counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from numpy.typing import NDArray
+from torch import Tensor
+
+from resight.evaluation import accuracy, log_loss
+from resight.recipes.config import TrainConfig
+from resight.training.loader import Pictures, eval_batches
+from resight.training.objective import Supervised
+
+
+@dataclass(frozen=True)
+class Validation:
+    """logits: float32 (N, C), in the part's order. accuracy in [0, 1], loss in nats."""
+
+    logits: NDArray[np.float32]
+    accuracy: float
+    loss: float
+
+
+@torch.inference_mode()
+def answers(
+    objective: Supervised, pictures: Pictures, indices: NDArray[np.int64], batch: int
+) -> Iterator[Tensor]:
+    """Logits of the pictures ``indices``, in order: float32 (≤ batch, K) at a time, on the network's device."""
+    objective.eval()
+    device = next(objective.parameters()).device
+    for pixels in eval_batches(pictures, indices, batch):
+        images = objective.normalize(pixels.to(device)).contiguous(memory_format=torch.channels_last)
+        yield objective.net(images).float()
+
+
+def validate(
+    objective: Supervised,
+    pictures: Pictures,
+    config: TrainConfig,
+    accelerator: Accelerator,
+    asked_to_stop: Callable[[], bool] = lambda: False,
+) -> Validation | None:
+    """Answers for all pictures of a part; None when asked to stop meanwhile.
+
+    Each rank takes every w-th picture. Shares are padded to one length for gathering and the padding is cut off
+    again, so nothing is counted twice.
+    """
+    rank, world = accelerator.process_index, accelerator.num_processes
+    mine = np.arange(rank, len(pictures), world)
+    share = torch.zeros(-(-len(pictures) // world), objective.net.num_classes, device=accelerator.device)
+    done = 0
+    with accelerator.autocast():
+        for logits in answers(objective, pictures, mine, max(1, min(256, config.batch))):
+            if world == 1 and asked_to_stop():
+                return None
+            share[done : done + len(logits)] = logits
+            done += len(logits)
+    gathered = accelerator.gather(share).cpu().numpy().reshape(world, -1, share.shape[1])
+    logits = np.empty((len(pictures), share.shape[1]), np.float32)
+    for r in range(world):
+        part = logits[r::world]
+        part[:] = gathered[r, : len(part)]
+    if not np.isfinite(logits).all():
+        return Validation(logits, float("nan"), float("nan"))
+    return Validation(logits, accuracy(logits, pictures.labels).share, log_loss(logits, pictures.labels))

@@ -1,0 +1,180 @@
+from __future__ import annotations
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.inference import tiny
+
+from resight.commands.eval import evaluate_run, match_classes
+from resight.errors import DataError, RunError, UsageError
+from resight.inference import unescape_cell
+from resight.runs import CONFIG, Run
+from resight.samples import load
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    return tiny.write_folder(tmp_path / "data", each=10)
+
+
+@pytest.fixture
+def run(tmp_path: Path, data: Path) -> Run:
+    return tiny.make_run(tmp_path / "run", data=load(data))
+
+
+def test_its_own_data_split_as_then(run: Run, data: Path) -> None:
+    result = evaluate_run(run)
+    expected = [sample.source for sample in load(data).part("test")]
+    assert (result.part, list(result.sources)) == ("test", expected)
+    assert result.evaluation.metrics["accuracy"].value == 1
+    assert len(evaluate_run(run, part="train").sources) == 24
+    assert len(evaluate_run(run, part="all").sources) == 30
+    assert evaluate_run(run.path, part="val").evaluation.n == 3
+
+
+def test_a_folder_without_splits_is_evaluated_as_a_whole(run: Run, data: Path) -> None:
+    result = evaluate_run(run, data)
+    assert (result.part, result.evaluation.n, result.warnings) == ("all", 30, ())
+
+
+def test_logits_are_those_of_the_answers(run: Run) -> None:
+    result = evaluate_run(run)
+    powers = np.exp(result.logits.astype(np.float64))
+    np.testing.assert_allclose(powers / powers.sum(axis=1, keepdims=True), result.probabilities, atol=1e-6)
+    expected = -np.log(result.probabilities[np.arange(3), result.labels].astype(np.float64)).mean()
+    assert result.evaluation.metrics["log_loss"].value == pytest.approx(expected, abs=1e-5)
+
+
+def test_classes_are_matched_by_name_not_by_position(tmp_path: Path) -> None:
+    """The Run's order is not that of folders: with positions, every answer would be wrong."""
+    names = ("zebra", "mule", "ass")  # blue, green, red
+    run = tiny.make_run(tmp_path / "run", classes=names)
+    result = evaluate_run(run, tiny.write_folder(tmp_path / "data", names))
+    assert result.evaluation.metrics["accuracy"].value == 1
+    assert result.evaluation.classes == names
+    assert [names[k] for k in result.labels] == [Path(source).parts[0] for source in result.sources]
+
+
+def test_a_class_missing_in_the_data_is_said_and_shifts_nothing(tmp_path: Path) -> None:
+    run = tiny.make_run(tmp_path / "run")
+    data = tiny.write_folder(tmp_path / "data", ("green", "red"), colours=("green", "red"))
+    result = evaluate_run(run, data)
+    assert set(result.labels) == {1, 2}
+    assert result.evaluation.metrics["accuracy"].value == 1
+    (warning,) = result.warnings
+    assert "1 of the Run's 3 classes are not in the data: blue" in warning
+    assert warning in result.to_text()
+
+
+def test_an_unknown_class_is_refused_with_both_lists(tmp_path: Path) -> None:
+    run = tiny.make_run(tmp_path / "run")
+    data = tiny.write_folder(tmp_path / "data", ("Blue", "green", "red"))
+    with pytest.raises(DataError) as caught:
+        evaluate_run(run, data)
+    assert "unknown to the Run: Blue" in str(caught.value)
+    assert "the data has: Blue, green, red" in str(caught.value)
+    assert "the Run knows: blue, green, red" in str(caught.value)
+
+
+def test_match_classes() -> None:
+    assert match_classes(("b", "a"), ("a", "x", "b")) == (
+        [2, 0],
+        ["1 of the Run's 3 classes are not in the data: x"],
+    )
+    assert match_classes(("a", "b"), ("a", "b")) == ([0, 1], [])
+
+
+def test_split_folders_mean_test_unless_told(tmp_path: Path) -> None:
+    run = tiny.make_run(tmp_path / "run")
+    for split, each in (("train", 3), ("val", 2), ("test", 1)):
+        tiny.write_folder(tmp_path / "data" / split, each=each)
+    assert evaluate_run(run, tmp_path / "data").evaluation.n == 3
+    assert evaluate_run(run, tmp_path / "data", part="val").evaluation.n == 6
+    assert evaluate_run(run, tmp_path / "data", part="all").evaluation.n == 18
+    shutil.rmtree(tmp_path / "data" / "test")
+    with pytest.raises(DataError, match=r"no test part; it has train: 9, val: 6, test: 0"):
+        evaluate_run(run, tmp_path / "data")
+    with pytest.raises(DataError, match="no pictures in test"):
+        evaluate_run(run, tmp_path / "data", part="test")
+    with pytest.raises(UsageError, match="train, val, test, all"):
+        evaluate_run(run, tmp_path / "data", part="dev")
+
+
+def test_bad_pictures_are_all_listed_or_counted(run: Run, data: Path) -> None:
+    bad = ["blue/3.png", "red/9.png"]
+    for source in bad:
+        (data / source).write_bytes(b"")
+    with pytest.raises(DataError, match="2 pictures cannot be read") as caught:
+        evaluate_run(run, data)
+    assert all(source in str(caught.value) for source in bad)
+    result = evaluate_run(run, data, skip_bad=True)
+    assert [source for source, _ in result.skipped] == bad
+    assert result.evaluation.n == len(result.sources) == 28
+    assert not set(bad) & set(result.sources)
+    assert result.evaluation.metrics["accuracy"].value == 1
+    assert "2 pictures could not be read" in result.to_text()
+    assert [item["source"] for item in result.to_dict()["skipped"]] == bad
+    for path in data.rglob("*.png"):
+        path.write_bytes(b"")
+    with pytest.raises(DataError, match="none of 30"):
+        evaluate_run(run, data, skip_bad=True)
+
+
+def test_predictions_say_which_were_wrong(run: Run, data: Path, tmp_path: Path) -> None:
+    tiny.write_picture(data / "blue" / "3.png", "red")
+    (data / "blue" / "4.png").rename(data / "blue" / "\t=4.png")
+    out = tmp_path / "out.csv"
+    result = evaluate_run(run, data, predictions=out)
+    with out.open(encoding="utf-8", newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    assert list(rows[0]) == ["source", "true", "predicted", "probability"]
+    assert [unescape_cell(row["source"]) for row in rows] == list(result.sources)
+    assert [row["source"] for row in rows if row["true"] != row["predicted"]] == ["blue/3.png"]
+    wrong = next(row for row in rows if row["source"] == "blue/3.png")
+    assert wrong["predicted"] == "red"
+    assert 0.5 < float(wrong["probability"]) < 1
+
+
+def test_result_as_json_and_text(run: Run, data: Path) -> None:
+    plain = json.loads(json.dumps(evaluate_run(run, data).to_dict(), allow_nan=False))
+    assert (plain["part"], plain["data"], plain["evaluation"]["n"]) == ("all", str(data), 30)
+    text = evaluate_run(run).to_text()
+    assert "part test" in text
+    assert "accuracy" in text
+
+
+def test_data_that_is_gone_changed_or_unknown(run: Run, data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="its data is not known"):
+        evaluate_run(tiny.make_run(tmp_path / "imported"))
+    tiny.write_picture(data / "red" / "new.png", "red")
+    with pytest.raises(DataError, match="1 added"):
+        evaluate_run(run)
+    data.rename(tmp_path / "elsewhere")
+    with pytest.raises(DataError, match="any more"):
+        evaluate_run(run)
+    with pytest.raises(UsageError):
+        evaluate_run(run, data)
+
+
+@pytest.mark.parametrize("text", ["{", "[]", "{}", '{"data": 1}', '{"data": {}}'])
+def test_a_config_without_the_place_of_the_data(text: str, tmp_path: Path) -> None:
+    run = tiny.make_run(tmp_path / "run")
+    (run.path / CONFIG).write_text(text, "utf-8")  # not among the sealed files: this Run had none
+    with pytest.raises(RunError, match="where the data is"):
+        evaluate_run(run)
+
+
+def test_a_replaced_picture_of_the_same_name_is_said(tmp_path: Path, data: Path) -> None:
+    samples = load(data)
+    run = tiny.make_run(
+        tmp_path / "run", data=samples, fields={"data": {"fingerprint": samples.fingerprint()}}
+    )
+    assert evaluate_run(run).warnings == ()
+    Image.fromarray(tiny.picture("red", side=30)).save(data / "red" / "0.png")
+    (warning,) = evaluate_run(run).warnings
+    assert "replaced since training" in warning

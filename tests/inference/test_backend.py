@@ -1,0 +1,173 @@
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from numpy.typing import NDArray
+from onnx import TensorProto, numpy_helper
+
+from resight.errors import RunError, UsageError
+from resight.inference import OnnxRuntime, Predictor, load_onnxruntime
+from resight.inference.backend import open_backend
+from resight.runs import ONNX, Run
+
+from . import tiny
+
+PIXELS = np.stack([tiny.picture(name, side=tiny.SIZE) for name in tiny.CLASSES])
+
+
+def save(path: Path, model: onnx.ModelProto) -> Path:
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+def test_answers_in_the_order_asked_for(tmp_path: Path) -> None:
+    backend = OnnxRuntime(save(tmp_path / ONNX, tiny.graph()), 1)
+    features, probabilities, embedding, logits = backend.answer(
+        PIXELS, ("features", "probabilities", "embedding", "logits")
+    )
+    assert features.shape == (3, 4, tiny.SIZE, tiny.SIZE)
+    channels = PIXELS.astype(np.float64).mean(axis=(1, 2))[:, ::-1] / 255  # blue, green, red
+    np.testing.assert_allclose(embedding[:, :3], channels, atol=1e-6)
+    np.testing.assert_allclose(logits, 6 * channels, atol=1e-5)
+    powers = np.exp(6 * channels / tiny.TEMPERATURE)
+    np.testing.assert_allclose(probabilities, powers / powers.sum(axis=1, keepdims=True), atol=1e-6)
+
+
+def external(model: onnx.ModelProto, location: str) -> onnx.ModelProto:
+    """The same, with the weights of the head in a file."""
+    tensor = next(t for t in model.graph.initializer if t.name == "head")
+    tensor.ClearField("raw_data")
+    tensor.data_location = TensorProto.EXTERNAL
+    for key, value in (("location", location), ("offset", "0"), ("length", "48")):
+        entry = tensor.external_data.add()
+        entry.key, entry.value = key, value
+    return model
+
+
+@pytest.mark.parametrize("location", ["head.bin", "below/head.bin", "../head.bin", "{absolute}"])
+def test_external_data_is_refused_even_where_it_is_there(
+    location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "run"
+    for place in (folder, folder / "below", tmp_path):
+        place.mkdir(exist_ok=True)
+        np.ones((3, 4), np.float32).tofile(place / "head.bin")
+    monkeypatch.chdir(folder)  # bytes have no folder of their own: onnxruntime would look here
+    location = location.replace("{absolute}", str(tmp_path / "head.bin"))
+    path = save(folder / ONNX, external(tiny.graph(), location))
+    with pytest.raises(RunError, match="outside of itself"):
+        OnnxRuntime(path, 1)
+
+
+def test_a_pointer_into_memory_is_refused(tmp_path: Path) -> None:
+    path = save(tmp_path / ONNX, external(tiny.graph(), "*/_ORT_MEM_ADDR_/*"))
+    with pytest.raises(RunError):
+        OnnxRuntime(path, 1)
+
+
+@pytest.mark.parametrize("data", [b"", b"<html>", b"\x00" * 100, tiny.graph().SerializeToString()[:-200]])
+def test_a_damaged_file_is_refused_in_words(
+    data: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / ONNX).write_bytes(data)
+    with pytest.raises(RunError, match=r"damaged|takes|lacks") as caught:
+        OnnxRuntime(tmp_path / ONNX, 1)
+    assert ONNX in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+
+
+def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="cannot be read"):
+        OnnxRuntime(tmp_path / ONNX, 1)
+
+
+def test_a_graph_with_another_input_or_without_an_output_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="expected only 'pixels'"):
+        OnnxRuntime(save(tmp_path / ONNX, tiny.graph(input_name="image")), 1)
+    model = tiny.graph()
+    del model.graph.output[3]
+    with pytest.raises(RunError, match="lacks the outputs features"):
+        OnnxRuntime(save(tmp_path / ONNX, model), 1)
+
+
+def test_a_file_changed_after_the_check_is_refused(tmp_path: Path) -> None:
+    run = tiny.make_run(tmp_path / "run")
+    opened = Run.open(run.path)
+    other = tiny.graph(head=np.zeros((3, 4), np.float32))
+    save(run.path / ONNX, other)
+    with pytest.raises(RunError, match="changed after the Run was sealed"):
+        Predictor(opened)
+
+
+@pytest.mark.parametrize(
+    "pixels",
+    [
+        PIXELS.astype(np.float32),
+        PIXELS[0],
+        PIXELS[:, :4],
+        PIXELS[:0],
+        PIXELS[..., :1],
+    ],
+)
+def test_pixels_that_do_not_fit(pixels: NDArray[np.uint8], tmp_path: Path) -> None:
+    backend = OnnxRuntime(save(tmp_path / ONNX, tiny.graph()), 1)
+    with pytest.raises(UsageError, match="expected pixels"):
+        backend.answer(pixels, ("logits",))
+
+
+def test_wrong_arguments(tmp_path: Path) -> None:
+    path = save(tmp_path / ONNX, tiny.graph())
+    with pytest.raises(UsageError, match="onnxruntime"):
+        open_backend("tensorrt", path)
+    for threads in (0, -1, True, 1.5):
+        with pytest.raises(UsageError, match="threads"):
+            OnnxRuntime(path, threads)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="unknown outputs: chances"):
+        OnnxRuntime(path, 1).answer(PIXELS, ("chances",))
+
+
+def test_a_graph_that_fails_at_work_is_an_error(tmp_path: Path) -> None:
+    model = tiny.graph()
+    model.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "C"
+    backend = OnnxRuntime(save(tmp_path / ONNX, model), 1)
+    with pytest.raises(RunError, match="cannot compute"):
+        backend.answer(np.zeros((1, tiny.SIZE, tiny.SIZE, 5), np.uint8), ("logits",))
+
+
+def test_no_telemetry_is_prepared_or_stored(tmp_path: Path) -> None:
+    """Without the switch, onnxruntime 1.32 on Linux stores a device id and a queue of events at home."""
+    path = save(tmp_path / ONNX, tiny.graph())
+    home = tmp_path / "home"
+    home.mkdir()
+    program = (
+        "import sys; import numpy; from pathlib import Path; from resight.inference import OnnxRuntime\n"
+        "backend = OnnxRuntime(Path(sys.argv[1]), 1)\n"
+        "backend.answer(numpy.zeros((1, 8, 8, 3), numpy.uint8), ['logits'])"
+    )
+    dropped = ("CI", "ORT_DISABLE_TELEMETRY", "XDG_CACHE_HOME")
+    kept = {k: v for k, v in os.environ.items() if k not in dropped}
+    subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        env=kept | {"HOME": str(home), "TMPDIR": str(home)},
+        check=True,
+        timeout=60,
+    )
+    assert list(home.rglob("*")) == []
+
+
+def test_telemetry_is_switched_off_for_later_imports_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
+    load_onnxruntime()
+    assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
+
+
+def test_initializers_survive(tmp_path: Path) -> None:
+    """A tensor that nobody uses is no reason to refuse a graph."""
+    extra = numpy_helper.from_array(np.zeros(3, np.float32), "unused")
+    OnnxRuntime(save(tmp_path / ONNX, tiny.graph(extra=[extra])), 1)
