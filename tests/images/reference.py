@@ -97,14 +97,16 @@ def png_over_white(data: bytes) -> NDArray[np.int64]:
     if top < 255 and png.colour_type == 0:
         colour = values * 255.0 / top
     weight = alpha[:, :, None]
-    return np.floor((colour * weight + 255 * (255 - weight)) / 255 + 0.5).astype(np.int64)
+    over: NDArray[np.int64] = np.floor((colour * weight + 255 * (255 - weight)) / 255 + 0.5).astype(np.int64)
+    return over
 
 
 def to_8_bits(values: NDArray[np.int64], depth: int, *, grey: bool) -> NDArray[np.int64]:
     """16-bit grey is value / 257 rounded; of 16-bit colour the high byte counts."""
     if depth != 16:
         return values
-    return np.floor(values / 257 + 0.5).astype(np.int64) if grey else values >> 8
+    scaled: NDArray[np.int64] = np.floor(values / 257 + 0.5).astype(np.int64) if grey else values >> 8
+    return scaled
 
 
 def read_gif(data: bytes) -> NDArray[np.int64]:

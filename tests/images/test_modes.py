@@ -15,7 +15,7 @@ from PIL import Image, ImageCms
 
 from resight.errors import UnsupportedImage
 from resight.images import decode, probe
-from resight.images.modes import over_white, scale_to_8_bits
+from resight.images.modes import over_white, scale_to_8_bits, to_pixels
 
 from .reference import encode, luma, noise, png_over_white, read_gif, read_png
 
@@ -305,3 +305,25 @@ def test_animated_webp_and_png_show_the_first_frame() -> None:
             stream, fmt, save_all=True, append_images=[Image.fromarray(second)], **options
         )
         np.testing.assert_array_equal(decode(stream.getvalue()), first)
+
+
+def test_modes_that_no_format_gives_today() -> None:
+    """Premultiplied alpha, padding and palettes with alpha, from pictures made in memory."""
+    picture = noise(8, 9, 4)
+    picture[:, :, 3] = np.where(picture[:, :, 3] > 127, 255, 0)  # premultiplying by these is exact
+    expected = np.where(picture[:, :, 3:] == 255, picture[:, :, :3], 255)
+    image = Image.fromarray(picture)
+    np.testing.assert_array_equal(to_pixels(image.convert("RGBa")), expected)
+    np.testing.assert_array_equal(to_pixels(image.convert("RGB").convert("RGBX")), picture[:, :, :3])
+    grey = Image.fromarray(picture[:, :, 2:])
+    np.testing.assert_array_equal(to_pixels(grey.convert("La"))[:, :, 0], expected[:, :, 2])
+    half = Image.frombytes("La", (2, 1), bytes([100, 128, 250, 250]))
+    assert to_pixels(half).ravel().tolist() == [100 + 127, 250 + 5]
+    palette = Image.frombytes("PA", (2, 1), bytes([1, 255, 1, 51]))
+    palette.putpalette([0, 0, 0, 200, 100, 50])
+    assert to_pixels(palette).tolist() == [[[200, 100, 50], [244, 224, 214]]]
+
+
+def test_a_mode_without_a_rule() -> None:
+    with pytest.raises(UnsupportedImage, match="'HSV', for which there is no rule"):
+        to_pixels(Image.new("HSV", (1, 1)))

@@ -54,9 +54,11 @@ def test_labels_and_top(predictor: Predictor) -> None:
 
 
 def test_ties_go_to_the_earlier_class(tmp_path: Path) -> None:
-    flat = tiny.graph(head=np.zeros((3, 4), np.float32)).SerializeToString()
-    (found,) = Predictor(tiny.make_run(tmp_path / "run", model=flat)).predict([tiny.picture("red")], top=2)
-    assert [name for name, _ in found.top] == ["blue", "green"]
+    names = [f"class {k}" for k in range(50)]
+    head = np.repeat(np.arange(50)[:, None] % 2, 4, axis=1).astype(np.float32)  # two groups of equals
+    run = tiny.make_run(tmp_path / "run", classes=names, model=tiny.graph(50, head=head).SerializeToString())
+    (found,) = Predictor(run).predict([tiny.picture("red")], top=50)
+    assert [name for name, _ in found.top] == names[1::2] + names[::2]
 
 
 def test_the_same_picture_gets_the_same_answer_alone_and_in_any_batch(run: Run) -> None:
@@ -234,3 +236,17 @@ def test_map_ordered_raises_in_place_and_leaves_no_thread() -> None:
         next(found)
     assert max(started) < 10
     assert not [t for t in threading.enumerate() if t.name.startswith("decode")]
+
+
+def test_map_ordered_left_early_starts_nothing_more() -> None:
+    started = []
+
+    def slow(k: int) -> int:
+        started.append(k)
+        time.sleep(0.005)
+        return k
+
+    results = map_ordered(slow, range(200), threads=2, window=200)
+    assert next(results) == 0
+    results.close()  # type: ignore[attr-defined]
+    assert len(started) < 20

@@ -80,7 +80,12 @@ def test_patterns(photos: Path) -> None:
 
 def test_named_files_are_taken_as_they_are_and_once(photos: Path) -> None:
     save_picture(photos / "[1].png")  # a name, not a pattern
-    given = [photos / "notes.txt", photos / "[1].png", photos / "deep" / ".." / "2.png", f"{photos}/2.png"]
+    given: list[str | Path] = [
+        photos / "notes.txt",
+        photos / "[1].png",
+        photos / "deep" / ".." / "2.png",
+        f"{photos}/2.png",
+    ]
     assert [path.name for path in find_images(given)] == ["notes.txt", "[1].png", "2.png"]
 
 
@@ -134,9 +139,9 @@ def test_numbers_count_as_numbers(numbers: list[int], text: str) -> None:
 def test_a_total_order(texts: list[str]) -> None:
     keys = [natural_key(text) for text in texts]
     assert len(set(keys)) == len(keys)
-    assert sorted(texts, key=natural_key) == sorted(reversed(texts), key=natural_key)
+    assert sorted(texts, key=natural_key) == sorted(set(texts), key=natural_key)
 
 
 def test_natural_order_of_usual_names() -> None:
-    expected = ["1", "01", "2", "10", "A", "a", "a1b2", "a1b10", "B", "b", "é"]
-    assert sorted(reversed(expected), key=natural_key) == expected or expected[:2] == ["1", "01"]
+    expected = ["01", "1", "2", "10", "A", "a", "a1b2", "a1b10", "B", "b", "é"]
+    assert sorted(set(expected), key=natural_key) == expected

@@ -193,5 +193,5 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
     (tmp_path / "picture.png").write_bytes(b"")
     with pytest.raises(DataError, match="single file"):
         load(tmp_path / "picture.png")
-    with pytest.raises(UsageError, match="cannot be opened|no data set"):
+    with pytest.raises(UsageError, match=r"cannot be opened|no data set"):
         load("a\0b")

@@ -22,7 +22,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, ImageFile
+from PIL import Image, ImageCms
 
 from resight.errors import UnsupportedImage
 
@@ -32,9 +32,7 @@ _BAND_PIXELS = 1 << 20
 _TIFF_BITS, _TIFF_PHOTOMETRIC, _WHITE_IS_ZERO = 258, 262, 0
 
 
-def to_pixels(
-    image: ImageFile.ImageFile, *, png_depth: int | None = None, source: str | None = None
-) -> Pixels:
+def to_pixels(image: Image.Image, *, png_depth: int | None = None, source: str | None = None) -> Pixels:
     """Turn a loaded picture into uint8 (H, W, 1) where it is grey, (H, W, 3) RGB where it has colour.
 
     ``png_depth`` is a PNG's bit depth, which its transparent grey or colour counts in. Raises
@@ -95,15 +93,15 @@ def _bands(values: NDArray[np.generic]) -> Iterator[slice]:
         yield slice(start, start + step)
 
 
-def _one_bit(image: ImageFile.ImageFile) -> Pixels:
+def _one_bit(image: Image.Image) -> Pixels:
     return np.asarray(image.convert("L"))[:, :, None]
 
 
-def _grey(image: ImageFile.ImageFile) -> Pixels:
+def _grey(image: Image.Image) -> Pixels:
     return np.asarray(image)[:, :, None]
 
 
-def _grey_16(image: ImageFile.ImageFile) -> Pixels:
+def _grey_16(image: Image.Image) -> Pixels:
     values = np.asarray(image)
     tags = getattr(image, "tag_v2", {})
     white = 4095 if tags.get(_TIFF_BITS) == (12,) else 65535
@@ -114,34 +112,34 @@ def _grey_16(image: ImageFile.ImageFile) -> Pixels:
     return pixels if key is None else np.where((values == key)[:, :, None], np.uint8(255), pixels)
 
 
-def _colour(image: ImageFile.ImageFile) -> Pixels:
+def _colour(image: Image.Image) -> Pixels:
     return np.asarray(image)[:, :, :3]
 
 
-def _with_alpha(image: ImageFile.ImageFile) -> Pixels:
+def _with_alpha(image: Image.Image) -> Pixels:
     pixels = np.asarray(image)
     return over_white(pixels[:, :, :-1], pixels[:, :, -1])
 
 
-def _premultiplied(image: ImageFile.ImageFile) -> Pixels:
+def _premultiplied(image: Image.Image) -> Pixels:
     pixels = np.asarray(image)
     room = 255 - pixels[:, :, -1:]
     out: Pixels = np.minimum(pixels[:, :, :-1], 255 - room) + room  # min first: stays within uint8
     return out
 
 
-def _palette(image: ImageFile.ImageFile) -> Pixels:
+def _palette(image: Image.Image) -> Pixels:
     if image.mode == "PA" or image.has_transparency_data:
         pixels = np.asarray(image.convert("RGBA"))
         return over_white(pixels[:, :, :3], pixels[:, :, 3])
     return np.asarray(image.convert("RGB"))
 
 
-def _through_pillow(image: ImageFile.ImageFile) -> Pixels:
+def _through_pillow(image: Image.Image) -> Pixels:
     return np.asarray(image.convert("RGB"))
 
 
-def _lab(image: ImageFile.ImageFile) -> Pixels:
+def _lab(image: Image.Image) -> Pixels:
     converted = ImageCms.profileToProfile(
         image, ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB"), outputMode="RGB"
     )
@@ -160,7 +158,7 @@ def _hide_key(pixels: Pixels, key: int | tuple[int, ...], depth: int) -> Pixels:
     return np.where((pixels == scaled).all(axis=2, keepdims=True), np.uint8(255), pixels)
 
 
-_RULES: dict[str, Callable[[ImageFile.ImageFile], Pixels]] = {
+_RULES: dict[str, Callable[[Image.Image], Pixels]] = {
     "1": _one_bit,
     "L": _grey,
     "I;16": _grey_16,

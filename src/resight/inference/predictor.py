@@ -138,7 +138,7 @@ class Predictor:
             except ImageError as error:
                 return name, error
 
-        prepared = map_ordered(prepare, enumerate(sources), threads=self.threads, window=10**6)
+        prepared = map_ordered(prepare, enumerate(sources), threads=self.threads, window=2 * self.batch)
         for group in batched(prepared, self.batch):
             good = [outcome for _, outcome in group if not isinstance(outcome, ImageError)]
             rows = iter(self.ask(np.stack(good), ("probabilities",))[0] if good else ())

@@ -140,6 +140,7 @@ def _fetch_rest(address: str, part: Path, progress: Progress | None) -> bool:
     try:
         response: HTTPResponse = urllib.request.urlopen(request, timeout=_TIMEOUT)
     except urllib.error.HTTPError as error:
+        error.close()
         if error.code == 416 and have:  # nothing is left to send, or the file changed: the hash decides
             return True
         raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cache
 
 import torch
 from torch import Tensor
@@ -51,7 +52,10 @@ def translate(state: Mapping[str, Tensor], net: ResNet) -> dict[str, Tensor]:
     Strips ``PREFIXES`` and applies ``SPELLINGS``. The step counter of averaged models (``n_averaged``) is
     dropped. Raises WeightsError when two tensors would get the same name.
     """
-    own = set(net.state_dict())
+    return _translate(state, set(net.state_dict()))
+
+
+def _translate(state: Mapping[str, Tensor], own: set[str]) -> dict[str, Tensor]:
     out: dict[str, Tensor] = {}
     origin: dict[str, str] = {}
     for name, tensor in state.items():
@@ -139,7 +143,7 @@ def _fit_head(
 def _fit_input(
     net: ResNet, given: dict[str, Tensor], report: LoadReport
 ) -> tuple[dict[str, Tensor], LoadReport]:
-    name = _stem_key(net)
+    name = _stem_key(net.spec)
     if name not in given or given[name].dim() != 4 or given[name].shape[1] in (0, net.in_channels):
         return given, report
     kernel, new = given[name], net.in_channels
@@ -209,19 +213,24 @@ def _depths(state: Mapping[str, Tensor]) -> tuple[int, ...]:
 
 
 def _fits(spec: ResNetSpec, state: Mapping[str, Tensor]) -> bool:
-    with torch.device("meta"):
-        net = ResNet(spec)
-    own = net.state_dict()
+    own = _blank(spec)
     try:
-        given = translate(state, net)
+        given = _translate(state, set(own))
     except WeightsError:
         return False
     given, report = _fit_head(own, given, LoadReport())
-    stem = _stem_key(net)
+    stem = _stem_key(spec)
     if stem in given and given[stem].dim() == 4:
         given[stem] = given[stem][:, :1].expand(-1, 3, -1, -1)
     return not _differences(own, given, skip=HEAD if report.replaced_head else ())
 
 
-def _stem_key(net: ResNet) -> str:
-    return "conv1.0.weight" if net.spec.stem == "deep" else "conv1.weight"
+@cache
+def _blank(spec: ResNetSpec) -> dict[str, Tensor]:
+    """Names and shapes of a net with three channels and 1000 classes; tensors without memory."""
+    with torch.device("meta"):
+        return ResNet(spec).state_dict()
+
+
+def _stem_key(spec: ResNetSpec) -> str:
+    return "conv1.0.weight" if spec.stem == "deep" else "conv1.weight"

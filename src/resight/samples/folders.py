@@ -123,10 +123,12 @@ def _refuse_wrong_shape(root: Path, counts: dict[str, int], files: list[str]) ->
     filled = [name for name, count in counts.items() if count]
     found = f"{pictures:,} pictures directly in it and {_show(counts)}"
     if not filled:
-        hint = f"give the table itself: {printable(str(root / tables[0]))}" if tables else None
-        shape_error(
-            root, found, hint or ("put the pictures into one folder for each class" if pictures else None)
-        )
+        hint = "put the pictures into one folder for each class" if pictures else None
+        if tables:
+            hint = f"give the table itself: {printable(str(root / tables[0]))}"
+        if nested := _array_folder(root, root):
+            hint = f"{printable(str(nested))} holds a data set of array files: give that folder"
+        shape_error(root, found, hint)
     for name in filled:
         inner = [folder for folder in entries(root / name, root)[0] if split_name(folder) == "train"]
         if inner and len(filled) == 1:
