@@ -1,0 +1,65 @@
+"""Resight: a folder of labelled images becomes a ResNet classifier that people can trust and ship.
+
+    import resight
+
+    run = resight.train("flowers/", model="resnet18", epochs=10)
+    run.metrics.top1, run.classes
+    resight.predict(run, "photos/*.jpg").to_csv("out.csv")
+
+Names are resolved when they are first used: importing ``resight`` imports nothing else, and answering never
+imports PyTorch.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from resight import errors as errors
+    from resight import images as images
+    from resight import models as models
+    from resight.commands.demo import demo as demo
+    from resight.commands.eval import evaluate_run as evaluate_run
+    from resight.commands.import_ import import_weights as import_weights
+    from resight.commands.predict import predict as predict
+    from resight.commands.preview import preview as preview
+    from resight.commands.train import resume as resume
+    from resight.commands.train import train as train
+    from resight.errors import ResightError as ResightError
+    from resight.inference import Predictor as Predictor
+    from resight.runs import Run as Run
+    from resight.samples import load as load
+
+__version__ = "0.1.0"
+
+_WHERE = {
+    "Predictor": "resight.inference",
+    "ResightError": "resight.errors",
+    "Run": "resight.runs",
+    "demo": "resight.commands.demo",
+    "errors": "",
+    "evaluate_run": "resight.commands.eval",
+    "images": "",
+    "import_weights": "resight.commands.import_",
+    "load": "resight.samples",
+    "models": "",
+    "predict": "resight.commands.predict",
+    "preview": "resight.commands.preview",
+    "resume": "resight.commands.train",
+    "train": "resight.commands.train",
+}
+__all__ = [*_WHERE, "__version__"]  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _WHERE:
+        raise AttributeError(f"module 'resight' has no attribute {name!r}")
+    module = _WHERE[name]
+    value = getattr(import_module(module), name) if module else import_module(f"resight.{name}")
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -188,10 +188,14 @@ def test_transparent_grey_of_few_bits(depth: int) -> None:
 def grey_png(levels: NDArray[np.uint8], depth: int, transparent: int) -> bytes:
     """One row of grey ``levels`` of ``depth`` bits."""
     bits = np.unpackbits(levels[:, None], axis=1)[:, 8 - depth :].ravel()
+    return png_row(len(levels), depth, 0, np.packbits(bits).tobytes(), struct.pack(">H", transparent))
+
+
+def png_row(width: int, depth: int, colour_type: int, row: bytes, transparency: bytes) -> bytes:
     chunks = (
-        (b"IHDR", struct.pack(">IIBBBBB", len(levels), 1, depth, 0, 0, 0, 0)),
-        (b"tRNS", struct.pack(">H", transparent)),
-        (b"IDAT", zlib.compress(b"\0" + np.packbits(bits).tobytes())),
+        (b"IHDR", struct.pack(">IIBBBBB", width, 1, depth, colour_type, 0, 0, 0)),
+        (b"tRNS", transparency),
+        (b"IDAT", zlib.compress(b"\0" + row)),
         (b"IEND", b""),
     )
     body = b"".join(
@@ -199,6 +203,12 @@ def grey_png(levels: NDArray[np.uint8], depth: int, transparent: int) -> bytes:
         for name, content in chunks
     )
     return b"\x89PNG\r\n\x1a\n" + body
+
+
+def test_transparent_colour_of_16_bits() -> None:
+    colours = np.array([[0x1234, 0x5678, 0x9ABC], [0x1334, 0x5678, 0x9ABC]], ">u2")
+    data = png_row(2, 16, 2, colours.tobytes(), colours[0].tobytes())
+    assert decode(data).tolist() == [[[255, 255, 255], [0x13, 0x56, 0x9A]]]
 
 
 def test_alpha_over_white_is_the_nearest_integer_for_every_pair() -> None:

@@ -14,7 +14,7 @@ import pytest
 class FileServer(ThreadingHTTPServer):
     """Serves ``files`` (path → bytes) with Range, and the headers of the hub.
 
-    cut: break the connection after this many bytes, once for each entry. status: answer so, once for each entry.
+    cut: break the connection after this many bytes, once for each entry. status: answer so, likewise.
     ranges: whether Range is honoured. seen: (method, path, Range header) of every request.
     """
 

@@ -121,7 +121,7 @@ def test_squeeze_excitation_uses_timms_names() -> None:
 
 
 def test_resnet_d_uses_timms_names() -> None:
-    """timm's deep stem is conv1.0 … conv1.6, its averaging shortcut downsample.1 and .2, always with three parts."""
+    """timm's deep stem is conv1.0 … conv1.6, its averaging shortcut has three parts, the first bare."""
     keys = set(create("resnet50d").state_dict())
     assert {"conv1.0.weight", "conv1.1.weight", "conv1.3.weight", "conv1.4.weight", "conv1.6.weight"} <= keys
     assert not {k for k in keys if k.startswith("conv1.") and k.split(".")[1] in "257"}

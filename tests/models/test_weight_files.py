@@ -109,7 +109,7 @@ def test_a_malicious_file_is_refused_and_nothing_of_it_runs(tmp_path: Path, save
     canary, path = tmp_path / "canary", tmp_path / "weights.pt"
     trap: object = Malicious(canary)
     save({"state_dict": STATE, "epoch": trap} if hidden else trap, path)
-    with pytest.raises(WeightsError, match="holds more than tensors|damaged, or not a file") as refused:
+    with pytest.raises(WeightsError, match=r"holds more than tensors|damaged, or not a file") as refused:
         read_state_dict(path)
     assert str(path) in refused.value.message
     assert not canary.exists()
@@ -124,7 +124,7 @@ def test_the_refusal_names_what_the_file_asked_for(tmp_path: Path) -> None:
         read_state_dict(tmp_path / "w.pt")
     assert "state_dict()" in (refused.value.hint or "")
     torch.save(create("resnet20"), tmp_path / "net.pt")
-    with pytest.raises(WeightsError, match="asks for 'resight.models.resnet.ResNet'"):
+    with pytest.raises(WeightsError, match=r"asks for 'resight\.models\.resnet\.ResNet'"):
         read_state_dict(tmp_path / "net.pt")
 
 

@@ -80,6 +80,13 @@ def test_groups_stay_whole(rows: list[tuple[str, str | None]], seed: int) -> Non
     assert backwards[::-1] == parts
 
 
+def test_a_class_in_large_groups_only_is_still_trained() -> None:
+    groups = {"0": "ec", "3": "da", "5": "d", "1": "d"}
+    items = [Item((group + label, -1), label, group) for group, labels in groups.items() for label in labels]
+    parts, _ = carve(items, {"val": 0.3, "test": 0.4}, 0)
+    assert {item.label for item, part in zip(items, parts, strict=True) if part == "train"} == set("acde")
+
+
 @pytest.mark.parametrize("seed", range(5))
 def test_groups_are_stratified(seed: int) -> None:
     """200 patients with 1 to 5 pictures each of two classes, one rarer: shares within 2 points of what was

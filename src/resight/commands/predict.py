@@ -112,7 +112,6 @@ def resolve_run(source: Run | str | Path) -> Run:
         raise RunError(f"there is no Run at {shown}", hint="check the path")
     if importlib.util.find_spec("torch") is None:
         raise MissingExtra(f"{shown} is not a Run's directory; predicting from weights", "train")
-    from resight.commands.import_ import import_weights
+    from resight.commands.import_ import cached_import
 
-    run: Run = import_weights(str(source))
-    return run
+    return cached_import(str(source))

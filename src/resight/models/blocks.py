@@ -93,10 +93,10 @@ class BasicBlock(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        out: Tensor = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn1(self.conv1(x)))
         out = self.bn2(self.conv2(out))
-        out = self.relu(self._join(out, shortcut))
-        return out
+        joined: Tensor = self.relu(self._join(out, shortcut))
+        return joined
 
 
 class Bottleneck(Block):
@@ -128,11 +128,11 @@ class Bottleneck(Block):
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
-        out: Tensor = self.relu(self.bn1(self.conv1(x)))
+        out = self.relu(self.bn1(self.conv1(x)))
         out = self.relu(self.bn2(self.conv2(out)))
         out = self.bn3(self.conv3(out))
-        out = self.relu(self._join(out, shortcut))
-        return out
+        joined: Tensor = self.relu(self._join(out, shortcut))
+        return joined
 
 
 class _PreActivation(Block):
@@ -207,9 +207,9 @@ class PreActBottleneck(_PreActivation):
         return self.conv3.weight
 
     def branch(self, active: Tensor) -> Tensor:
-        out: Tensor = self.conv2(self.relu(self.bn2(self.conv1(active))))
-        out = self.conv3(self.relu(self.bn3(out)))
-        return out
+        out = self.conv2(self.relu(self.bn2(self.conv1(active))))
+        widened: Tensor = self.conv3(self.relu(self.bn3(out)))
+        return widened
 
 
 BLOCKS: dict[tuple[str, bool], type[BasicBlock | Bottleneck | PreActBasicBlock | PreActBottleneck]] = {

@@ -131,13 +131,13 @@ class ResNet(nn.Module):
 
     def _run(self, block: nn.Module, x: Tensor) -> Tensor:
         if not (self.checkpointing and self.training):
-            out: Tensor = block(x)
-            return out
+            plain: Tensor = block(x)
+            return plain
 
         def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
             return nullcontext(), _frozen_statistics(block)
 
-        out = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
+        out: Tensor = checkpoint(block, x, use_reentrant=False, context_fn=contexts)
         return out
 
     def features(self, x: Tensor) -> dict[str, Tensor]:

@@ -202,3 +202,17 @@ def resolve_steps(config: TrainConfig, count: int) -> None:
 
 def with_path(config: TrainConfig, path: str | Path) -> None:
     config.data.path = str(Path(path).resolve())
+
+
+def some_sizes(samples: SampleSet, most: int = 200) -> np.ndarray:
+    """Width and height of up to ``most`` pictures spread over the data set, int64 (n, 2)."""
+    step = max(1, len(samples) // most)
+    sizes = []
+    for sample in samples.samples[::step]:
+        if sample.index is not None:
+            height, width = samples.array(sample.source).shape[1:3]
+        else:
+            info = probe(samples.path(sample))
+            height, width = info.height, info.width
+        sizes.append((width, height))
+    return np.array(sizes, np.int64)

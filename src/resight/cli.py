@@ -1,0 +1,304 @@
+"""The command line: thin commands over ``resight.commands``. Data goes to stdout, everything else to stderr."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Any, Optional
+
+import typer
+
+from resight import __version__
+from resight.errors import ResightError, UsageError
+
+app = typer.Typer(
+    name="resight",
+    help="A folder of labelled images becomes a ResNet classifier that people can trust and ship.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+# Typer reads annotations at run time, where Optional is what it knows for "may be left out".
+Data = Annotated[Path, typer.Argument(help="Folder of classes, split folders, CSV, idx or CIFAR binary files.")]
+RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The directory that training made.")]
+RunOrTag = Annotated[
+    str, typer.Argument(metavar="RUN|TAG|WEIGHTS", help="A Run, a tag (resnet50.tv2_in1k) or a weights file.")
+]
+Model = Annotated[Optional[str], typer.Option(help="Name of the network; all of them: resight models.")]
+Recipe = Annotated[Optional[str], typer.Option(help="How to train: quick, finetune, he2015-cifar, …")]
+ImageSize = Annotated[Optional[int], typer.Option(help="Side of the square that the network sees, in pixels.")]
+Seed = Annotated[Optional[int], typer.Option(help="Seed of splits, initialisation, order and augmentation.")]
+Settings = Annotated[
+    Optional[list[str]],
+    typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any field of the configuration; repeatable."),
+]
+Top = Annotated[int, typer.Option(min=1, help="Classes shown for each picture.")]
+Format = Annotated[Optional[str], typer.Option(help="table, json, jsonl or csv.")]
+Json = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
+OutFile = Annotated[Optional[Path], typer.Option(help="Write to this file instead of stdout.")]
+Backend = Annotated[str, typer.Option(help="What computes the answers.")]
+Threads = Annotated[Optional[int], typer.Option(min=1, help="Threads that compute; default: all cores.")]
+SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable pictures out, counted and recorded.")]
+
+
+def _version(value: bool) -> None:
+    if value:
+        typer.echo(f"resight {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None: ...
+
+
+@app.command()
+def train(
+    data: Data,
+    model: Model = None,
+    weights: Annotated[
+        Optional[str], typer.Option(metavar="none|TAG|PATH|RUN", help="Start from these weights.")
+    ] = None,
+    recipe: Recipe = None,
+    epochs: Annotated[Optional[float], typer.Option(help="Passes over the training pictures.")] = None,
+    budget: Annotated[Optional[str], typer.Option(help="Wall-clock time instead of epochs: 90s, 20m, 2h.")] = None,
+    image_size: ImageSize = None,
+    batch: Annotated[Optional[str], typer.Option(metavar="N|auto", help="Pictures in one update.")] = None,
+    lr: Annotated[Optional[float], typer.Option(help="Peak learning rate, for the whole batch.")] = None,
+    seed: Seed = None,
+    device: Annotated[Optional[str], typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    precision: Annotated[Optional[str], typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    workers: Annotated[Optional[int], typer.Option(min=0, help="Threads that decode pictures.")] = None,
+    skip_bad: SkipBad = False,
+    out: Annotated[Optional[Path], typer.Option(help="The Run's directory; default: runs/DATA-MODEL-N.")] = None,
+    settings: Settings = None,
+    json_: Json = False,
+) -> None:
+    """Train a classifier; the result is a sealed Run."""
+    from resight.commands.train import train
+
+    run = train(
+        data,
+        model=model,
+        weights=weights,
+        recipe=recipe,
+        epochs=epochs,
+        budget=budget,
+        image_size=image_size,
+        batch=batch,
+        lr=lr,
+        seed=seed,
+        device=device,
+        precision=precision,
+        workers=workers,
+        skip_bad=skip_bad,
+        out=out,
+        set=_pairs(settings),
+    )
+    _show_run(run, json_)
+
+
+@app.command()
+def resume(run: RunPath, json_: Json = False) -> None:
+    """Continue an interrupted training exactly where it was saved."""
+    from resight.commands.train import resume
+
+    _show_run(resume(run), json_)
+
+
+@app.command("import")
+def import_(
+    weights: Annotated[str, typer.Argument(metavar="WEIGHTS|TAG", help="A file, a Run or a tag.")],
+    model: Model = None,
+    classes: Annotated[
+        Optional[Path], typer.Option(help="Class names in the order of the outputs: a text file or a data set.")
+    ] = None,
+    image_size: ImageSize = None,
+    crop_ratio: Annotated[Optional[float], typer.Option(help="Side of the crop / shorter side resized.")] = None,
+    mean: Annotated[Optional[str], typer.Option(help="Mean of pixels in [0, 1], e.g. 0.485,0.456,0.406.")] = None,
+    std: Annotated[Optional[str], typer.Option(help="Standard deviation, likewise.")] = None,
+    out: Annotated[Optional[Path], typer.Option(help="The Run's directory; default: runs/NAME-N.")] = None,
+    json_: Json = False,
+) -> None:
+    """Make a Run of weights trained elsewhere."""
+    from resight.commands.import_ import import_weights
+
+    run = import_weights(
+        weights,
+        model=model,
+        classes=classes,
+        image_size=image_size,
+        crop_ratio=crop_ratio,
+        mean=_numbers("--mean", mean),
+        std=_numbers("--std", std),
+        out=out,
+    )
+    _show_run(run, json_)
+
+
+@app.command()
+def preview(
+    data: Data,
+    recipe: Recipe = None,
+    image_size: ImageSize = None,
+    seed: Seed = None,
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("preview.png"),
+    settings: Settings = None,
+) -> None:
+    """Write one augmented batch as a picture: what the network will see."""
+    from resight.commands.preview import preview
+
+    typer.echo(preview(data, recipe=recipe, image_size=image_size, seed=seed, out=out, set=_pairs(settings)))
+
+
+@app.command("eval")
+def eval_(
+    run: RunOrTag,
+    data: Annotated[Optional[Path], typer.Argument(help="Labelled pictures; default: the Run's own data.")] = None,
+    part: Annotated[Optional[str], typer.Option(help="train, val, test or all; default: test.")] = None,
+    format: Annotated[Optional[str], typer.Option(help="table or json.")] = None,
+    json_: Json = False,
+    predictions: Annotated[
+        Optional[Path], typer.Option(help="Also write a CSV: each picture, true and predicted class.")
+    ] = None,
+    skip_bad: SkipBad = False,
+    backend: Backend = "onnxruntime",
+    threads: Threads = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures computed at a time.")] = 32,
+) -> None:
+    """How good a Run is: accuracy, per-class figures, confusions, each with a 95 % interval."""
+    from resight.commands.eval import evaluate_run
+
+    chosen = _format(format, json_, ("table", "json"))
+    result = evaluate_run(
+        run,
+        data,
+        part=part,
+        skip_bad=skip_bad,
+        predictions=predictions,
+        backend=backend,
+        threads=threads,
+        batch=batch,
+    )
+    typer.echo(_dump(result.to_dict()) if chosen == "json" else result.to_text())
+
+
+@app.command()
+def predict(
+    run: RunOrTag,
+    images: Annotated[list[str], typer.Argument(metavar="IMAGE|DIR|GLOB…", help="Pictures to answer for.")],
+    top: Top = 5,
+    format: Format = None,
+    json_: Json = False,
+    out: OutFile = None,
+    backend: Backend = "onnxruntime",
+    threads: Threads = None,
+    batch: Annotated[int, typer.Option(min=1, help="Pictures computed at a time.")] = 32,
+) -> None:
+    """What is in these pictures. Exits with 1 when some of them could not be read."""
+    from resight.commands.predict import prepare
+    from resight.inference import FORMATS, write
+
+    chosen = _format(format, json_, tuple(FORMATS))
+    ready = prepare(run, images, backend=backend, threads=threads, batch=batch)
+    failed = 0
+
+    def counted() -> Any:
+        nonlocal failed
+        for prediction in ready.predictor.predict(ready.sources, top):
+            failed += prediction.error is not None
+            yield prediction
+
+    write(counted(), chosen, out, stream=None if out else sys.stdout)
+    if failed:
+        typer.echo(f"{failed} of {len(ready.sources)} pictures could not be read", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
+def models(
+    pattern: Annotated[str, typer.Argument(help="Only names that match, e.g. 'resnet5*'.")] = "*",
+    plain: Annotated[bool, typer.Option("--plain", help="Also the networks without shortcuts.")] = False,
+    json_: Json = False,
+) -> None:
+    """The family: parameters, multiply-accumulates, weights that can be had by name."""
+    from dataclasses import asdict
+
+    from resight.commands.models import models, table
+
+    rows = models(pattern, plain=plain)
+    if json_:
+        typer.echo(_dump([asdict(row) for row in rows]))
+    else:
+        for line in table(rows):
+            typer.echo(line)
+
+
+@app.command()
+def demo(out: Annotated[Path, typer.Option(help="Where to put everything.")] = Path("runs/demo")) -> None:
+    """The whole way in about a minute, on real data that a dependency carries."""
+    from resight.commands.demo import demo
+
+    typer.echo(demo(out).path)
+
+
+def _show_run(run: Any, json_: bool) -> None:
+    typer.echo(run.card.to_json().decode() if json_ else run.path)
+
+
+def _dump(value: Any) -> str:
+    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _format(name: str | None, json_: bool, known: tuple[str, ...]) -> str:
+    if json_ and name not in (None, "json"):
+        raise UsageError(f"--json and --format {name} contradict each other")
+    chosen = "json" if json_ else name or "table"
+    if chosen not in known:
+        raise UsageError(f"there is no format '{chosen}'", hint=f"formats: {', '.join(known)}")
+    return chosen
+
+
+def _pairs(settings: list[str] | None) -> dict[str, str]:
+    pairs = {}
+    for setting in settings or []:
+        name, equals, value = setting.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--set {setting}: expected SECTION.FIELD=VALUE, e.g. optimizer.clip=1")
+        pairs[name.strip()] = value.strip()
+    return pairs
+
+
+def _numbers(option: str, text: str | None) -> list[float] | None:
+    if text is None:
+        return None
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise UsageError(f"{option} {text}: expected numbers separated by commas") from None
+
+
+def main() -> None:
+    """Runs the command line; errors become one message and their exit code."""
+    try:
+        app()
+    except ResightError as error:
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(error.exit_code)
+    except KeyboardInterrupt:
+        typer.echo("interrupted", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        # Whoever read our output has enough; Python must not complain when it flushes stdout at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

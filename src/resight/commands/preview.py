@@ -1,0 +1,87 @@
+"""``resight preview``: one augmented batch as a picture, as the network will see it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from resight.commands.extras import need
+
+_COLUMNS, _MARGIN, _TEXT = 8, 4, 14
+
+
+def preview(
+    data: str | Path,
+    *,
+    recipe: str | None = None,
+    image_size: int | None = None,
+    seed: int | None = None,
+    out: str | Path = "preview.png",
+    set: Mapping[str, Any] | None = None,
+) -> Path:
+    """Writes a contact sheet of the first 32 augmented training pictures, each with its class; returns its path.
+
+    Mixed pictures (mixup, cutmix) are shown mixed. Raises UsageError, DataError.
+    """
+    need("preview", "train", "torch", "pydantic")
+    from resight import samples as data_sets
+    from resight.recipes import TrainConfig, override
+    from resight.training import prepare
+    from resight.training.loader import TrainLoader
+
+    wishes = {"data.image_size": image_size, "seed": seed}
+    wishes = {name: value for name, value in wishes.items() if value is not None} | dict(set or {})
+    asked = override(TrainConfig(), wishes)
+    samples = data_sets.load(data, seed=asked.seed)
+    sizes = prepare.some_sizes(samples)
+    config, _ = prepare.configure(samples, sizes, wishes, recipe)
+    config.batch = min(32, config.batch)
+    batch = TrainLoader(prepare.train_pictures(samples, config), config).make(0)
+    pixels = _augmented(config, batch)
+    names = [samples.classes[int(label)] for label in batch.labels]
+    return _sheet(pixels, names, Path(out))
+
+
+def _augmented(config: Any, batch: Any) -> Any:
+    """uint8 (B, S, S, C), augmented and mixed."""
+    import torch
+
+    from resight.training.augment import apply, draw_mix, mix
+
+    pixels = apply(config.augment, batch.pixels, batch.parameters)
+    how = draw_mix(config.augment, config.seed, batch.step)
+    if how is not None:
+        mixed, _ = mix(pixels.float(), torch.zeros(len(pixels), 1), how)
+        pixels = mixed.round().to(torch.uint8)
+    return pixels.permute(0, 2, 3, 1).numpy()
+
+
+def _sheet(pixels: Any, names: list[str], out: Path) -> Path:
+    import io
+
+    from PIL import Image, ImageDraw
+
+    from resight.images import printable
+    from resight.runs.storage import write_atomic
+
+    size = pixels.shape[1]
+    scale = max(1, round(96 / size))  # small pictures are shown larger, pixel by pixel
+    cell = size * scale
+    rows = -(-len(pixels) // _COLUMNS)
+    width = _MARGIN + _COLUMNS * (cell + _MARGIN)
+    sheet = Image.new("RGB", (width, _MARGIN + rows * (cell + _TEXT + _MARGIN)), "white")
+    pen = ImageDraw.Draw(sheet)
+    for number, (picture, name) in enumerate(zip(pixels, names, strict=True)):
+        row, column = divmod(number, _COLUMNS)
+        x, y = _MARGIN + column * (cell + _MARGIN), _MARGIN + row * (cell + _TEXT + _MARGIN)
+        image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture).convert("RGB")
+        sheet.paste(image.resize((cell, cell), Image.Resampling.NEAREST), (x, y))
+        label = printable(name)
+        while label and pen.textlength(label) > cell:
+            label = label[:-1]
+        pen.text((x, y + cell + 1), label, fill="black")
+    buffer = io.BytesIO()
+    sheet.save(buffer, "PNG")
+    write_atomic(out, buffer.getvalue())
+    return out
