@@ -1,0 +1,30 @@
+"""The Run: the one artefact that training makes and everything else opens."""
+
+from resight.runs.card import Architecture, RunCard
+from resight.runs.run import (
+    CARD,
+    CHECKPOINTS,
+    CONFIG,
+    HISTORY,
+    ONNX,
+    PREDICTIONS,
+    SPLIT,
+    WEIGHTS,
+    Metrics,
+    Run,
+)
+
+__all__ = [
+    "CARD",
+    "CHECKPOINTS",
+    "CONFIG",
+    "HISTORY",
+    "ONNX",
+    "PREDICTIONS",
+    "SPLIT",
+    "WEIGHTS",
+    "Architecture",
+    "Metrics",
+    "Run",
+    "RunCard",
+]
