@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 from collections.abc import Callable, Mapping
@@ -12,9 +13,9 @@ from typing import Any
 
 from resight import samples as data_sets
 from resight.commands.extras import need
-from resight.errors import OutOfMemory, UsageError
+from resight.errors import DataError, OutOfMemory, RunError, StorageError, UsageError
 from resight.runs import CHECKPOINTS, CONFIG, SPLIT, Architecture, Run, RunCard
-from resight.runs.storage import exclusive, write_atomic
+from resight.runs.storage import exclusive, storage_errors, write_atomic
 
 
 def train(
@@ -64,6 +65,9 @@ def train(
         "data.skip_bad": True if skip_bad else None,
     }
     wishes = {name: value for name, value in wishes.items() if value is not None} | dict(set or {})
+    recipe = wishes.pop("recipe", recipe)
+    if "data.path" in wishes:
+        raise UsageError("data.path is the data set to train on, not an option")
     from resight.training.distributed import broadcast_path, is_main
     from resight.training.progress import reporter
 
@@ -108,10 +112,11 @@ def _create(
 ) -> Run:
     """Checks the data, decides everything that can be decided without training, makes the Run's directory."""
     from resight.models import create, parameter_count
-    from resight.recipes import TrainConfig, override
     from resight.training import machine, prepare
 
-    asked = override(TrainConfig(), wishes)  # reads the wishes before the data are touched
+    asked = prepare.first_look(wishes, recipe)
+    if asked.tensorboard:
+        need("--set tensorboard=true", "tensorboard", "tensorboard")
     samples = data_sets.load(
         data, seed=asked.seed, val_fraction=asked.data.val_fraction, test_fraction=asked.data.test_fraction
     )
@@ -160,11 +165,18 @@ def _create(
 
 
 def _free_name(data: str | Path, model: str) -> Path:
-    """``runs/DATA-MODEL-N`` with the first N that is free."""
+    """A new directory ``runs/DATA-MODEL-N`` with the first N that is free."""
     stem = re.sub(r"[^\w.-]+", "-", Path(data).resolve().name.removesuffix(".csv")).strip("-.") or "data"
-    number = 1
-    while (path := Path("runs") / f"{stem}-{model}-{number}").exists():
-        number += 1
+    for number in itertools.count(1):
+        path = Path("runs") / f"{stem}-{model}-{number}"
+        try:
+            with storage_errors(path):
+                path.mkdir(parents=True)  # taken at once: two trainings that start together get two names
+        except StorageError as error:
+            if not isinstance(error.__cause__, FileExistsError):
+                raise
+        else:
+            break
     return path
 
 
@@ -179,7 +191,9 @@ def _finish(path: Path, report: Any) -> Run:
         return run
     main = distributed.is_main()
     with exclusive(path) if main else nullcontext():
+        run = Run.open(path, sealed=False)  # again: another process may have gone on until just now
         config = _config(run)
+        _same_settings(run, config)
         samples = _samples(run, config)
         if run.card.status == "training":
             _fit(run, config, samples, report)
@@ -203,20 +217,53 @@ def _config(run: Run) -> Any:
 
 def _samples(run: Run, config: Any) -> data_sets.SampleSet:
     """The data as they were split. Raises DataError with a diff when they or their classes changed."""
+    from resight.samples.model import show_names
+
     samples = data_sets.load(config.data.path, split_csv=run.file(SPLIT))
     if samples.classes != run.classes:
-        raise UsageError(
-            f"the classes changed since {run.path} was started: it has {', '.join(run.classes)}; "
-            f"the data have {', '.join(samples.classes)}",
+        raise DataError(
+            f"the classes changed since {run.path} was started: it has {show_names(run.classes)}; "
+            f"the data have {show_names(samples.classes)}",
             hint="restore the folders, or start a new training",
         )
+    if samples.fingerprint() != run.card.data["fingerprint"]:
+        raise DataError(
+            f"the pictures in {config.data.path} changed since {run.path} was started: "
+            "the same names, other content",
+            hint="restore the pictures, or start a new training",
+        )
     return samples
+
+
+def _same_settings(run: Run, config: Any) -> None:
+    """Raises RunError with a diff when config.json no longer says what the Run was started as."""
+    from resight.training import prepare
+
+    card = run.card
+    model = card.architecture
+    pairs = {
+        "model": ((model.name, model.options), (config.model.name, config.model.options)),
+        "geometry": (card.geometry, prepare.geometry_of(config)),
+        "channels": (card.channels, config.data.channels),
+        "mean": (list(card.mean), config.data.mean),
+        "std": (list(card.std), config.data.std),
+        "seed": (card.seed, config.seed),
+    }
+    changed = [f"{name} was {was} and is {now}" for name, (was, now) in pairs.items() if was != now]
+    if changed:
+        raise RunError(
+            f"{run.path / CONFIG} was changed since the training was started: {'; '.join(changed)}",
+            hint="restore it, or start a new training",
+        )
 
 
 def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> None:
     """Runs the loop; when memory runs out, once more from the last checkpoint with half the micro-batch."""
     from resight.training.fit import is_out_of_memory, newest
+    from resight.training.progress import TensorBoard
 
+    if config.tensorboard and report.writes:
+        report = TensorBoard(report, run.path / "tensorboard")
     micro_batch = 0
     while True:
         checkpoint = newest(run, report.say)
@@ -228,8 +275,13 @@ def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> No
             training.fit()
             return
         except Exception as error:
-            if not is_out_of_memory(error) or training.accelerator.num_processes > 1:
+            if not is_out_of_memory(error):
                 raise
+            if training.accelerator.num_processes > 1:
+                raise OutOfMemory(
+                    f"memory ran out with {training.state.micro_batch} pictures at a time in each process",
+                    hint="start again with --batch auto, or a smaller --set micro_batch=N",
+                ) from error
             micro_batch = -(-training.state.micro_batch // 2)
             if training.state.micro_batch == 1:
                 raise OutOfMemory(

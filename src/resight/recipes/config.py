@@ -7,6 +7,7 @@ number of steps is fixed. From there on training is a function of this file and 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -15,7 +16,7 @@ from resight.errors import UsageError
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", validate_assignment=True)
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
 
 
 class ModelConfig(Section):
@@ -110,11 +111,12 @@ class ScheduleConfig(Section):
 class TrainConfig(Section):
     """One training, complete. ``total_steps`` is 0 until it is resolved.
 
-    budget_seconds: the wall-clock time that ``total_steps`` is chosen for, instead of ``epochs``; 0 for none.
-    batch: pictures in one update, over all processes. micro_batch: pictures in one forward pass of one process,
-    0 for all of its share; auto_batch chooses it by the memory there is. save_minutes: between checkpoints inside an epoch; save_steps: the same in steps,
-    0 for off. keep: checkpoints kept besides the best. patience: epochs without a better validation, 0: never stop.
-    threads: of PyTorch, 0 for all cores.
+    recipe: the name of what the rest was made from. epochs, budget_seconds (wall-clock time) and total_steps (updates)
+    each say how long to train, by ascending precedence; 0 leaves it to the ones before. batch: pictures in one update,
+    over all processes. micro_batch: pictures in one forward pass of one process, 0 for all of its share; auto_batch
+    chooses it by the memory there is. save_minutes: between checkpoints inside an epoch; save_steps: the same in steps,
+    0 for off. keep: the newest checkpoints that are kept, besides the best. patience: epochs without a better
+    validation, 0: never stop. threads: of PyTorch, 0 for all cores. tensorboard: also write numbers for TensorBoard.
     """
 
     recipe: str = "quick"
@@ -137,7 +139,7 @@ class TrainConfig(Section):
     threads: int = Field(0, ge=0)
     save_minutes: float = Field(5.0, gt=0)
     save_steps: int = Field(0, ge=0)
-    keep: int = Field(1, ge=1)
+    keep: int = Field(2, ge=1)
     tensorboard: bool = False
     total_steps: int = Field(0, ge=0)
 
@@ -151,6 +153,10 @@ class TrainConfig(Section):
             raise ValueError("label_smoothing belongs to loss=cross_entropy")
         if self.schedule.milestones and self.schedule.name != "step":
             raise ValueError("schedule.milestones belong to schedule.name=step")
+        if not all(0 < milestone < 1 for milestone in self.schedule.milestones):
+            raise ValueError("schedule.milestones are fractions of the training, between 0 and 1")
+        if len(self.data.mean) != len(self.data.std) or not all(value > 0 for value in self.data.std):
+            raise ValueError("data.mean and data.std need one value per channel each, std above 0")
         return self
 
     def to_json(self) -> bytes:
@@ -195,6 +201,41 @@ def override(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
         return TrainConfig.model_validate(plain)
     except ValidationError as error:
         raise UsageError(explain(error)) from error
+
+
+# Options that another one decides over: {option: (the other, its values with which the option has an effect)}.
+_ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "augment.scale_min": ("augment.crop", ("resized",)),
+    "augment.scale_max": ("augment.crop", ("resized",)),
+    "augment.shift": ("augment.crop", ("shift",)),
+    "augment.shift_padding": ("augment.crop", ("shift",)),
+    "augment.rand_count": ("augment.policy", ("rand",)),
+    "augment.rand_magnitude": ("augment.policy", ("rand",)),
+    "optimizer.nesterov": ("optimizer.name", ("sgd",)),
+    "optimizer.beta2": ("optimizer.name", ("adamw", "lamb")),
+    "schedule.gamma": ("schedule.name", ("step",)),
+    "data.crop_ratio": ("data.geometry", ("crop",)),
+    "save_minutes": ("save_steps", (0,)),
+    "auto_batch": ("micro_batch", (0,)),
+    "epochs": ("budget_seconds", (0,)),
+}
+
+
+def check_effects(config: TrainConfig, changes: Mapping[str, Any]) -> None:
+    """Raises UsageError for a change that another option makes meaningless: nothing is silently ignored."""
+    for name in changes:
+        other, useful = _ONLY_WITH.get(name, ("", ()))
+        if not other:
+            continue
+        section, _, field = other.rpartition(".")
+        value = getattr(getattr(config, section) if section else config, field)
+        if value not in useful:
+            raise UsageError(
+                f"{name} has no effect while {other} is {value}",
+                hint=f"leave it out, or use --set {other}={' or '.join(map(str, useful))}",
+            )
+    if config.total_steps and {"epochs", "budget_seconds"} & set(changes):
+        raise UsageError("total_steps says how long to train: epochs or a budget would have no effect")
 
 
 def _parse(text: str, *, like: Any) -> Any:

@@ -32,6 +32,10 @@ class Run:
                 f"{path} already holds a Run",
                 hint=f"continue it with: resight resume {path}    or choose another --out",
             )
+        if (path / CHECKPOINTS).exists():
+            raise UsageError(
+                f"{path} holds checkpoints of another training", hint="remove them or choose another --out"
+            )
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         run = cls(path, card)
@@ -100,6 +104,9 @@ class Run:
 
     def verify(self) -> None:
         """Raises RunError when a file of the sealed Run is missing or its content changed."""
+        for needed in (WEIGHTS, ONNX):
+            if needed not in self.card.files:
+                raise RunError(f"{self.path / CARD} is sealed but records no hash of {needed}")
         for name, expected in self.card.files.items():
             if Path(name).name != name:
                 raise RunError(f"{self.path / CARD} names a file outside the Run: {name!r}")

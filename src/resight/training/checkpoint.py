@@ -1,8 +1,9 @@
 """Checkpoints: everything that an exact resume needs, atomic and hashed.
 
-``checkpoints/step-00000123-e0004/`` (123 updates done, 4 epochs validated) holds weights.safetensors, optimizer.safetensors, average.safetensors (where
-averaging is on), state.json, and manifest.json with the SHA-256 of the others. A directory is made under a
-temporary name, flushed, and renamed when it is whole: one with its final name is complete.
+``checkpoints/step-00000123-e0004/`` (123 updates done, 4 epochs validated) holds weights.safetensors,
+optimizer.safetensors, average.safetensors (where averaging is on), state.json, and manifest.json with the SHA-256
+of the others. A directory is made under a temporary name, flushed, and renamed when it is whole: one with its
+final name is complete.
 """
 
 from __future__ import annotations
@@ -25,7 +26,8 @@ from resight.errors import RunError
 from resight.runs.storage import fsync_directory, sha256_of, storage_errors, write_file
 
 MANIFEST = "manifest.json"
-_NAME = re.compile(r"step-(\d{8})-e(\d{4})")
+_NAME = re.compile(r"step-(\d{8,})-e(\d{4,})")
+_NEEDED = {"weights.safetensors", "optimizer.safetensors", "state.json"}
 
 
 def checkpoint_name(step: int, epochs: int) -> str:
@@ -118,7 +120,7 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep: int) -> Path:
         except BaseException:
             shutil.rmtree(temporary, ignore_errors=True)
             raise
-        prune(directory, keep, checkpoint.state.best_name)
+        prune(directory, final, keep, checkpoint.state.best_name)
     return final
 
 
@@ -130,13 +132,26 @@ def found(directory: Path) -> list[Path]:
     """Complete checkpoints, newest first: by step, not by clock."""
     if not directory.is_dir():
         return []
-    return sorted((p for p in directory.iterdir() if _NAME.fullmatch(p.name)), reverse=True)
+    return sorted((p for p in directory.iterdir() if _NAME.fullmatch(p.name)), key=_moment, reverse=True)
 
 
-def prune(directory: Path, keep: int, best: str | None) -> None:
-    """Removes all but the newest ``keep`` and the best, and leftovers of interrupted saves."""
-    for path in found(directory)[keep:]:
-        if path.name != best:
+def _moment(path: Path) -> tuple[int, int]:
+    """Step and epoch of a checkpoint's name."""
+    match = _NAME.fullmatch(path.name)
+    assert match is not None
+    return int(match[1]), int(match[2])
+
+
+def prune(directory: Path, newest: Path, keep: int, best: str | None) -> None:
+    """Removes all but ``newest``, the ``keep`` − 1 before it and the best, and leftovers of interrupted saves.
+
+    Later ones than ``newest``, which was just written, are damaged ones that training did not go on from: they
+    must not count as kept.
+    """
+    known = found(directory)
+    kept = [path for path in known if _moment(path) <= _moment(newest)][:keep]
+    for path in known:
+        if path not in kept and path.name != best:
             _remove(path)
     for leftover in [*directory.glob("step-*.tmp"), *directory.glob("step-*.old")]:
         shutil.rmtree(leftover)
@@ -154,6 +169,8 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Reads one checkpoint. Raises RunError when a file is missing or does not have its hash."""
     try:
         hashes: dict[str, str] = json.loads((path / MANIFEST).read_bytes())
+        if not _NEEDED <= set(hashes):
+            raise RunError(f"checkpoint {path.name} is damaged: {MANIFEST} does not name all files")
         for name, expected in hashes.items():
             if sha256_of(path / name) != expected:
                 raise RunError(f"checkpoint {path.name} is damaged: {name} does not have its recorded hash")

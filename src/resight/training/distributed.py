@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from accelerate.utils import broadcast_object_list, gather_object
 from accelerate import PartialState
+from accelerate.utils import broadcast_object_list, gather_object
 
 
 def world_size() -> int:

@@ -6,14 +6,15 @@ import json
 import math
 import time
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import closing, nullcontext
 from dataclasses import fields, replace
 from typing import Any, Protocol
 
 import torch
+from accelerate.utils import broadcast
 from torch import Tensor
 
-from resight.errors import Interrupted, NonFiniteLoss
+from resight.errors import Interrupted, NonFiniteLoss, RunError, UsageError
 from resight.recipes.config import TrainConfig
 from resight.runs import CHECKPOINTS, HISTORY, Run
 from resight.runs.storage import write_atomic
@@ -30,6 +31,7 @@ from resight.training.loader import Batch, Pictures, TrainLoader
 from resight.training.machine import accelerator_for
 from resight.training.objective import Objective
 from resight.training.optim import Average, build_optimizer, rate_factor
+from resight.training.randomness import torch_seed
 from resight.training.signals import StopRequest, stop_on_signal
 from resight.training.validate import validate
 
@@ -41,6 +43,7 @@ class Reporter(Protocol):
     def step(self, done: int, loss: float, rate: float) -> None: ...
     def epoch(self, entry: dict[str, Any]) -> None: ...
     def say(self, text: str) -> None: ...
+    def close(self) -> None: ...
 
 
 class Training:
@@ -61,12 +64,18 @@ class Training:
         self.objective = objective.to(self.device)
         self.net = objective.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
+        if config.batch % world:  # the mean of unequal shares' gradients would not be the batch's
+            raise UsageError(
+                f"a batch of {config.batch} pictures cannot be shared evenly by {world} processes",
+                hint=f"use --batch {max(1, config.batch // world) * world}",
+            )
         self.loader = TrainLoader(train, config, rank=rank, world=world)
         self.optimizer = build_optimizer(self.net, config.optimizer)
         horizon = config.optimizer.average_epochs * self.loader.steps_per_epoch
         self.average = Average(self.net, horizon) if horizon else None
         self.wrapped, self.stepper = self.accelerator.prepare(self.objective, self.optimizer)
-        self.state = State(micro_batch=config.micro_batch or config.batch // world)
+        share = config.batch // world
+        self.state = State(micro_batch=min(config.micro_batch or share, share))
         self.scaler = getattr(self.accelerator, "scaler", None)
         self.saved, self.saved_time = "", time.monotonic()
 
@@ -79,7 +88,7 @@ class Training:
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # Whatever is drawn inside the network (stochastic depth) depends on seed, step and rank alone.
-        torch.manual_seed((config.seed << 32) + (step << 8) + self.accelerator.process_index)
+        torch.manual_seed(torch_seed(config.seed, step, self.accelerator.process_index))
         self.net.train()
         parts = list(split(batch, self.state.micro_batch))
         for number, part in enumerate(parts):
@@ -118,11 +127,12 @@ class Training:
         """Trains to the end, from wherever the state stands. Raises Interrupted after a signal, state saved."""
         config, state = self.config, self.state
         state.conditions = conditions(config, self.accelerator.num_processes)
-        with stop_on_signal(self.report.say) as stop:
+        with stop_on_signal(self.report.say) as stop, closing(self.report):
             self.save()  # so that even a training that is stopped in its first second can go on
             self.report.start(state.step, config.total_steps, config.batch)
             if self.epoch_due():  # interrupted between an epoch's last step and its validation
                 self.end_epoch(stop)
+                self.stop_if_asked(stop)
             if not state.stopped_early:
                 self.run_steps(stop)
         return state
@@ -162,8 +172,10 @@ class Training:
             return
         state = self.state
         if not math.isfinite(result.loss):
+            rate = self.optimizer.param_groups[0]["lr"]
             raise NonFiniteLoss(
-                f"the validation loss is {result.loss} after step {state.step}; nothing was saved",
+                f"the validation loss is {result.loss} after step {state.step} of {self.config.total_steps} "
+                f"(learning rate {rate:g}); nothing was saved",
                 hint="train again with a lower --lr; the last good checkpoint is kept",
             )
         sums = torch.tensor([state.loss_sum, state.correct, state.seen], device=self.device)
@@ -196,6 +208,9 @@ class Training:
         if self.average:
             current = {k: v.clone() for k, v in self.net.state_dict().items()}
             self.net.load_state_dict(self.average.state)
+        if self.accelerator.num_processes > 1:  # norm statistics are per process; the first one's are saved
+            current = current or {k: v.clone() for k, v in self.net.state_dict().items()}
+            broadcast(list(self.net.buffers()))
         try:
             return validate(self.objective, self.val, self.config, self.accelerator, lambda: bool(stop.number))
         finally:
@@ -229,15 +244,18 @@ class Training:
         """
         if self.saved != self.state.name and self.accelerator.is_main_process:
             weights = self.net.state_dict()
-            if not all(torch.isfinite(v).all() for v in weights.values() if v.is_floating_point()):
+            optimizer = optimizer_tensors(self.optimizer, self.net)
+            average = self.average.state if self.average else {}
+            everything = [*weights.values(), *optimizer.values(), *average.values()]
+            if not all(torch.isfinite(v).all() for v in everything if v.is_floating_point()):
                 raise NonFiniteLoss(
-                    f"the weights are no longer finite after step {self.state.step}; they were not saved",
+                    f"the weights are no longer finite after step {self.state.step} of "
+                    f"{self.config.total_steps} (learning rate {self.optimizer.param_groups[0]['lr']:g}); "
+                    "they were not saved",
                     hint="train again with a lower --lr; the last good checkpoint is kept",
                 )
             if self.scaler:
                 self.state.scaler = self.scaler.state_dict()
-            optimizer = optimizer_tensors(self.optimizer, self.net)
-            average = self.average.state if self.average else {}
             checkpoint = Checkpoint(weights, optimizer, average, self.state)
             save_checkpoint(self.run.path / CHECKPOINTS, checkpoint, self.config.keep)
         self.saved, self.saved_time = self.state.name, time.monotonic()
@@ -247,7 +265,10 @@ class Training:
         self.net.load_state_dict(checkpoint.weights)
         load_optimizer(self.optimizer, self.net, checkpoint.optimizer)
         if self.average:
-            self.average.state = {k: v.to(self.device) for k, v in checkpoint.average.items()}
+            if set(checkpoint.average) != set(self.average.state):
+                raise RunError(f"checkpoint {checkpoint.state.name} holds no average of these weights")
+            for name, value in checkpoint.average.items():  # copied, which keeps the memory format
+                self.average.state[name].copy_(value)
         if self.scaler and checkpoint.state.scaler:
             self.scaler.load_state_dict(checkpoint.state.scaler)
         self.state = checkpoint.state
@@ -303,8 +324,14 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 def newest(run: Run, say: Any) -> Checkpoint | None:
     """The newest checkpoint that is whole; damaged ones are named and passed over. None where there is none."""
+    damaged = False
     for path, checkpoint in usable(run.path / CHECKPOINTS):
         if isinstance(checkpoint, Checkpoint):
+            if damaged:
+                say(f"going on from {path.name}, the newest that is whole")
             return checkpoint
-        say(f"{checkpoint.message}; the one before it is used ({path})")
+        damaged = True
+        say(f"{checkpoint.message} ({path})")
+    if damaged:
+        say("no checkpoint is whole: training starts from the beginning")
     return None

@@ -12,7 +12,7 @@ import numpy as np
 from resight.errors import DataError, UsageError
 from resight.images import Geometry, probe, resize_short
 from resight.models import ResNet, Source, create, load_weights, read_weights, spec_of, stem_for, zero_gamma
-from resight.recipes import Facts, TrainConfig, override, recipe
+from resight.recipes import Facts, TrainConfig, check_effects, override, recipe
 from resight.samples import CheckReport, Sample, SampleSet, check_files, printable
 from resight.training.loader import Pictures
 from resight.training.machine import available_cores, resolve_device, resolve_precision
@@ -65,6 +65,7 @@ def configure(
         source = read_weights(weights, wishes.get("model.name", base.model.name))
         base = _follow_weights(base, source)
     config = override(base, wishes)
+    check_effects(config, wishes)
     _decide_data(config, samples, facts, source)
     _decide_model(config, source)
     if config.batch > count:
@@ -115,6 +116,12 @@ def _decide_model(config: TrainConfig, source: Source | None) -> None:
             config.model.options = {**config.model.options, "stem": stem}
     if spec.shortcut == "none" or source is not None:
         config.model.zero_gamma = False
+
+
+def first_look(wishes: dict[str, Any], recipe_name: str | None) -> TrainConfig:
+    """The wishes on top of the recipe for assumed data. Raises UsageError before any real data are touched."""
+    name = recipe_name or ("finetune" if wishes.get("model.weights") else "quick")
+    return override(recipe(name, Facts(count=10_000, classes=10, side=224)), wishes)
 
 
 def measure(pictures: Pictures, channels: int, seed: int) -> tuple[list[float], list[float]]:
@@ -196,8 +203,11 @@ def counts(samples: SampleSet) -> dict[str, Any]:
 
 
 def resolve_steps(config: TrainConfig, count: int) -> None:
-    """Turns epochs into a number of steps, at least one."""
-    config.total_steps = max(1, round(config.epochs * (count // config.batch)))
+    """Turns epochs into a number of steps, at least one; a number of steps that was asked for into epochs."""
+    per_epoch = count // config.batch
+    if config.total_steps:
+        config.epochs = config.total_steps / per_epoch
+    config.total_steps = config.total_steps or max(1, round(config.epochs * per_epoch))
 
 
 def with_path(config: TrainConfig, path: str | Path) -> None:

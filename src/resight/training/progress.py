@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
+from pathlib import Path
 from typing import Any, TextIO
 
 
@@ -28,15 +29,19 @@ def epoch_line(entry: dict[str, Any], best: bool) -> str:
 class Silent:
     """Says nothing: for processes that are not the first."""
 
+    writes = False
+
     def start(self, done: int, total: int, batch: int) -> None: ...
     def step(self, done: int, loss: float, rate: float) -> None: ...
     def epoch(self, entry: dict[str, Any]) -> None: ...
     def say(self, text: str) -> None: ...
+    def close(self) -> None: ...
 
 
 class Lines:
     """Plain lines: one for each epoch and, in long epochs, one every half minute."""
 
+    writes = True
     every = 30.0
 
     def __init__(self, stream: TextIO | None = None) -> None:
@@ -70,6 +75,9 @@ class Lines:
     def say(self, text: str) -> None:
         print(text, file=self.stream, flush=True)
 
+    def close(self) -> None:
+        """Called when training ends, well or not."""
+
 
 class Bar(Lines):
     """A bar on the last line of a terminal, below the lines of the epochs."""
@@ -98,11 +106,43 @@ class Bar(Lines):
     def step(self, done: int, loss: float, rate: float) -> None:
         text = f"loss {loss:.3f}  rate {rate:.3g}  {self.timing(done)}"
         self.progress.update(self.task, completed=done, text=text)
-        if done == self.total:
-            self.progress.stop()
 
     def say(self, text: str) -> None:
         self.progress.console.print(text, markup=False, soft_wrap=True)
+
+    def close(self) -> None:
+        self.progress.stop()  # also after an error: a running one hides the terminal's cursor
+
+
+class TensorBoard:
+    """Passes everything on to ``report``, and writes the numbers for TensorBoard into ``directory``."""
+
+    def __init__(self, report: Silent | Lines, directory: Path) -> None:
+        from torch.utils.tensorboard import SummaryWriter
+
+        self.report = report
+        self.writer = SummaryWriter(str(directory))
+
+    def start(self, done: int, total: int, batch: int) -> None:
+        self.report.start(done, total, batch)
+
+    def step(self, done: int, loss: float, rate: float) -> None:
+        self.writer.add_scalar("train/loss", loss, done)
+        self.writer.add_scalar("train/rate", rate, done)
+        self.report.step(done, loss, rate)
+
+    def epoch(self, entry: dict[str, Any]) -> None:
+        for name in ("train_accuracy", "val_loss", "val_accuracy"):
+            self.writer.add_scalar(name.replace("_", "/"), entry[name], entry["step"])
+        self.writer.flush()
+        self.report.epoch(entry)
+
+    def say(self, text: str) -> None:
+        self.report.say(text)
+
+    def close(self) -> None:
+        self.writer.close()
+        self.report.close()
 
 
 def reporter(main: bool = True) -> Silent | Lines:

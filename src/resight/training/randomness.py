@@ -40,3 +40,8 @@ def uniforms(seed: int, epoch: int, indices: NDArray[np.int64], count: int) -> N
 def generator(seed: int, *stream: int) -> np.random.Generator:
     """A generator of its own for each (seed, stream…), for what belongs to a step or an epoch as a whole."""
     return np.random.Generator(np.random.Philox(np.random.SeedSequence([seed, *stream])))
+
+
+def torch_seed(seed: int, *stream: int) -> int:
+    """A seed for ``torch.manual_seed``: 32 bits, since PyTorch's CPU generator ignores all higher ones."""
+    return int(np.random.SeedSequence([seed, *stream]).generate_state(1)[0])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
 
 
@@ -19,7 +19,8 @@ class StopRequest:
     def receive(self, number: int, _: FrameType | None) -> None:
         if not self.number:
             self.number = number
-            self._notice(f"{signal.Signals(number).name} received: saving, then stopping")
+            with suppress(RuntimeError):  # a signal in the middle of a print: stderr is not reentrant
+                self._notice(f"{signal.Signals(number).name} received: saving, then stopping")
 
 
 @contextmanager

@@ -1,0 +1,120 @@
+"""The table of all configuration fields in docs/recipes.md, made from ``TrainConfig``.
+
+    python tests/docs/fields.py        writes it; test_docs.py checks that it is up to date
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Literal, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from resight.recipes import TrainConfig
+from resight.recipes.config import Section
+
+PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
+BLOCK = re.compile(r"(<!-- fields:[^\n]*-->\n).*?(<!-- end of fields -->)", re.DOTALL)
+
+MEANING = {
+    "recipe": "name of the recipe; recorded, chosen with `--recipe`",
+    "model.name": "the network: `--model`",
+    "model.options": "what differs from the name's own, e.g. `model.options.stem=tiny`",
+    "model.weights": "weights to start from: `--weights`",
+    "model.zero_gamma": "the last norm of each block starts at zero",
+    "model.checkpointing": "less memory for about a third more time",
+    "data.path": "where the data are; recorded",
+    "data.val_fraction": "share of train carved for validation, where there is none",
+    "data.test_fraction": "share of train carved for test, where there is none",
+    "data.skip_bad": "leave unreadable pictures out: `--skip-bad`",
+    "data.image_size": "side of the square that is answered: `--image-size`",
+    "data.train_size": "side while training; 0: the same",
+    "data.geometry": "how a picture becomes a square",
+    "data.crop_ratio": "side of the centre crop / shorter side resized, for `crop`",
+    "data.interpolation": "filter of resizing",
+    "data.channels": "1 grey, 3 RGB, 0 decides by the files",
+    "data.mean": "of pixels in [0, 1], one number a channel; empty: measured",
+    "data.std": "standard deviation, likewise",
+    "data.workers": "threads that decode: `--workers`",
+    "data.cache_gb": "decoded training pictures kept in memory, GiB",
+    "augment.crop": "`resized`: random area and aspect; `shift`: by some pixels",
+    "augment.scale_min": "smallest area of a random crop, as a share",
+    "augment.scale_max": "largest area",
+    "augment.shift": "largest shift, pixels",
+    "augment.shift_padding": "what comes in at the border",
+    "augment.flip": "mirror left and right half of the time",
+    "augment.policy": "`trivial`: TrivialAugment; `rand`: RandAugment",
+    "augment.rand_count": "operations of RandAugment",
+    "augment.rand_magnitude": "their strength, of 30",
+    "augment.color": "brightness, contrast, saturation in 1 ± this",
+    "augment.erasing": "probability that a rectangle is erased",
+    "augment.mixup": "α of its Beta distribution; 0: off",
+    "augment.cutmix": "α of its Beta distribution; 0: off",
+    "optimizer.name": "which optimizer",
+    "optimizer.lr": "peak rate, for the whole batch: `--lr`",
+    "optimizer.momentum": "of SGD; β₁ of the others",
+    "optimizer.nesterov": "Nesterov's form, for SGD",
+    "optimizer.beta2": "β₂ of AdamW and LAMB",
+    "optimizer.weight_decay": "on weights",
+    "optimizer.decay_norms": "decay norms and biases too",
+    "optimizer.clip": "largest gradient norm; 0: off",
+    "optimizer.average_epochs": "horizon of the averaged weights, epochs; 0: off",
+    "schedule.name": "shape of the learning rate",
+    "schedule.warmup": "share of the training with a rising rate",
+    "schedule.milestones": "for `step`: shares of the training",
+    "schedule.gamma": "for `step`: the factor at each",
+    "loss": "binary cross-entropy is over the classes, as in Wightman et al. 2021",
+    "label_smoothing": "for cross-entropy",
+    "epochs": "passes over the training pictures: `--epochs`",
+    "budget_seconds": "time instead of epochs: `--budget`; 0: off",
+    "auto_batch": "choose the micro-batch by memory: `--batch auto`",
+    "batch": "pictures in an update, over all processes: `--batch`",
+    "micro_batch": "pictures at a time in one process; 0: its whole share",
+    "patience": "epochs without a better validation before stopping; 0: never",
+    "seed": "of splits, initialisation, order, augmentation: `--seed`",
+    "device": "`--device`",
+    "precision": "`--precision`",
+    "threads": "of PyTorch; 0: all cores",
+    "save_minutes": "between checkpoints inside an epoch",
+    "save_steps": "the same in steps; 0: by minutes",
+    "keep": "newest checkpoints kept, besides the best",
+    "tensorboard": "also write numbers for TensorBoard into the Run (extra `tensorboard`)",
+    "total_steps": "0 until it is resolved; recorded",
+}
+
+
+def fields(section: type[Section], prefix: str = "") -> Iterator[tuple[str, FieldInfo]]:
+    """(dotted name, field) of every field that can be set, in the order of the configuration."""
+    for name, field in section.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Section):
+            yield from fields(field.annotation, f"{prefix}{name}.")
+        else:
+            yield prefix + name, field
+
+
+def values(annotation: Any) -> str:
+    """The type for people: choices, or the plain type's name."""
+    if get_origin(annotation) is Literal:
+        return " \\| ".join(f"`{choice}`" for choice in get_args(annotation))
+    names = {int: "whole number", float: "number", bool: "true, false", str: "text", list[float]: "list of numbers"}
+    return names.get(annotation, "text" if annotation == str | None else "fields")
+
+
+def table() -> str:
+    lines = ["| field | values | default | meaning |", "|---|---|---|---|"]
+    for name, field in fields(TrainConfig):
+        default = str(field.default).lower() if isinstance(field.default, bool) else field.default
+        shown = f"`{default}`" if default not in ("", None, [], {}) else "–"
+        lines.append(f"| `{name}` | {values(field.annotation)} | {shown} | {MEANING.get(name, '')} |")
+    return "\n".join(lines) + "\n"
+
+
+def written(text: str) -> str:
+    """The page with a fresh table."""
+    return BLOCK.sub(lambda match: match[1] + table() + match[2], text)
+
+
+if __name__ == "__main__":
+    PAGE.write_text(written(PAGE.read_text("utf-8")), "utf-8")

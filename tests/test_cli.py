@@ -1,0 +1,158 @@
+"""The command line: exit codes, streams, help, and what may be imported when."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from resight import __version__
+from resight.cli import app, main
+from resight.errors import UsageError
+from tests.inference.tiny import make_run, write_folder, write_picture
+
+COMMANDS = ("train", "resume", "import", "preview", "eval", "predict", "models", "demo")
+
+
+def resight(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    """The real program in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "resight.cli", *arguments],
+        cwd=cwd,
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+
+
+def test_version_and_help_import_nothing_heavy() -> None:
+    code = (
+        "import sys; from typer.testing import CliRunner; from resight.cli import app; r = CliRunner();"
+        f"outs = [r.invoke(app, [c, '--help']) for c in {COMMANDS!r}] + [r.invoke(app, ['--version'])];"
+        "assert all(o.exit_code == 0 for o in outs); print(outs[-1].output.strip());"
+        "heavy = {'torch', 'numpy', 'onnxruntime', 'PIL', 'accelerate', 'sklearn'} & set(sys.modules);"
+        "print(sorted(heavy))"
+    )
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.splitlines() == [f"resight {__version__}", "[]"]
+
+
+def test_without_arguments_it_shows_help() -> None:
+    result = CliRunner().invoke(app, [])
+    assert "Usage" in result.output
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["train", "nowhere"], "nowhere"),
+        (["train", "data", "--epochs", "1", "--budget", "5m"], "--epochs and --budget"),
+        (["train", "data", "--budget", "soon"], "soon"),
+        (["train", "data", "--batch", "many"], "--batch"),
+        (["train", "data", "--model", "resnet19"], "resnet18"),
+        (["train", "data", "--recipe", "slow"], "recipes: quick"),
+        (["train", "data", "--set", "optimizer.rate=1"], "optimizer.rate"),
+        (["train", "data", "--set", "optimizer.lr"], "SECTION.FIELD=VALUE"),
+        (["train", "data", "--lr", "-1"], "optimizer.lr"),
+        (["train", "data", "--device", "cuda", "--epochs", "1"], "cuda"),
+        (["train", "data", "--image-size", "8"], "28 px"),
+        (["resume", "data"], "not a Run"),
+        (["predict", "data", "sky.png"], "not a Run"),
+        (["predict", "run", "nothing.jpg"], "nothing.jpg"),
+        (["predict", "run", "http://example.org/a.jpg"], "http://example.org/a.jpg"),
+        (["predict", "run", "sky.png", "--format", "xml"], "xml"),
+        (["predict", "run", "sky.png", "--json", "--format", "csv"], "contradict"),
+        (["predict", "run", "sky.png", "--backend", "abacus"], "abacus"),
+        (["eval", "run", "data", "--part", "some"], "some"),
+        (["import", "weights.pth"], "weights.pth"),
+        (["import", "resnet19.tv_in1k"], "resnet19"),
+    ],
+)
+def test_bad_usage_is_exit_code_2_and_names_what_is_wrong(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    arguments: list[str],
+    said: str,
+) -> None:
+    make_run(tmp_path / "run")
+    write_folder(tmp_path / "data")
+    write_picture(tmp_path / "sky.png", "blue")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "argv", ["resight", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    output = capsys.readouterr()
+    assert stopped.value.code == 2, output.err
+    assert said in output.err
+    assert output.out == ""
+    assert not (tmp_path / "runs").exists(), "nothing may be written before the arguments are checked"
+
+
+def test_data_goes_to_stdout_and_a_bad_picture_is_exit_code_1(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    write_picture(tmp_path / "pictures" / "1.png", "red")
+    (tmp_path / "pictures" / "2.png").write_bytes(b"no picture")
+    write_picture(tmp_path / "pictures" / "10.png", "green")
+    result = resight("predict", str(run.path), "pictures", "--format", "jsonl", cwd=tmp_path)
+    answers = [json.loads(line) for line in result.stdout.splitlines()]
+    assert [answer["label"] for answer in answers] == ["red", None, "green"]
+    assert answers[1]["error"]
+    assert result.returncode == 1
+    assert "1 of 3 pictures" in result.stderr
+
+
+def test_json_is_the_same_as_format_json(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    picture = write_picture(tmp_path / "sky.png", "blue")
+    first = resight("predict", str(run.path), str(picture), "--json")
+    second = resight("predict", str(run.path), str(picture), "--format", "json")
+    assert first.stdout == second.stdout
+    assert json.loads(first.stdout)[0]["label"] == "blue"
+
+
+def test_a_closed_pipe_is_no_traceback(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    for number in range(30):
+        write_picture(tmp_path / "many" / f"{number}.png", "blue")
+    command = f"{sys.executable} -m resight.cli predict {run.path} {tmp_path / 'many'} --batch 1 | head -1"
+    result = subprocess.run(["bash", "-c", command], capture_output=True, text=True, check=False)
+    assert result.stdout.count("\n") == 1
+    assert "Traceback" not in result.stderr
+    assert "Exception" not in result.stderr
+
+
+def test_shell_completion_is_offered() -> None:
+    result = CliRunner().invoke(app, ["--help"])
+    assert "--install-completion" in result.output
+
+
+def test_models_lists_the_family() -> None:
+    result = resight("models", "resnet5*", "--json")
+    rows = {row["name"]: row for row in json.loads(result.stdout)}
+    assert rows["resnet50"]["parameters"] == 25_557_032
+    assert rows["resnet56"]["image_size"] == 32
+    assert not any(name.endswith("_plain") for name in rows)
+    plain = resight("models", "resnet50_plain", "--plain", "--json")
+    assert [row["name"] for row in json.loads(plain.stdout)] == ["resnet50_plain"]
+
+
+def test_the_python_names() -> None:
+    import resight
+
+    for name in resight.__all__:
+        assert getattr(resight, name) is not None
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = resight.no_such_name
+    assert issubclass(UsageError, resight.ResightError)
+
+
+def test_importing_resight_imports_nothing() -> None:
+    code = "import sys, resight; print(sorted({'torch', 'numpy', 'PIL', 'onnxruntime'} & set(sys.modules)))"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "[]"
