@@ -8,7 +8,6 @@ import subprocess
 from pathlib import Path
 
 import pytest
-
 from tests.inference.tiny import make_run, write_folder, write_picture
 
 

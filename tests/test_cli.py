@@ -8,12 +8,12 @@ import sys
 from pathlib import Path
 
 import pytest
+from tests.inference.tiny import make_run, write_folder, write_picture
 from typer.testing import CliRunner
 
 from resight import __version__
 from resight.cli import app, main
 from resight.errors import UsageError
-from tests.inference.tiny import make_run, write_folder, write_picture
 
 COMMANDS = ("train", "resume", "import", "preview", "eval", "predict", "models", "demo")
 

@@ -49,7 +49,7 @@ _WHERE = {
     "resume": "resight.commands.train",
     "train": "resight.commands.train",
 }
-__all__ = [*_WHERE, "__version__"]  # noqa: PLE0604
+__all__ = [*_WHERE, "__version__"]
 
 
 def __getattr__(name: str) -> Any:

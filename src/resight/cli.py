@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Annotated, Any, Optional
+from typing import Annotated, Any
 
 import typer
 
@@ -21,26 +21,25 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 
-# Typer reads annotations at run time, where Optional is what it knows for "may be left out".
 Data = Annotated[Path, typer.Argument(help="Folder of classes, split folders, CSV, idx or CIFAR binary files.")]
 RunPath = Annotated[Path, typer.Argument(metavar="RUN", help="The directory that training made.")]
 RunOrTag = Annotated[
     str, typer.Argument(metavar="RUN|TAG|WEIGHTS", help="A Run, a tag (resnet50.tv2_in1k) or a weights file.")
 ]
-Model = Annotated[Optional[str], typer.Option(help="Name of the network; all of them: resight models.")]
-Recipe = Annotated[Optional[str], typer.Option(help="How to train: quick, finetune, he2015-cifar, …")]
-ImageSize = Annotated[Optional[int], typer.Option(help="Side of the square that the network sees, in pixels.")]
-Seed = Annotated[Optional[int], typer.Option(help="Seed of splits, initialisation, order and augmentation.")]
+Model = Annotated[str | None, typer.Option(help="Name of the network; all of them: resight models.")]
+Recipe = Annotated[str | None, typer.Option(help="How to train: quick, finetune, he2015-cifar, …")]
+ImageSize = Annotated[int | None, typer.Option(help="Side of the square that the network sees, in pixels.")]
+Seed = Annotated[int | None, typer.Option(help="Seed of splits, initialisation, order and augmentation.")]
 Settings = Annotated[
-    Optional[list[str]],
+    list[str] | None,
     typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any field of the configuration; repeatable."),
 ]
 Top = Annotated[int, typer.Option(min=1, help="Classes shown for each picture.")]
-Format = Annotated[Optional[str], typer.Option(help="table, json, jsonl or csv.")]
+Format = Annotated[str | None, typer.Option(help="table, json, jsonl or csv.")]
 Json = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
-OutFile = Annotated[Optional[Path], typer.Option(help="Write to this file instead of stdout.")]
+OutFile = Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")]
 Backend = Annotated[str, typer.Option(help="What computes the answers.")]
-Threads = Annotated[Optional[int], typer.Option(min=1, help="Threads that compute; default: all cores.")]
+Threads = Annotated[int | None, typer.Option(min=1, help="Threads that compute; default: all cores.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable pictures out, counted and recorded.")]
 
 
@@ -62,21 +61,19 @@ def _main(
 def train(
     data: Data,
     model: Model = None,
-    weights: Annotated[
-        Optional[str], typer.Option(metavar="none|TAG|PATH|RUN", help="Start from these weights.")
-    ] = None,
+    weights: Annotated[str | None, typer.Option(metavar="none|TAG|PATH|RUN", help="Start from these weights.")] = None,
     recipe: Recipe = None,
-    epochs: Annotated[Optional[float], typer.Option(help="Passes over the training pictures.")] = None,
-    budget: Annotated[Optional[str], typer.Option(help="Wall-clock time instead of epochs: 90s, 20m, 2h.")] = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training pictures.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Wall-clock time instead of epochs: 90s, 20m, 2h.")] = None,
     image_size: ImageSize = None,
-    batch: Annotated[Optional[str], typer.Option(metavar="N|auto", help="Pictures in one update.")] = None,
-    lr: Annotated[Optional[float], typer.Option(help="Peak learning rate, for the whole batch.")] = None,
+    batch: Annotated[str | None, typer.Option(metavar="N|auto", help="Pictures in one update.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate, for the whole batch.")] = None,
     seed: Seed = None,
-    device: Annotated[Optional[str], typer.Option(help="auto, cpu, cuda or mps.")] = None,
-    precision: Annotated[Optional[str], typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
-    workers: Annotated[Optional[int], typer.Option(min=0, help="Threads that decode pictures.")] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Threads that decode pictures.")] = None,
     skip_bad: SkipBad = False,
-    out: Annotated[Optional[Path], typer.Option(help="The Run's directory; default: runs/DATA-MODEL-N.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The Run's directory; default: runs/DATA-MODEL-N.")] = None,
     settings: Settings = None,
     json_: Json = False,
 ) -> None:
@@ -117,13 +114,13 @@ def import_(
     weights: Annotated[str, typer.Argument(metavar="WEIGHTS|TAG", help="A file, a Run or a tag.")],
     model: Model = None,
     classes: Annotated[
-        Optional[Path], typer.Option(help="Class names in the order of the outputs: a text file or a data set.")
+        Path | None, typer.Option(help="Class names in the order of the outputs: a text file or a data set.")
     ] = None,
     image_size: ImageSize = None,
-    crop_ratio: Annotated[Optional[float], typer.Option(help="Side of the crop / shorter side resized.")] = None,
-    mean: Annotated[Optional[str], typer.Option(help="Mean of pixels in [0, 1], e.g. 0.485,0.456,0.406.")] = None,
-    std: Annotated[Optional[str], typer.Option(help="Standard deviation, likewise.")] = None,
-    out: Annotated[Optional[Path], typer.Option(help="The Run's directory; default: runs/NAME-N.")] = None,
+    crop_ratio: Annotated[float | None, typer.Option(help="Side of the crop / shorter side resized.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Mean of pixels in [0, 1], e.g. 0.485,0.456,0.406.")] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviation, likewise.")] = None,
+    out: Annotated[Path | None, typer.Option(help="The Run's directory; default: runs/NAME-N.")] = None,
     json_: Json = False,
 ) -> None:
     """Make a Run of weights trained elsewhere."""
@@ -160,12 +157,12 @@ def preview(
 @app.command("eval")
 def eval_(
     run: RunOrTag,
-    data: Annotated[Optional[Path], typer.Argument(help="Labelled pictures; default: the Run's own data.")] = None,
-    part: Annotated[Optional[str], typer.Option(help="train, val, test or all; default: test.")] = None,
-    format: Annotated[Optional[str], typer.Option(help="table or json.")] = None,
+    data: Annotated[Path | None, typer.Argument(help="Labelled pictures; default: the Run's own data.")] = None,
+    part: Annotated[str | None, typer.Option(help="train, val, test or all; default: test.")] = None,
+    format: Annotated[str | None, typer.Option(help="table or json.")] = None,
     json_: Json = False,
     predictions: Annotated[
-        Optional[Path], typer.Option(help="Also write a CSV: each picture, true and predicted class.")
+        Path | None, typer.Option(help="Also write a CSV: each picture, true and predicted class.")
     ] = None,
     skip_bad: SkipBad = False,
     backend: Backend = "onnxruntime",

@@ -1,6 +1,6 @@
 """The table of all configuration fields in docs/recipes.md, made from ``TrainConfig``.
 
-    python tests/docs/fields.py        writes it; test_docs.py checks that it is up to date
+python tests/docs/fields.py        writes it; test_docs.py checks that it is up to date
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 BLOCK = re.compile(r"(<!-- fields:[^\n]*-->\n).*?(<!-- end of fields -->)", re.DOTALL)
 
 MEANING = {
-    "recipe": "name of the recipe; recorded, chosen with `--recipe`",
+    "recipe": "how to train: `--recipe`",
     "model.name": "the network: `--model`",
     "model.options": "what differs from the name's own, e.g. `model.options.stem=tiny`",
     "model.weights": "weights to start from: `--weights`",
     "model.zero_gamma": "the last norm of each block starts at zero",
     "model.checkpointing": "less memory for about a third more time",
-    "data.path": "where the data are; recorded",
+    "data.path": "where the data are; recorded, not to be set",
     "data.val_fraction": "share of train carved for validation, where there is none",
     "data.test_fraction": "share of train carved for test, where there is none",
     "data.skip_bad": "leave unreadable pictures out: `--skip-bad`",
@@ -81,7 +81,7 @@ MEANING = {
     "save_steps": "the same in steps; 0: by minutes",
     "keep": "newest checkpoints kept, besides the best",
     "tensorboard": "also write numbers for TensorBoard into the Run (extra `tensorboard`)",
-    "total_steps": "0 until it is resolved; recorded",
+    "total_steps": "length in updates, instead of epochs or a budget; 0: by those",
 }
 
 

@@ -46,7 +46,7 @@ def test_settings_exist(page: Path) -> None:
     pytest.importorskip("pydantic")
     from resight.recipes import TrainConfig, override
 
-    for name, value in re.findall(r"--set ([\w.]+)=([^\s`]+)", page.read_text("utf-8")):
+    for name, value in re.findall(r"--set ([a-z][\w.]+)=([^\s`]+)", page.read_text("utf-8")):
         override(TrainConfig(), {name: value})
 
 

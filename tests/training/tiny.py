@@ -107,7 +107,9 @@ class Recorder:
         self.rates.append(rate)
         self.on_step(done)
 
-    def epoch(self, entry: dict[str, Any]) -> None:
+    def epoch(self, entry: dict[str, Any], best: bool) -> None:
+        if best:
+            self.best = entry
         self.on_epoch(entry["step"])
 
     def say(self, text: str) -> None:

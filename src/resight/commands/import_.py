@@ -123,9 +123,7 @@ def _architecture(
         return weights.architecture, dict(weights.options or {})
     found = guess(weights.state)
     if found is None:
-        raise UsageError(
-            f"{weights.description} fits no network of the family as it is", hint="name it with --model"
-        )
+        raise UsageError(f"{weights.description} fits no network of the family as it is", hint="name it with --model")
     return found
 
 

@@ -58,9 +58,7 @@ def wilson(hits: float, seen: float, z: float = Z95) -> Estimate:
     spread = z * math.sqrt(hits * (1 - share) + z * z / 4)
     low, high = (middle - spread) / (seen + z * z), (middle + spread) / (seen + z * z)
     # At 0 and 1 the formula ends there exactly; rounding must not.
-    return Estimate(
-        share, 0.0 if hits == 0 else min(low, share), 1.0 if hits == seen else max(high, share), WILSON
-    )
+    return Estimate(share, 0.0 if hits == 0 else min(low, share), 1.0 if hits == seen else max(high, share), WILSON)
 
 
 def f1_interval(right: int, answered: int, support: int) -> Estimate:

@@ -46,9 +46,7 @@ def compare(probabilities_a: ArrayLike, probabilities_b: ArrayLike, tolerance: f
     if not len(reference):
         raise DataError("no pictures to compare", hint="parity needs at least one picture")
     if not (reference.min() >= 0 and reference.max() <= 1 + 1e-6):
-        raise DataError(
-            "the reference must be probabilities in 0 … 1", hint="pass softmax(logits), not logits"
-        )
+        raise DataError("the reference must be probabilities in 0 … 1", hint="pass softmax(logits), not logits")
 
     finite: NDArray[np.bool_] = np.logical_and.reduce(np.isfinite(other), axis=1)
     difference = np.abs(reference - np.where(finite[:, None], other, np.inf))

@@ -158,9 +158,7 @@ def _proportion(count: metrics.Count) -> Estimate:
 
 
 def _class_result(fields: Mapping[str, Any]) -> ClassResult:
-    shares = {
-        key: None if fields[key] is None else Estimate(**fields[key]) for key in ("precision", "recall", "f1")
-    }
+    shares = {key: None if fields[key] is None else Estimate(**fields[key]) for key in ("precision", "recall", "f1")}
     return ClassResult(name=str(fields["name"]), support=int(fields["support"]), **shares)
 
 

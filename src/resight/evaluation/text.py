@@ -99,9 +99,7 @@ def _confusions(evaluation: Evaluation, most: int = 5) -> str:
     names = evaluation.classes
     lines = ["Most frequent confusions"]
     for true, predicted in zip(*np.unravel_index(cells, wrong.shape), strict=True):
-        lines.append(
-            f"  true {clean(names[true])} → predicted {clean(names[predicted])}: {wrong[true, predicted]}"
-        )
+        lines.append(f"  true {clean(names[true])} → predicted {clean(names[predicted])}: {wrong[true, predicted]}")
     return "\n".join(lines)
 
 

@@ -100,9 +100,7 @@ def decode(
     empty, truncated or damaged files, ``ImageError`` for a path that cannot be read, and ``UsageError`` for
     wrong arguments.
     """
-    pixels, _ = decode_with_info(
-        data, channels=channels, max_pixels=max_pixels, formats=formats, source=source
-    )
+    pixels, _ = decode_with_info(data, channels=channels, max_pixels=max_pixels, formats=formats, source=source)
     return pixels
 
 
@@ -180,9 +178,7 @@ def _stream(data: bytes | Path, name: str | None) -> AbstractContextManager[IO[b
     except FileNotFoundError as error:
         raise ImageError("there is no such file", source=name, hint="check the path") from error
     except PermissionError as error:
-        raise ImageError(
-            "no permission to read this file", source=name, hint="check its owner and mode"
-        ) from error
+        raise ImageError("no permission to read this file", source=name, hint="check its owner and mode") from error
     except (OSError, ValueError) as error:
         raise ImageError(f"the file cannot be read ({printable(str(error))})", source=name) from error
 
@@ -251,9 +247,7 @@ def _too_large(error: BaseException, max_pixels: int, name: str | None) -> Image
 
 def _damaged(fmt: str, error: BaseException, name: str | None) -> UndecodableImage:
     detail = printable(str(error)) or type(error).__name__
-    cut = isinstance(error, EOFError) or any(
-        word in detail.lower() for word in ("truncated", "eof", "not enough")
-    )
+    cut = isinstance(error, EOFError) or any(word in detail.lower() for word in ("truncated", "eof", "not enough"))
     if cut:
         reason = f"the {fmt} file is cut off before its end ({detail})"
     elif "text" in detail.lower() and "large" in detail.lower():

@@ -90,12 +90,7 @@ def sniff(header: bytes) -> str | None:
         return "TIFF"
     if header[:4] == b"RIFF" and header[8:12] == b"WEBP":
         return "WEBP"
-    if (
-        len(header) > 2
-        and header[:1] == b"P"
-        and header[1:2] in b"123456f"
-        and header[2:3] in b" \t\r\n\x0b\x0c#"
-    ):
+    if len(header) > 2 and header[:1] == b"P" and header[1:2] in b"123456f" and header[2:3] in b" \t\r\n\x0b\x0c#":
         return "PPM"
     return None
 

@@ -53,22 +53,17 @@ class Geometry:
         if self.kind not in _KINDS:
             raise UsageError(f"geometry kind is {self.kind!r}; expected one of {', '.join(_KINDS)}")
         if self.interpolation not in _FILTERS:
-            raise UsageError(
-                f"interpolation is {self.interpolation!r}; expected one of {', '.join(_FILTERS)}"
-            )
+            raise UsageError(f"interpolation is {self.interpolation!r}; expected one of {', '.join(_FILTERS)}")
         if self.version != VERSION:
             raise UsageError(f"geometry version is {self.version!r}; this Resight knows version {VERSION}")
         if self.kind != "crop":
             object.__setattr__(self, "resize", self.size)
         for name, side in (("size", self.size), ("resize", self.resize)):
             if type(side) is not int or not 1 <= side <= _MAX_SIDE:
-                raise UsageError(
-                    f"geometry {name} is {side!r}; expected a whole number from 1 to {_MAX_SIDE}"
-                )
+                raise UsageError(f"geometry {name} is {side!r}; expected a whole number from 1 to {_MAX_SIDE}")
         if self.resize < self.size:
             raise UsageError(
-                f"geometry resize is {self.resize}, smaller than its size {self.size}: the crop would "
-                "not be filled",
+                f"geometry resize is {self.resize}, smaller than its size {self.size}: the crop would not be filled",
                 hint=f"resize={self.size} or more",
             )
 

@@ -24,9 +24,7 @@ def find_orientation(info: Mapping[str | tuple[int, int], Any]) -> int:
     block = info.get("exif")
     if isinstance(block, bytes):
         return parse_orientation(block)
-    text = info.get(
-        "Raw profile type exif"
-    )  # how ImageMagick puts EXIF into a PNG: name, length, hexadecimal
+    text = info.get("Raw profile type exif")  # how ImageMagick puts EXIF into a PNG: name, length, hexadecimal
     if isinstance(text, str):
         try:
             return parse_orientation(bytes.fromhex("".join(text.split("\n")[3:])))

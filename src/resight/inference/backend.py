@@ -84,13 +84,10 @@ class OnnxRuntime:
         if unknown := [name for name in outputs if name not in OUTPUTS]:
             raise UsageError(f"unknown outputs: {', '.join(unknown)}; expected some of {', '.join(OUTPUTS)}")
         fits = all(
-            not isinstance(want, int) or want == got
-            for want, got in zip(self.shape, pixels.shape, strict=False)
+            not isinstance(want, int) or want == got for want, got in zip(self.shape, pixels.shape, strict=False)
         )
         if pixels.dtype != np.uint8 or pixels.ndim != 4 or 0 in pixels.shape or not fits:
-            raise UsageError(
-                f"expected pixels of uint8 {_show(self.shape)}, found {pixels.dtype} {pixels.shape}"
-            )
+            raise UsageError(f"expected pixels of uint8 {_show(self.shape)}, found {pixels.dtype} {pixels.shape}")
         try:
             found: list[Floats] = self._session.run(list(outputs), {INPUT: pixels})
         except Exception as error:  # its exceptions have no base class of their own

@@ -67,17 +67,13 @@ class Predictor:
     wrong arguments.
     """
 
-    def __init__(
-        self, run: Run, *, backend: str = "onnxruntime", threads: int | None = None, batch: int = 32
-    ) -> None:
+    def __init__(self, run: Run, *, backend: str = "onnxruntime", threads: int | None = None, batch: int = 32) -> None:
         if type(batch) is not int or batch < 1:
             raise UsageError(f"batch is {batch!r}; expected a whole number, 1 or more")
         self.run = run
         self.batch = batch
         self.threads = available_cpus() if threads is None else threads
-        self.backend: Backend = open_backend(
-            backend, run.file(ONNX), threads, sha256=run.card.files.get(ONNX)
-        )
+        self.backend: Backend = open_backend(backend, run.file(ONNX), threads, sha256=run.card.files.get(ONNX))
         _check_fits(self)
 
     @property
@@ -154,14 +150,10 @@ class Predictor:
         if isinstance(source, (Path, bytes)):
             return decode(source, channels=channels)
         if not isinstance(source, np.ndarray):
-            raise UsageError(
-                f"cannot predict a {type(source).__name__}; expected a pathlib.Path, bytes or an array"
-            )
+            raise UsageError(f"cannot predict a {type(source).__name__}; expected a pathlib.Path, bytes or an array")
         pixels = source[:, :, None] if source.ndim == 2 else source
         if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
-            raise UsageError(
-                f"expected uint8 (H, W), (H, W, 1) or (H, W, 3), found {source.dtype} {source.shape}"
-            )
+            raise UsageError(f"expected uint8 (H, W), (H, W, 1) or (H, W, 3), found {source.dtype} {source.shape}")
         if channels == 1 and pixels.shape[2] == 3:
             return to_grey(pixels)
         return np.repeat(pixels, 3, axis=2) if channels == 3 and pixels.shape[2] == 1 else pixels
@@ -188,15 +180,9 @@ class Predictor:
         parts: list[list[Floats]] = []
         kept: list[int] = []
         bad: list[tuple[str, str]] = []
-        for group in batched(
-            map_ordered(prepare, indices, threads=self.threads, window=2 * self.batch), self.batch
-        ):
+        for group in batched(map_ordered(prepare, indices, threads=self.threads, window=2 * self.batch), self.batch):
             good = [(index, outcome) for index, outcome in group if not isinstance(outcome, ImageError)]
-            bad += [
-                (samples.samples[i].source, error.reason)
-                for i, error in group
-                if isinstance(error, ImageError)
-            ]
+            bad += [(samples.samples[i].source, error.reason) for i, error in group if isinstance(error, ImageError)]
             kept += [index for index, _ in good]
             if good:
                 parts.append(self.ask(np.stack([pixels for _, pixels in good]), ("logits", "probabilities")))
@@ -250,9 +236,7 @@ def _check_fits(predictor: Predictor) -> None:
     except UsageError as error:
         raise RunError(f"{run.path / ONNX} does not fit the Run's card: {error.message}") from error
     if probabilities.shape != (1, classes) or logits.shape != (1, classes):
-        raise RunError(
-            f"{run.path / ONNX} answers with {probabilities.shape[-1]} classes, its card names {classes}"
-        )
+        raise RunError(f"{run.path / ONNX} answers with {probabilities.shape[-1]} classes, its card names {classes}")
     powers = np.exp((logits - logits.max()) / run.card.temperature)
     if np.abs(powers / powers.sum() - probabilities).max() > 1e-4:
         raise RunError(

@@ -134,9 +134,7 @@ def save(text: Iterable[str], path: Path) -> None:
     """
     path = path.resolve()
     if path.exists() and not path.is_file():
-        raise UsageError(
-            f"{printable(str(path))} is not a regular file", hint="give the name of a file to write"
-        )
+        raise UsageError(f"{printable(str(path))} is not a regular file", hint="give the name of a file to write")
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     pieces = _Pieces(text)
     try:

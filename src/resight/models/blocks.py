@@ -75,9 +75,7 @@ class Block(nn.Module):
 class BasicBlock(Block):
     """Two 3×3 convolutions (He et al. 2015, figure 5 left)."""
 
-    def __init__(
-        self, in_channels: int, planes: int, stride: int, options: BlockOptions, drop_rate: float
-    ) -> None:
+    def __init__(self, in_channels: int, planes: int, stride: int, options: BlockOptions, drop_rate: float) -> None:
         super().__init__()
         self.conv1 = conv(in_channels, planes, 3, stride=stride)
         self.bn1 = nn.BatchNorm2d(planes)
@@ -104,9 +102,7 @@ class Bottleneck(Block):
 
     expansion = 4
 
-    def __init__(
-        self, in_channels: int, planes: int, stride: int, options: BlockOptions, drop_rate: float
-    ) -> None:
+    def __init__(self, in_channels: int, planes: int, stride: int, options: BlockOptions, drop_rate: float) -> None:
         super().__init__()
         width = planes * options.width_per_group // 64 * options.groups
         first, second = (stride, 1) if options.stride_on == "1x1" else (1, stride)
@@ -117,9 +113,7 @@ class Bottleneck(Block):
         self.conv3 = conv(width, planes * self.expansion, 1)
         self.bn3 = nn.BatchNorm2d(planes * self.expansion)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _projection(
-            options.shortcut, in_channels, planes * self.expansion, stride, norm=True
-        )
+        self.downsample = _projection(options.shortcut, in_channels, planes * self.expansion, stride, norm=True)
         self._finish(options, planes * self.expansion, drop_rate)
 
     @property
@@ -158,9 +152,7 @@ class _PreActivation(Block):
 class PreActBasicBlock(_PreActivation):
     """Two pre-activated 3×3 convolutions."""
 
-    def __init__(
-        self, in_channels: int, planes: int, stride: int, options: BlockOptions, drop_rate: float
-    ) -> None:
+    def __init__(self, in_channels: int, planes: int, stride: int, options: BlockOptions, drop_rate: float) -> None:
         super().__init__()
         self.bn1 = nn.BatchNorm2d(in_channels)
         self.relu = nn.ReLU()
@@ -184,9 +176,7 @@ class PreActBottleneck(_PreActivation):
 
     expansion = 4
 
-    def __init__(
-        self, in_channels: int, planes: int, stride: int, options: BlockOptions, drop_rate: float
-    ) -> None:
+    def __init__(self, in_channels: int, planes: int, stride: int, options: BlockOptions, drop_rate: float) -> None:
         super().__init__()
         width = planes * options.width_per_group // 64 * options.groups
         first, second = (stride, 1) if options.stride_on == "1x1" else (1, stride)
@@ -197,9 +187,7 @@ class PreActBottleneck(_PreActivation):
         self.conv2 = conv(width, width, 3, stride=second, groups=options.groups)
         self.bn3 = nn.BatchNorm2d(width)
         self.conv3 = conv(width, planes * self.expansion, 1)
-        self.downsample = _projection(
-            options.shortcut, in_channels, planes * self.expansion, stride, norm=False
-        )
+        self.downsample = _projection(options.shortcut, in_channels, planes * self.expansion, stride, norm=False)
         self._finish(options, planes * self.expansion, drop_rate)
 
     @property

@@ -80,8 +80,7 @@ def _checked(target: Path, sha256: str) -> Path:
     if found.startswith(sha256.lower()):
         return target
     raise DownloadError(
-        f"{target} is damaged or another file: its sha256 begins with {found[: len(sha256)]}, "
-        f"expected {sha256}",
+        f"{target} is damaged or another file: its sha256 begins with {found[: len(sha256)]}, expected {sha256}",
         hint="remove it, and it is downloaded again",
     )
 

@@ -47,13 +47,10 @@ def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], dict[str, obje
     if path.is_dir():
         return _read_run(path)
     if not path.is_file():
-        raise WeightsError(
-            f"there is no weights file {path}", hint="check the path; tags look like: tv2_in1k"
-        )
+        raise WeightsError(f"there is no weights file {path}", hint="check the path; tags look like: tv2_in1k")
     if path.suffix not in SUFFIXES:
         raise WeightsError(
-            f"{path} is not a weights file: its name ends in '{path.suffix}', "
-            f"expected one of {', '.join(SUFFIXES)}"
+            f"{path} is not a weights file: its name ends in '{path.suffix}', expected one of {', '.join(SUFFIXES)}"
         )
     if path.suffix == SAFETENSORS:
         state, metadata = _read_safetensors(path)
@@ -130,9 +127,7 @@ def _refusal(path: Path, error: Exception) -> WeightsError:
     """What a file that the restricted reader stopped at contains, in plain words."""
     found = re.search(r"GLOBAL ([\w.]+)|function (?:call )?([\w.]+\.[\w.]+)", str(error))
     if found is None:
-        return WeightsError(
-            f"{path} is damaged, or not a file that PyTorch wrote", hint="fetch or copy the file again"
-        )
+        return WeightsError(f"{path} is damaged, or not a file that PyTorch wrote", hint="fetch or copy the file again")
     return WeightsError(
         f"{path} holds more than tensors: it asks for '{found[1] or found[2]}'. Loading that could run any "
         "code, so it was refused, and nothing of it was run",

@@ -177,9 +177,7 @@ def _resolve_torchvision(tag: str, architecture: str) -> PretrainedWeights:
         own_tag,
         source=entry.url,
         sha256=hash_in_name[1],
-        geometry=Geometry(
-            "crop", transforms.crop_size[0], transforms.resize_size[0], transforms.interpolation.value
-        ),
+        geometry=Geometry("crop", transforms.crop_size[0], transforms.resize_size[0], transforms.interpolation.value),
         mean=tuple(transforms.mean),
         std=tuple(transforms.std),
         classes=tuple(entry.meta["categories"]),
@@ -206,9 +204,7 @@ def _resolve_timm(tag: str, architecture: str) -> PretrainedWeights:
         ) from error
 
 
-def _from_timm_config(
-    config: Mapping[str, Any], tag: str, architecture: str, repository: str
-) -> PretrainedWeights:
+def _from_timm_config(config: Mapping[str, Any], tag: str, architecture: str, repository: str) -> PretrainedWeights:
     if config["architecture"] != architecture:
         raise WeightsError(f"{repository} holds weights of {config['architecture']}, expected {architecture}")
     settings = config["pretrained_cfg"]

@@ -140,9 +140,7 @@ def _fit_head(
     return rest, replace(report, replaced_head=True, head_from=found, notes=(*report.notes, note))
 
 
-def _fit_input(
-    net: ResNet, given: dict[str, Tensor], report: LoadReport
-) -> tuple[dict[str, Tensor], LoadReport]:
+def _fit_input(net: ResNet, given: dict[str, Tensor], report: LoadReport) -> tuple[dict[str, Tensor], LoadReport]:
     name = _stem_key(net.spec)
     if name not in given or given[name].dim() != 4 or given[name].shape[1] in (0, net.in_channels):
         return given, report
@@ -168,9 +166,7 @@ def _differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor], skip: t
     ]
     titles = {"missing": missing, "unexpected": unexpected, "other shape": shapes}
     return "\n".join(
-        f"  {title} ({len(names)}):\n    {_listed(names, chr(10) + '    ')}"
-        for title, names in titles.items()
-        if names
+        f"  {title} ({len(names)}):\n    {_listed(names, chr(10) + '    ')}" for title, names in titles.items() if names
     )
 
 

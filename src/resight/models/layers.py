@@ -9,9 +9,7 @@ from torch.nn import functional as F
 
 def conv(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
     """A convolution without bias (a norm follows it), padded so that stride 1 keeps height and width."""
-    return nn.Conv2d(
-        in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False
-    )
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
 
 
 class PadShortcut(nn.Module):

@@ -53,9 +53,7 @@ class ResNetSpec:
 
     def __post_init__(self) -> None:
         if self.stochastic_depth and self.shortcut == "none":
-            raise UsageError(
-                "stochastic depth needs shortcuts: a plain network that drops a branch is cut off"
-            )
+            raise UsageError("stochastic depth needs shortcuts: a plain network that drops a branch is cut off")
         if not 0.0 <= self.stochastic_depth < 1.0:
             raise UsageError(f"stochastic_depth must be in [0, 1), not {self.stochastic_depth}")
         if self.block == "basic" and (self.groups, self.width_per_group) != (1, 64):

@@ -31,9 +31,7 @@ def _cifar(depth: int) -> ResNetSpec:
 def _cifar_preact(depth: int) -> ResNetSpec:
     """He et al. 2016, §5 and appendix: 9n + 2 layers of pre-activated bottlenecks, projecting shortcuts."""
     blocks = (depth - 2) // 9
-    return ResNetSpec(
-        "bottleneck", (blocks,) * 3, widths=(16, 32, 64), stem="cifar", shortcut="B", preactivation=True
-    )
+    return ResNetSpec("bottleneck", (blocks,) * 3, widths=(16, 32, 64), stem="cifar", shortcut="B", preactivation=True)
 
 
 CIFAR = {depth: _cifar(depth) for depth in (20, 32, 44, 56, 110, 1202)}
@@ -54,9 +52,7 @@ ARCHITECTURES: dict[str, ResNetSpec] = {
     "preact_resnet164": _cifar_preact(164),
     "preact_resnet1001": _cifar_preact(1001),
 }
-ARCHITECTURES.update(
-    {f"{name}_plain": replace(spec, shortcut="none") for name, spec in list(ARCHITECTURES.items())}
-)
+ARCHITECTURES.update({f"{name}_plain": replace(spec, shortcut="none") for name, spec in list(ARCHITECTURES.items())})
 
 OVERRIDES = frozenset(field.name for field in fields(ResNetSpec)) - {"block", "preactivation"}
 

@@ -56,9 +56,7 @@ class Loaded:
     license: str | None = None
 
 
-def read_weights(
-    weights: str | Path, architecture: str | None = None, *, progress: Progress | None = None
-) -> Source:
+def read_weights(weights: str | Path, architecture: str | None = None, *, progress: Progress | None = None) -> Source:
     """Reads weights: a file, a Run directory, a tag (``tv2_in1k``), or both names (``resnet50.a1_in1k``).
 
     A string is a path when something exists there, when it has a separator in it, or when it ends like a
@@ -131,9 +129,7 @@ def load_weights(
     ``architecture`` is the name of ``net``, needed for a tag alone. Raises WeightsError with a diff when the
     weights belong to another network, and leaves ``net`` as it was.
     """
-    source = (
-        weights if isinstance(weights, Source) else read_weights(weights, architecture, progress=progress)
-    )
+    source = weights if isinstance(weights, Source) else read_weights(weights, architecture, progress=progress)
     named, outputs = len(source.classes or ()), class_count(source.state)
     if named and outputs not in (None, named):
         raise WeightsError(f"{source.description} names {named} classes, but its head has {outputs} outputs")

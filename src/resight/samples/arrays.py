@@ -38,8 +38,7 @@ def detect(root: Path, files: list[str]) -> str | None:
         return "cifar"
     if "data_batch_1" in files or {"train", "test", "meta"} <= set(files):
         raise DataError(
-            f"{printable(str(root))}: this is the Python version of CIFAR, which is pickled: opening "
-            "it could run code",
+            f"{printable(str(root))}: this is the Python version of CIFAR, which is pickled: opening it could run code",
             hint="get the binary version (cifar-10-binary.tar.gz or cifar-100-binary.tar.gz) and unpack it",
         )
     return None
@@ -52,17 +51,14 @@ def read_idx(root: Path, files: list[str]) -> Draft:
     for wrong magic numbers, sizes or counts.
     """
     found: dict[tuple[str, str], str] = {}
-    for name in sorted(
-        files, key=lambda name: name.endswith(".gz")
-    ):  # the plain file first, where both are there
+    for name in sorted(files, key=lambda name: name.endswith(".gz")):  # the plain file first, where both are there
         match = _IDX_NAME.match(name)
         if match:
             split = "train" if match[2].lower() == "train" else "test"
             known = found.setdefault((split, match[3].lower()), name)
             if known not in (name, name.removesuffix(".gz")):
                 raise DataError(
-                    f"{printable(str(root))}: both {printable(known)} and {printable(name)} are "
-                    f"{split} {match[3]}"
+                    f"{printable(str(root))}: both {printable(known)} and {printable(name)} are {split} {match[3]}"
                 )
     draft, numbers = Draft(root, "idx", [], channels=1, read_array=read_idx_images), []
     for split in ("train", "test"):
@@ -107,9 +103,7 @@ def _idx_shape(root: Path, name: str, dimensions: int) -> tuple[int, ...]:
     shape = struct.unpack(f">{dimensions}I", header[4:])
     size = length + _product(shape)
     if size > MAX_ARRAY_BYTES:
-        raise DataError(
-            f"{printable(name)}: its header says {shape}: more than {MAX_ARRAY_BYTES / 2**30:.0f} GiB"
-        )
+        raise DataError(f"{printable(name)}: its header says {shape}: more than {MAX_ARRAY_BYTES / 2**30:.0f} GiB")
     if 0 in shape:
         raise DataError(f"{printable(name)}: its header says {shape}: there is nothing in it")
     if not name.lower().endswith(".gz") and path.stat().st_size != size:
@@ -151,9 +145,7 @@ def _read_bytes(path: Path, root: Path, size: int, *, exact: bool) -> bytearray:
         raise DataError(f"{name}: cannot be read ({error})", hint="download it again") from error
     if exact and (more or len(content) != size):
         have = "more" if more else f"only {len(content):,}"
-        raise DataError(
-            f"{name}: has {have} bytes; expected {size:,} by its header", hint="download it again"
-        )
+        raise DataError(f"{name}: has {have} bytes; expected {size:,} by its header", hint="download it again")
     return content
 
 
@@ -168,8 +160,7 @@ def read_cifar(root: Path, files: list[str]) -> Draft:
         )
     draft = Draft(root, "cifar", [], channels=3, read_array=read_cifar_images)
     numbers = [
-        (name, split, np.array(_cifar_records(root / name)[:, -1 - _CIFAR_PIXELS]))
-        for name, split in batches.items()
+        (name, split, np.array(_cifar_records(root / name)[:, -1 - _CIFAR_PIXELS])) for name, split in batches.items()
     ]
     _add_numbered(draft, numbers, _class_names(root, (names_file,)))
     return draft
@@ -214,9 +205,7 @@ def _class_names(root: Path, candidates: tuple[str, ...]) -> tuple[str, ...] | N
             ) from error
         lines = tuple(line.strip() for line in text.splitlines() if line.strip())
         if len(set(lines)) != len(lines):
-            raise DataError(
-                f"{name}: some class names are there twice", hint="give each class a name of its own"
-            )
+            raise DataError(f"{name}: some class names are there twice", hint="give each class a name of its own")
         return lines
     return None
 
@@ -233,6 +222,4 @@ def _add_numbered(
         )
     draft.classes = classes
     for source, split, labels in numbers:
-        draft.rows += [
-            Row(source, index, classes[label], split) for index, label in enumerate(labels.tolist())
-        ]
+        draft.rows += [Row(source, index, classes[label], split) for index, label in enumerate(labels.tolist())]

@@ -59,9 +59,7 @@ def class_list(draft: Draft) -> tuple[str, ...]:
     trained = {label for label, split in split_of_row if split == "train"}
     classes = draft.classes or tuple(sorted({row.label for row in draft.rows}, key=natural_key))
     if len(classes) < 2:
-        shape_error(
-            draft.root, f"only one class ({show_names(classes)})" if classes else "no labelled pictures"
-        )
+        shape_error(draft.root, f"only one class ({show_names(classes)})" if classes else "no labelled pictures")
     for split in ("val", "test"):
         there = {label for label, name in split_of_row if name == split}
         strange = sorted(there - trained, key=natural_key)
@@ -73,14 +71,10 @@ def class_list(draft: Draft) -> tuple[str, ...]:
             )
         missing = [name for name in classes if name not in there]
         if there and missing:
-            draft.warnings.append(
-                f"{len(missing)} classes have no pictures in {split}: {show_names(missing)}"
-            )
+            draft.warnings.append(f"{len(missing)} classes have no pictures in {split}: {show_names(missing)}")
     untrained = [name for name in classes if name not in trained]
     if untrained:
-        draft.warnings.append(
-            f"{len(untrained)} classes have no pictures at all in train: {show_names(untrained)}"
-        )
+        draft.warnings.append(f"{len(untrained)} classes have no pictures at all in train: {show_names(untrained)}")
     return classes
 
 

@@ -46,23 +46,18 @@ def _split_folders(root: Path, folders: list[str]) -> dict[str, str]:
             continue
         if split in splits:
             raise DataError(
-                f"{printable(str(root))}: both {printable(splits[split])!r} and {printable(name)!r} "
-                f"mean {split}",
+                f"{printable(str(root))}: both {printable(splits[split])!r} and {printable(name)!r} mean {split}",
                 hint="merge them, or rename the one that is not meant",
             )
         splits[split] = name
     others = [name for name in folders if not split_name(name)]
     if splits and "train" not in splits and not others:
-        shape_error(
-            root, f"split folders, but none for training: {show_names(folders)}", "name one of them train"
-        )
+        shape_error(root, f"split folders, but none for training: {show_names(folders)}", "name one of them train")
     if "train" in splits and len(splits) == 1 and others:
         shape_error(
             root,
-            f"{printable(splits['train'])!r}, which holds folders as a split does, beside "
-            f"{show_names(others)}",
-            f"if the classes are in it, give {printable(str(root / splits['train']))}, or move the "
-            "others away",
+            f"{printable(splits['train'])!r}, which holds folders as a split does, beside {show_names(others)}",
+            f"if the classes are in it, give {printable(str(root / splits['train']))}, or move the others away",
         )
     return splits if "train" in splits else {}
 
@@ -76,9 +71,7 @@ def _read_splits(root: Path, folders: list[str], splits: dict[str, str]) -> Draf
     unlabelled = [name for name in others if split_name(name)]
     strangers = [name for name in others if not split_name(name)]
     if unlabelled:
-        draft.warnings.append(
-            f"these have no class folders, so no labels, and are left out: {show_names(unlabelled)}"
-        )
+        draft.warnings.append(f"these have no class folders, so no labels, and are left out: {show_names(unlabelled)}")
     if strangers:
         draft.warnings.append(f"folders beside the splits are left out: {show_names(strangers)}")
     draft.warnings += tally_warnings(tally)
@@ -97,9 +90,7 @@ def _read_split(draft: Draft, folder: Path, split: str, tally: Tally) -> None:
             empty.append(name)
     if empty and split == "train":
         counts = {name: sum(row.label == name for row in draft.rows) for name in classes}
-        shape_error(
-            folder, f"{len(empty)} class folders without pictures: {show_names(empty)} ({_show(counts)})"
-        )
+        shape_error(folder, f"{len(empty)} class folders without pictures: {show_names(empty)} ({_show(counts)})")
     if empty:
         draft.warnings.append(f"{len(empty)} class folders in {split} hold no pictures: {show_names(empty)}")
 
@@ -137,14 +128,11 @@ def _refuse_wrong_shape(root: Path, counts: dict[str, int], files: list[str]) ->
             shape_error(
                 root,
                 f"the folder {printable(name)!r} with a split folder {printable(inner[0])!r} inside",
-                "split folders come first, class folders within them; or give one of these folders "
-                "as the data set",
+                "split folders come first, class folders within them; or give one of these folders as the data set",
             )
     if len(filled) == 1:
         inside = root / filled[0]
-        deeper = [
-            name for name in entries(inside, root)[0] if any(images_below(inside / name, root, Tally()))
-        ]
+        deeper = [name for name in entries(inside, root)[0] if any(images_below(inside / name, root, Tally()))]
         hint = f"{printable(str(inside))} holds {len(deeper)} folders: if they are the classes, give it"
         shape_error(
             root,

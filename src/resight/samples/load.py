@@ -74,8 +74,7 @@ def _existing(path: str | Path) -> Path:
                 return path
             archive = path.suffix.lower() in (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
             raise DataError(
-                f"{shown}: this is {'an archive' if archive else 'a single file'}; expected a folder "
-                "or a .csv table",
+                f"{shown}: this is {'an archive' if archive else 'a single file'}; expected a folder or a .csv table",
                 hint="unpack it first" if archive else None,
             )
     except (OSError, ValueError) as error:
@@ -102,11 +101,7 @@ def _as_saved(draft: Draft, classes: tuple[str, ...], path: Path) -> SampleSet:
     saved_split.check_same({(row.source, row.index): row.label for row in draft.rows}, saved, path)
     lines = [saved[row.source, row.index] for row in draft.rows]
     as_train = [line.split.replace(saved_split.SKIPPED, "train") for line in lines]
-    skipped = [
-        (line.source, "left out when the split was made")
-        for line in lines
-        if line.split == saved_split.SKIPPED
-    ]
+    skipped = [(line.source, "left out when the split was made") for line in lines if line.split == saved_split.SKIPPED]
     return _finish(draft, classes, as_train).without(skipped)
 
 

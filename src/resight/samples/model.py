@@ -149,8 +149,7 @@ class SampleSet:
         lost = [self.classes[s.label] for s, _ in gone if s.split == "train" and s.label not in trained]
         if lost:
             raise DataError(
-                "without the bad files, these classes have no training picture: "
-                f"{show_names(sorted(set(lost)))}",
+                f"without the bad files, these classes have no training picture: {show_names(sorted(set(lost)))}",
                 hint="repair or replace the files",
             )
         slim = replace(self, samples=kept, dropped=self.dropped + gone)
@@ -175,9 +174,7 @@ def _size(path: Path, source: str) -> int:
     try:
         return path.stat().st_size
     except OSError as error:
-        raise DataError(
-            f"{printable(source)}: the file cannot be read any more ({error.strerror})"
-        ) from error
+        raise DataError(f"{printable(source)}: the file cannot be read any more ({error.strerror})") from error
 
 
 def _sha256(path: Path) -> str:
@@ -185,6 +182,4 @@ def _sha256(path: Path) -> str:
         with open(path, "rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise DataError(
-            f"{printable(path.name)}: the file cannot be read any more ({error.strerror})"
-        ) from error
+        raise DataError(f"{printable(path.name)}: the file cannot be read any more ({error.strerror})") from error

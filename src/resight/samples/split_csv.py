@@ -41,9 +41,7 @@ def write(path: Path, samples: SampleSet) -> None:
             writer.writerow(COLUMNS)
             for sample, split in kept + dropped:
                 index = "" if sample.index is None else str(sample.index)
-                writer.writerow(
-                    [sample.source, index, samples.classes[sample.label], split, sample.group or ""]
-                )
+                writer.writerow([sample.source, index, samples.classes[sample.label], split, sample.group or ""])
     except OSError as error:
         raise StorageError(f"{printable(str(path))}: cannot be written ({error.strerror})") from error
 
@@ -56,16 +54,12 @@ def read(path: Path) -> dict[Key, SplitRow]:
             reader = csv.reader(stream, strict=True)
             header = tuple(next(reader, ()))
             if header != COLUMNS:
-                raise DataError(
-                    f"{shown}: the header is {printable(','.join(header))!r}; expected {','.join(COLUMNS)}"
-                )
+                raise DataError(f"{shown}: the header is {printable(','.join(header))!r}; expected {','.join(COLUMNS)}")
             rows: dict[Key, SplitRow] = {}
             for values in reader:
                 row = _parse(values, f"{shown}, line {reader.line_num}")
                 if (row.source, row.index) in rows:
-                    raise DataError(
-                        f"{shown}, line {reader.line_num}: {printable(row.source)} is there twice"
-                    )
+                    raise DataError(f"{shown}, line {reader.line_num}: {printable(row.source)} is there twice")
                 rows[row.source, row.index] = row
             return rows
     except csv.Error as error:

@@ -110,9 +110,7 @@ def _carve_groups(items: Sequence[Item], fractions: dict[str, float], seed: int)
     return parts
 
 
-def _deal(
-    tables: NDArray[np.int64], fractions: dict[str, float], generator: np.random.Generator
-) -> list[str]:
+def _deal(tables: NDArray[np.int64], fractions: dict[str, float], generator: np.random.Generator) -> list[str]:
     """Deal groups out, given their counts per class (groups, classes); return the part of each."""
     shares = {"train": 1 - sum(fractions.values()), **fractions}
     totals = tables.sum(axis=0)

@@ -75,9 +75,7 @@ def _lines(table: Path, shown: str) -> list[tuple[int, dict[str, str]]]:
                 lines.append((reader.line_num, dict(zip(header, values, strict=True))))
             return lines
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{shown}: this is not UTF-8 text ({error.reason})", hint="save it as CSV UTF-8"
-        ) from error
+        raise DataError(f"{shown}: this is not UTF-8 text ({error.reason})", hint="save it as CSV UTF-8") from error
     except csv.Error as error:
         raise DataError(f"{shown}, line {reader.line_num}: this is not valid CSV ({error})") from error
     except OSError as error:
@@ -143,7 +141,4 @@ def _splits_of_groups(rows: list[Row], shown: str) -> list[Row]:
                 f"{shown}: the group {printable(row.group)!r} is in both {splits[row.group]} and {row.split}",
                 hint="a group must stay within one split: correct the table",
             )
-    return [
-        Row(row.source, row.index, row.label, row.split or splits.get(row.group or ""), row.group)
-        for row in rows
-    ]
+    return [Row(row.source, row.index, row.label, row.split or splits.get(row.group or ""), row.group) for row in rows]

@@ -36,13 +36,7 @@ def file_kind(name: str) -> str:
     later).
     """
     extension = os.path.splitext(name)[1].lower()
-    return (
-        SUPPORTED
-        if extension in EXTENSIONS
-        else UNSUPPORTED
-        if extension in UNSUPPORTED_EXTENSIONS
-        else OTHER
-    )
+    return SUPPORTED if extension in EXTENSIONS else UNSUPPORTED if extension in UNSUPPORTED_EXTENSIONS else OTHER
 
 
 def entries(folder: Path, root: Path) -> tuple[list[str], list[str]]:
@@ -82,9 +76,7 @@ def check_link(link: Path, root: Path) -> None:
             hint="copy or move what it points to into the folder",
         )
     if target.is_dir():
-        raise DataError(
-            f"{shown}: links to folders are not followed", hint="move the folder itself to this place"
-        )
+        raise DataError(f"{shown}: links to folders are not followed", hint="move the folder itself to this place")
 
 
 def images_below(folder: Path, root: Path, tally: Tally) -> Iterator[str]:

@@ -65,8 +65,9 @@ def random_box(
     aspect = np.exp(np.log(3 / 4) + u[1] * (np.log(4 / 3) - np.log(3 / 4)))
     w, h = float(np.sqrt(area * aspect)), float(np.sqrt(area / aspect))
     shrink = min(1.0, width / w, height / h)
-    w, h = w * shrink, h * shrink
-    left, top = u[2] * (width - w), u[3] * (height - h)
+    # Rounding can make w · (width / w) a little more than width, which Pillow refuses.
+    w, h = min(w * shrink, float(width)), min(h * shrink, float(height))
+    left, top = float(u[2]) * (width - w), float(u[3]) * (height - h)
     return left, top, min(left + w, float(width)), min(top + h, float(height))
 
 

@@ -41,7 +41,7 @@ class Reporter(Protocol):
 
     def start(self, done: int, total: int, batch: int) -> None: ...
     def step(self, done: int, loss: float, rate: float) -> None: ...
-    def epoch(self, entry: dict[str, Any]) -> None: ...
+    def epoch(self, entry: dict[str, Any], best: bool) -> None: ...
     def say(self, text: str) -> None: ...
     def close(self) -> None: ...
 
@@ -84,7 +84,7 @@ class Training:
     def update(self, batch: Batch) -> None:
         """Set the rate, forward, backward, clip, step, average: one update from one effective batch."""
         config, step = self.config, self.state.step
-        rate = config.optimizer.lr * rate_factor(config.schedule, step, config.total_steps)
+        rate = self.rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate
         # Whatever is drawn inside the network (stochastic depth) depends on seed, step and rank alone.
@@ -108,6 +108,11 @@ class Training:
         self.state.step += 1
         if self.average:
             self.average.update(self.net, self.state.step)
+
+    def rate(self, step: int) -> float:
+        """The learning rate of update ``step``, from 0."""
+        config = self.config
+        return config.optimizer.lr * rate_factor(config.schedule, step, config.total_steps)
 
     def check_finite(self, loss: Tensor, rate: float, batch: Batch) -> None:
         """Raises NonFiniteLoss before the update that would store what made the loss NaN or infinite."""
@@ -144,8 +149,7 @@ class Training:
             self.update(to_device(batch, self.device))
             now = time.perf_counter()
             state.seconds, mark = state.seconds + now - mark, now
-            rate = self.optimizer.param_groups[0]["lr"]
-            self.report.step(state.step, state.loss_sum / max(1, state.seen), rate)
+            self.report.step(state.step, state.loss_sum / max(1, state.seen), self.rate(state.step - 1))
             if self.epoch_due():
                 self.end_epoch(stop)
                 mark = time.perf_counter()
@@ -172,10 +176,9 @@ class Training:
             return
         state = self.state
         if not math.isfinite(result.loss):
-            rate = self.optimizer.param_groups[0]["lr"]
             raise NonFiniteLoss(
                 f"the validation loss is {result.loss} after step {state.step} of {self.config.total_steps} "
-                f"(learning rate {rate:g}); nothing was saved",
+                f"(learning rate {self.rate(state.step - 1):g}); nothing was saved",
                 hint="train again with a lower --lr; the last good checkpoint is kept",
             )
         sums = torch.tensor([state.loss_sum, state.correct, state.seen], device=self.device)
@@ -183,7 +186,7 @@ class Training:
         entry = {
             "epoch": len(state.history) + 1,
             "step": state.step,
-            "lr": self.optimizer.param_groups[0]["lr"],
+            "lr": self.rate(state.step - 1),
             "train_loss": loss_sum / seen,
             "train_accuracy": correct / seen,
             "val_loss": result.loss,
@@ -200,7 +203,7 @@ class Training:
         if self.accelerator.is_main_process:
             lines = "".join(json.dumps(e) + "\n" for e in state.history)
             write_atomic(self.run.path / HISTORY, lines.encode())
-        self.report.epoch(entry)
+        self.report.epoch(entry, best is entry)
 
     def evaluate(self, stop: StopRequest) -> Any:
         """Validation with the weights that would be kept: the averaged ones where averaging is on."""
@@ -250,7 +253,7 @@ class Training:
             if not all(torch.isfinite(v).all() for v in everything if v.is_floating_point()):
                 raise NonFiniteLoss(
                     f"the weights are no longer finite after step {self.state.step} of "
-                    f"{self.config.total_steps} (learning rate {self.optimizer.param_groups[0]['lr']:g}); "
+                    f"{self.config.total_steps} (learning rate {self.rate(self.state.step - 1):g}); "
                     "they were not saved",
                     hint="train again with a lower --lr; the last good checkpoint is kept",
                 )

@@ -33,7 +33,7 @@ class Silent:
 
     def start(self, done: int, total: int, batch: int) -> None: ...
     def step(self, done: int, loss: float, rate: float) -> None: ...
-    def epoch(self, entry: dict[str, Any]) -> None: ...
+    def epoch(self, entry: dict[str, Any], best: bool) -> None: ...
     def say(self, text: str) -> None: ...
     def close(self) -> None: ...
 
@@ -46,7 +46,6 @@ class Lines:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
-        self.best = -1.0
         self.done = self.total = self.batch = 0
 
     def start(self, done: int, total: int, batch: int) -> None:
@@ -66,9 +65,7 @@ class Lines:
             self.say(f"step {done} of {self.total}  loss {loss:.4f}  rate {rate:.3g}  {self.timing(done)}")
             self.spoken = time.monotonic()
 
-    def epoch(self, entry: dict[str, Any]) -> None:
-        best = entry["val_accuracy"] > self.best
-        self.best = max(self.best, entry["val_accuracy"])
+    def epoch(self, entry: dict[str, Any], best: bool) -> None:
         self.say(epoch_line(entry, best) + f"   {self.timing(entry['step'])}")
         self.spoken = time.monotonic()
 
@@ -131,11 +128,11 @@ class TensorBoard:
         self.writer.add_scalar("train/rate", rate, done)
         self.report.step(done, loss, rate)
 
-    def epoch(self, entry: dict[str, Any]) -> None:
+    def epoch(self, entry: dict[str, Any], best: bool) -> None:
         for name in ("train_accuracy", "val_loss", "val_accuracy"):
             self.writer.add_scalar(name.replace("_", "/"), entry[name], entry["step"])
         self.writer.flush()
-        self.report.epoch(entry)
+        self.report.epoch(entry, best)
 
     def say(self, text: str) -> None:
         self.report.say(text)
