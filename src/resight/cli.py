@@ -246,6 +246,8 @@ def demo(out: Annotated[Path, typer.Option(help="Where to put everything.")] = P
 
 
 def _show_run(run: Any, json_: bool) -> None:
+    if os.environ.get("RANK", "0") != "0":
+        return  # of several processes the first one speaks
     typer.echo(run.card.to_json().decode() if json_ else run.path)
 
 

@@ -165,9 +165,9 @@ def test_where_things_are(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RESIGHT_CACHE", raising=False)
     monkeypatch.setenv("HOME", "/home/somebody")
     monkeypatch.setenv("USERPROFILE", "/home/somebody")
-    assert cache_directory() == Path("/home/somebody/.cache/resight/weights")
+    assert cache_directory("weights") == Path("/home/somebody/.cache/resight/weights")
     monkeypatch.setenv("RESIGHT_CACHE", "~/elsewhere")
-    assert cache_directory() == Path("/home/somebody/elsewhere")
+    assert cache_directory("runs") == Path("/home/somebody/elsewhere/runs")
     monkeypatch.setenv("RESIGHT_WEIGHTS_MIRROR", "https://mirror.example/torch/")
     assert mirrored(URL) == f"https://mirror.example/torch/models/tiny-{SHA}.pth"
     monkeypatch.delenv("RESIGHT_WEIGHTS_MIRROR")

@@ -200,7 +200,7 @@ def test_torchvision_weights_through_a_mirror(
     assert source.architecture == "resnet18"
     assert source.classes == real.classes
     assert torch.equal(source.state["fc.weight"], original.fc.weight)
-    assert (tmp_path / "cache" / f"resnet18-{digits}.pth").is_file()
+    assert (tmp_path / "cache" / "weights" / f"resnet18-{digits}.pth").is_file()
 
 
 def test_importing_fetches_nothing_and_needs_no_hub() -> None:

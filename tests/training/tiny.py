@@ -28,21 +28,21 @@ CLASSES = ("checks", "columns", "rows")
 SIDE = 28
 
 
-def pattern(kind: str, seed: int) -> NDArray[np.uint8]:
-    """uint8 (28, 28, 3): stripes or checks of random colour and phase, with noise."""
+def pattern(kind: str, seed: int, height: int = SIDE, width: int = SIDE) -> NDArray[np.uint8]:
+    """uint8 (height, width, 3): stripes or checks of random colour and phase, with noise."""
     random = np.random.default_rng(seed)
-    y, x = np.mgrid[:SIDE, :SIDE] + random.integers(0, 8, 2)[:, None, None]
+    y, x = np.mgrid[:height, :width] + random.integers(0, 8, 2)[:, None, None]
     wave = {"rows": y // 4 % 2, "columns": x // 4 % 2, "checks": (x // 4 + y // 4) % 2}[kind]
-    pixels = wave[..., None] * random.integers(80, 200, 3) + random.integers(0, 40, (SIDE, SIDE, 3))
+    pixels = wave[..., None] * random.integers(80, 200, 3) + random.integers(0, 40, (height, width, 3))
     return pixels.astype(np.uint8)
 
 
-def write_patterns(root: Path, each: int = 20, seed: int = 0) -> Path:
+def write_patterns(root: Path, each: int = 20, height: int = SIDE, width: int = SIDE) -> Path:
     """A folder of three classes with ``each`` PNG files."""
     for label, kind in enumerate(CLASSES):
         (root / kind).mkdir(parents=True)
         for number in range(each):
-            pixels = pattern(kind, 1000 * seed + 100 * label + number)
+            pixels = pattern(kind, 100 * label + number, height, width)
             Image.fromarray(pixels).save(root / kind / f"{number:02d}.png")
     return root
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 import sys
 from collections.abc import Callable, Sequence
@@ -90,10 +89,11 @@ def cached_import(source: str) -> Run:
 
     The cache is ``$RESIGHT_CACHE/runs`` or ``~/.cache/resight/runs``. A file is known by its content.
     """
-    root = Path(os.environ.get("RESIGHT_CACHE") or Path.home() / ".cache" / "resight") / "runs"
+    from resight.models.download import cache_directory
+
     path = Path(source)
     digest = f"-{_digest(path)}" if path.is_file() else ""
-    place = root / (re.sub(r"[^\w.-]+", "-", path.name) + digest)
+    place = cache_directory("runs") / (re.sub(r"[^\w.-]+", "-", path.name) + digest)
     if (place / CARD).exists():
         run = Run.open(place, sealed=False)
         if run.card.status == "sealed":

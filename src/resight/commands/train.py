@@ -90,7 +90,7 @@ def resume(run: str | Path) -> Run:
 
 def seconds_of(budget: str | float) -> float:
     """``"90s"``, ``"20m"``, ``"1.5h"`` or plain seconds. Raises UsageError for anything else."""
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", str(budget))
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([smh]?)\s*", str(budget))
     if not match or float(match[1]) <= 0:
         raise UsageError(f"the budget {budget!r} is not a duration", hint="for example 90s, 20m or 1.5h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
@@ -112,11 +112,12 @@ def _create(
 ) -> Run:
     """Checks the data, decides everything that can be decided without training, makes the Run's directory."""
     from resight.models import create, parameter_count
-    from resight.training import machine, prepare
+    from resight.training import machine, named, prepare
 
     asked = prepare.first_look(wishes, recipe)
     if asked.tensorboard:
         need("--set tensorboard=true", "tensorboard", "tensorboard")
+    data = named.data_path(data)
     samples = data_sets.load(
         data, seed=asked.seed, val_fraction=asked.data.val_fraction, test_fraction=asked.data.test_fraction
     )

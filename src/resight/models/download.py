@@ -24,11 +24,12 @@ _TIMEOUT = 30.0  # seconds without a byte
 _PATIENCE = 1800.0  # seconds to wait for another process
 
 
-def cache_directory() -> Path:
-    """Where downloaded weights are kept: ``$RESIGHT_CACHE``, or ``~/.cache/resight/weights``."""
-    if chosen := os.environ.get("RESIGHT_CACHE"):
-        return Path(chosen).expanduser()
-    return Path("~/.cache/resight/weights").expanduser()
+def cache_directory(kind: str) -> Path:
+    """Where what was downloaded is kept: ``$RESIGHT_CACHE/kind`` or ``~/.cache/resight/kind``.
+
+    The kinds are ``weights``, ``data`` and ``runs``.
+    """
+    return Path(os.environ.get("RESIGHT_CACHE") or "~/.cache/resight").expanduser() / kind
 
 
 def mirrored(url: str) -> str:

@@ -138,13 +138,13 @@ def resolve(tag: str, architecture: str) -> PretrainedWeights:
 def fetch(pretrained: PretrainedWeights, *, progress: Progress | None = None) -> Path:
     """The weights as a file on this machine: ``.pth`` from torchvision, ``.safetensors`` from the hub.
 
-    Downloads only what is not cached: in ``$RESIGHT_CACHE``, or ``~/.cache/resight/weights`` and the hub's
+    Downloads only what is not cached: in ``$RESIGHT_CACHE/weights`` or ``~/.cache/resight/weights`` and the hub's
     own cache. ``RESIGHT_WEIGHTS_MIRROR`` (torchvision) and ``HF_ENDPOINT`` (the hub) name other servers; the
     hub shows its own progress. Raises DownloadError when the file cannot be had or its hash is wrong.
     """
     if pretrained.from_hub:
         return _hub_file(pretrained.source, "model.safetensors")
-    target = cache_directory() / Path(urllib.parse.urlsplit(pretrained.source).path).name
+    target = cache_directory("weights") / Path(urllib.parse.urlsplit(pretrained.source).path).name
     return download(pretrained.source, target, sha256=pretrained.sha256 or "", progress=progress)
 
 
@@ -236,7 +236,7 @@ def _hub_file(repository: str, name: str) -> Path:
 
     constants.HF_HUB_DISABLE_TELEMETRY = True
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    cache = str(cache_directory() / "hub") if os.environ.get("RESIGHT_CACHE") else None
+    cache = str(cache_directory("weights") / "hub") if os.environ.get("RESIGHT_CACHE") else None
     try:
         path = Path(hf_hub_download(repository, name, endpoint=endpoint, cache_dir=cache))
     except (RepositoryNotFoundError, RemoteEntryNotFoundError) as error:
