@@ -36,6 +36,9 @@ from resight.training.signals import StopRequest, stop_on_signal
 from resight.training.validate import validate
 
 
+_SUMS = ("loss", "correct", "seen")  # what an objective logs, summed over its pictures
+
+
 class Reporter(Protocol):
     """Who is told how training goes: a progress bar, plain lines, or nobody."""
 
@@ -91,6 +94,7 @@ class Training:
         torch.manual_seed(torch_seed(config.seed, step, self.accelerator.process_index))
         self.net.train()
         parts = list(split(batch, self.state.micro_batch))
+        sums = [0.0, 0.0, 0.0]
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
@@ -98,16 +102,25 @@ class Training:
                     loss, logs = self.wrapped(part)
                 self.check_finite(loss, rate, batch)
                 self.accelerator.backward(loss * (len(part.labels) / len(batch.labels)))
-            self.state.loss_sum += logs["loss"].item()
-            self.state.correct += logs["correct"].item()
-            self.state.seen += logs["seen"].item()
+            sums = [total + logs[name].item() for total, name in zip(sums, _SUMS, strict=True)]
         if config.optimizer.clip:
             self.accelerator.clip_grad_norm_(self.net.parameters(), config.optimizer.clip)
         self.stepper.step()
         self.stepper.zero_grad(set_to_none=True)
         self.state.step += 1
+        self.count(sums)
         if self.average:
             self.average.update(self.net, self.state.step)
+
+    def count(self, sums: list[float]) -> None:
+        """Adds an update's sums, of all processes: so that a resume with only one state is exact for each."""
+        if self.accelerator.num_processes > 1:
+            shares = torch.tensor(sums, device=self.device)
+            sums = self.accelerator.reduce(shares, "sum").tolist()
+        loss, correct, seen = sums
+        self.state.loss_sum += loss
+        self.state.correct += correct
+        self.state.seen += seen
 
     def rate(self, step: int) -> float:
         """The learning rate of update ``step``, from 0."""
@@ -181,14 +194,12 @@ class Training:
                 f"(learning rate {self.rate(state.step - 1):g}); nothing was saved",
                 hint="train again with a lower --lr; the last good checkpoint is kept",
             )
-        sums = torch.tensor([state.loss_sum, state.correct, state.seen], device=self.device)
-        loss_sum, correct, seen = self.accelerator.reduce(sums, "sum").tolist()
         entry = {
             "epoch": len(state.history) + 1,
             "step": state.step,
             "lr": self.rate(state.step - 1),
-            "train_loss": loss_sum / seen,
-            "train_accuracy": correct / seen,
+            "train_loss": state.loss_sum / state.seen,
+            "train_accuracy": state.correct / state.seen,
             "val_loss": result.loss,
             "val_accuracy": result.accuracy,
             "seconds": state.seconds,

@@ -1,0 +1,243 @@
+"""Batches are a function of the step; failures of threads arrive at once."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from resight.errors import LoaderFailed, OutOfMemory, UndecodableImage, UsageError
+from resight.samples import Sample
+from resight.training import estimate
+from resight.training.loader import Pictures, TrainLoader, eval_batches
+from resight.training.prepare import measure
+
+from .tiny import Recorder, again, start, tiny_config
+
+
+def pictures(count: int = 20, room: int = 10**9) -> tuple[Pictures, list[str]]:
+    """Pictures of one level each, and the list of what was read."""
+    reads: list[str] = []
+
+    def read(sample: Sample) -> np.ndarray:
+        reads.append(sample.source)
+        return np.full((28, 28, 3), int(sample.source), np.uint8)
+
+    samples = [Sample(str(n), None, n % 3, "train") for n in range(count)]
+    return Pictures(samples, read, room), reads
+
+
+def loader(count: int = 20, changes: dict[str, Any] | None = None, **ranks: int) -> TrainLoader:
+    config = tiny_config(Path("nowhere"), {"batch": 6, "augment.crop": "none"} | (changes or {}))
+    return TrainLoader(pictures(count)[0], config, **ranks)
+
+
+def test_an_epoch_shows_each_picture_at_most_once_and_epochs_differ() -> None:
+    made = loader()
+    assert made.steps_per_epoch == 3
+    epochs = [np.concatenate([made.make(3 * epoch + step).indices for step in range(3)]) for epoch in range(2)]
+    for indices in epochs:
+        assert len(set(indices.tolist())) == 18
+    assert epochs[0].tolist() != epochs[1].tolist()
+
+
+def test_a_batch_holds_the_pictures_and_labels_it_names() -> None:
+    batch = loader().make(4)
+    assert batch.pixels.shape == (6, 3, 28, 28)
+    assert batch.pixels[:, 0, 0, 0].tolist() == batch.indices.tolist()
+    assert batch.labels.tolist() == (batch.indices % 3).tolist()
+    assert batch.step == 4
+
+
+@pytest.mark.parametrize("workers", [0, 1, 3])
+def test_batches_come_in_order_from_any_step(workers: int) -> None:
+    made = loader(changes={"data.workers": workers})
+    batches = list(made.batches(2, 9))
+    assert [batch.step for batch in batches] == list(range(2, 9))
+    for batch in batches:
+        assert torch.equal(batch.pixels, made.make(batch.step).pixels)
+
+
+def test_ranks_share_each_batch_without_overlap() -> None:
+    whole = loader().make(5)
+    shares = [loader(rank=rank, world=3).make(5) for rank in range(3)]
+    assert [len(share.labels) for share in shares] == [2, 2, 2]
+    together = np.concatenate([share.indices for share in shares])
+    assert sorted(together.tolist()) == sorted(whole.indices.tolist())
+    for rank, share in enumerate(shares):
+        np.testing.assert_array_equal(share.parameters.crop, whole.parameters.crop[rank::3])
+
+
+def test_pictures_are_read_once_while_they_fit() -> None:
+    kept, reads = pictures(4)
+    for _ in range(2):
+        for i in range(4):
+            assert kept[i][0, 0, 0] == i
+    assert reads == ["0", "1", "2", "3"]
+    size = 28 * 28 * 3
+    kept, reads = pictures(4, room=2 * size + 1)
+    for _ in range(2):
+        for i in range(4):
+            assert kept[i][0, 0, 0] == i
+    assert reads == ["0", "1", "2", "3", "2", "3"]
+
+
+def test_evaluation_keeps_the_order_and_the_last_short_batch() -> None:
+    batches = list(eval_batches(pictures(7)[0], np.array([6, 0, 3, 1, 5]), 2))
+    assert [batch[:, 0, 0, 0].tolist() for batch in batches] == [[6, 0], [3, 1], [5]]
+
+
+def test_measured_statistics_are_those_of_the_pixels() -> None:
+    mean, std = measure(pictures(20)[0], 3, seed=0)
+    levels = np.arange(20) / 255
+    np.testing.assert_allclose(mean, levels.mean(), atol=1e-4)
+    np.testing.assert_allclose(std, levels.std(), atol=1e-4)
+    constant = Pictures([Sample("0", None, 0, "train")], lambda _: np.zeros((28, 28, 1), np.uint8), 0)
+    assert measure(constant, 1, seed=0) == ([0.0], [0.001])  # never zero: it is divided by
+
+
+# ── failures ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def broken(error: Exception, workers: int, at: int = 9) -> TrainLoader:
+    made = loader(60, changes={"data.workers": workers})
+    read = made.pictures._read
+
+    def reads(sample: Sample) -> np.ndarray:
+        if int(sample.source) == int(made.make_order[at]):  # type: ignore[attr-defined]
+            raise error
+        return read(sample)
+
+    from resight.training.loader import shuffled
+
+    made.make_order = shuffled(made.config.seed, 0, 60)  # type: ignore[attr-defined]
+    made.pictures._read = reads
+    return made
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_failure_in_a_worker_arrives_with_its_step_and_a_remedy(workers: int) -> None:
+    batches = broken(ZeroDivisionError("by nothing"), workers).batches(0, 10)
+    assert next(batches).step == 0
+    with pytest.raises(LoaderFailed, match=r"batch of step 2 failed: ZeroDivisionError: by nothing") as failed:
+        next(batches)
+    assert "resight resume" in str(failed.value)
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+def test_a_bad_picture_keeps_its_own_error(workers: int) -> None:
+    with pytest.raises(UndecodableImage, match=r"cat\.png: truncated"):
+        list(broken(UndecodableImage("truncated", source="cat.png"), workers).batches(0, 10))
+
+
+def test_no_worker_outlives_the_training(patterns: Path, tmp_path: Path) -> None:
+    def die(done: int) -> None:
+        if done == 3:
+            raise KeyError("stop")
+
+    training = start(tmp_path / "run", patterns, {"data.workers": 3}, Recorder(on_step=die))
+    with pytest.raises(KeyError):
+        training.fit()
+    deadline = time.monotonic() + 10
+    while alive := [t.name for t in threading.enumerate() if t.name.startswith("resight-loader")]:
+        assert time.monotonic() < deadline, alive
+        time.sleep(0.01)
+
+
+# ── estimates ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Clock:
+    """A time that passes only by what is done."""
+
+    def __init__(self) -> None:
+        self.now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@pytest.fixture
+def timed(patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A training whose batches take 1 s to make, updates 2 s, and whose whole validation takes 6 s."""
+    clock = Clock()
+    monkeypatch.setattr(estimate.time, "perf_counter", clock)
+    training = start(tmp_path / "run", patterns)
+
+    def takes(seconds: float, result: Any = None) -> Any:
+        def call(*_: Any) -> Any:
+            clock.now += seconds
+            return result
+
+        return call
+
+    monkeypatch.setattr(training.loader, "make", takes(1.0, training.loader.make(0)))
+    monkeypatch.setattr(training, "update", takes(2.0))
+
+    def answers(*_: Any) -> Any:
+        clock.now += 6.0
+        yield from ()
+
+    monkeypatch.setattr(estimate, "answers", answers)
+    return training
+
+
+def test_a_budget_becomes_steps(timed: Any) -> None:
+    # Six steps an epoch: 2 s each and a sixth of the validation's 6 s; 0.9 of the budget, six updates are spent.
+    assert estimate.steps_for(timed, 100.0) == int((90 - 12) / (2 + 6 / 6))
+    with pytest.raises(UsageError, match="too short"):
+        estimate.steps_for(timed, 15.0)
+
+
+def test_slow_reading_is_counted_once(timed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = estimate.time.perf_counter
+    batch = timed.loader.make(0)
+
+    def slow(_: int) -> Any:
+        clock.now += 10.0
+        return batch
+
+    monkeypatch.setattr(timed.loader, "make", slow)
+    # The first epoch waits 10 − 2 s for each of its six batches; later ones come from memory.
+    assert estimate.steps_for(timed, 100.0) == int((90 - 6 * 8 - 12) / 3)
+
+
+def test_the_micro_batch_fits_into_the_free_memory(
+    patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = start(tmp_path / "run", patterns)
+    before = {name: value.clone() for name, value in training.net.state_dict().items()}
+
+    class Memory:
+        available = 0
+
+    monkeypatch.setattr(estimate.psutil, "virtual_memory", lambda: Memory)
+
+    def fits(free: int) -> int:
+        Memory.available = free
+        return estimate.micro_batch_for(training.objective, training.config, 64, torch.device("cpu"))
+
+    assert fits(10**12) == 64
+    sizes = [fits(free) for free in (200 * 2**20, 100 * 2**20, 50 * 2**20)]
+    assert sizes == sorted(sizes, reverse=True)
+    assert sizes[-1] < 64
+    with pytest.raises(OutOfMemory, match="one picture needs"):
+        fits(10_000)
+    # Measuring changes nothing: norm statistics are as before.
+    for name, value in training.net.state_dict().items():
+        assert torch.equal(value, before[name])
+
+
+def test_resumed_training_builds_the_same_batches(patterns: Path, tmp_path: Path) -> None:
+    first = start(tmp_path / "run", patterns)
+    first.save()
+    second = again(tmp_path / "run", patterns)
+    for step in (0, 5, 11):
+        ours, theirs = first.loader.make(step), second.loader.make(step)
+        assert torch.equal(ours.pixels, theirs.pixels)
+        assert ours.indices.tolist() == theirs.indices.tolist()
