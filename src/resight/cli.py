@@ -229,7 +229,9 @@ def models(
 
     from resight.commands.models import models, table
 
-    rows = models(pattern, plain=plain)
+    rows = list(models(pattern, plain=plain))
+    if not rows:
+        raise UsageError(f"no model matches '{pattern}'", hint="all of them: resight models")
     if json_:
         typer.echo(_dump([asdict(row) for row in rows]))
     else:

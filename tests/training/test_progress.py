@@ -75,7 +75,6 @@ def test_a_bar_is_gone_when_training_ends_and_names_are_no_markup(monkeypatch: p
 
     stream = io.StringIO()
     bar = Bar()
-    bar.progress.live.console = bar.progress.console  # the console that the bar was made with
     monkeypatch.setattr(
         bar.progress.live, "console", Console(file=stream, force_terminal=True, width=80, highlight=False)
     )

@@ -42,7 +42,7 @@ def demo(out: str | Path = "runs/demo", *, epochs: float = 8) -> Run:
     # A mirrored digit is another digit, or none: no flips.
     run = train(data, model="resnet20", epochs=epochs, out=out / f"run-{number}", set={"augment.flip": False})
     low, high = run.metrics.interval("accuracy")
-    _say(f"\ntest accuracy {run.metrics.top1:.1%}, 95 % interval {low:.1%} to {high:.1%}\n")
+    _say(f"\ntest accuracy {100 * run.metrics.top1:.1f} %, 95 % interval {100 * low:.1f} to {100 * high:.1f} %\n")
     picture = data / "7" / "0007.png"
     answer = predict(run, picture, top=1)[0]
     _say(f"one picture: {picture} is a {answer.label} with probability {answer.probability:.3f}\n")

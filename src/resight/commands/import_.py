@@ -133,7 +133,8 @@ def _class_names(weights: Source, classes: str | Path | Sequence[str] | None) ->
             return tuple(weights.classes)
         raise UsageError(
             f"{weights.description} does not say which classes it knows",
-            hint="name them with --classes FILE (one a line, in the order of the outputs) or --classes DATA",
+            hint="make a Run that does: resight import WEIGHTS --classes FILE (one name a line, in the order of the "
+            "outputs), or --classes DATA",
         )
     if not isinstance(classes, str | Path):
         return tuple(classes)

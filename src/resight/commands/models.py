@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
@@ -38,7 +38,7 @@ def models(pattern: str = "*", *, plain: bool = False) -> Iterator[ModelRow]:
         yield ModelRow(name, parameter_count(net), count_macs(net, size), size, tuple(known_tags(name)))
 
 
-def table(rows: Iterator[ModelRow]) -> Iterator[str]:
+def table(rows: Iterable[ModelRow]) -> Iterator[str]:
     """Lines for a terminal."""
     yield f"{'model':<24}{'parameters':>12}{'MACs':>10}{'  at px':>7}   weights"
     for row in rows:

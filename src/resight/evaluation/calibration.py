@@ -37,18 +37,21 @@ class Reliability:
 def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     """The T in 0.05 … 20 for which softmax(logits / T) has the least log loss (Guo et al. 2017, section 4.2).
 
-    The log loss is convex in 1/T, so its slope there is bracketed and followed to zero by Newton's method.
+    The true class counts as right with (N + 1)/(N + 2) only, the others share the rest (Platt 1999, section
+    2.2): N pictures cannot show more, and where all N are right the plain log loss would fall for ever as
+    T → 0. The loss is convex in 1/T, so its slope there is bracketed and followed to zero by Newton's method.
 
-    If every picture's true class is the best (equal scores included), the log loss falls for ever as T → 0:
-    nothing here contradicts any confidence, so the network's own is kept and T is 1. Logits that are worse
-    than guessing end at 20. ``logits`` (N, C), ``labels`` (N,) int; raises UsageError and DataError as
-    `metrics.checked` does.
+    Logits that are worse than guessing end at 20; logits that say nothing, all equal, at 1. ``logits`` (N, C),
+    ``labels`` (N,) int; raises UsageError and DataError as `metrics.checked` does.
     """
     scores, labels = checked(logits, labels)
     scores = scores - scores.max(axis=1, keepdims=True)
-    own = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
-    if not own.any():
+    if not scores.any():
         return 1.0
+    count, classes = scores.shape
+    doubt = 1 / (count + 2)
+    own = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
+    own = (1 - doubt) * own + doubt * (scores.sum(axis=1) - own) / (classes - 1)
     low, high = 1 / HOTTEST, 1 / COLDEST
     if _slope(scores, own, low)[0] >= 0:
         return HOTTEST
@@ -136,7 +139,7 @@ def _confidences(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, F
 
 
 def _slope(scores: Floats, own: Floats, inverse: float) -> tuple[float, float]:
-    """First and second derivative of the mean log loss by 1/T: mean(E[z] - z_label) and mean(Var[z])."""
+    """First and second derivative of the mean log loss by 1/T: mean(E[z] - own) and mean(Var[z]), own (N,): the score expected by the labels."""
     chances = softmax(scores * inverse)
     mean = (chances * scores).sum(axis=1)
     square = (chances * scores**2).sum(axis=1)

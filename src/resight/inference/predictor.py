@@ -189,7 +189,7 @@ class Predictor:
         if not parts:
             raise DataError(
                 f"none of {len(indices):,} pictures could be read" + (f": {_reasons(bad)}" if bad else ""),
-                hint="check the data set with: resight doctor DATA",
+                hint="check the files: each one is named with its reason above",
             )
         logits, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         calibrated = (logits / self.run.card.temperature).astype(np.float32)

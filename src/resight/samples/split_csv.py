@@ -84,7 +84,7 @@ def check_same(found: dict[Key, str], saved: dict[Key, SplitRow], path: Path) ->
     has.
     """
     added = [_show(key) for key in found if key not in saved]
-    missing = [_show(key) for key in saved if key not in found]
+    missing = [_show(key) for key, row in saved.items() if key not in found and row.split != SKIPPED]
     changed = [
         f"{_show(key)} ({row.label} → {found[key]})"
         for key, row in saved.items()

@@ -9,6 +9,7 @@ import sys
 
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 
 from resight.errors import UsageError
 from resight.recipes.config import TrainConfig
@@ -39,10 +40,13 @@ def keep_memory() -> bool:
 
 
 def set_threads(threads: int) -> int:
-    """Sets and returns the number of threads that PyTorch computes with; 0 takes all cores it may use."""
+    """Sets and returns the number of threads that PyTorch computes with.
+
+    0 takes what OMP_NUM_THREADS says (torchrun sets it), or all cores that the process may use.
+    """
     if threads:
         torch.set_num_threads(threads)
-    elif int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    elif "OMP_NUM_THREADS" not in os.environ:
         torch.set_num_threads(available_cores())
     return torch.get_num_threads()
 
@@ -80,4 +84,6 @@ def resolve_precision(name: str, device: str) -> str:
 def accelerator_for(config: TrainConfig) -> Accelerator:
     """Devices, precision, backward and gathering, by Accelerate; one process, or as torchrun started them."""
     mixed = {"fp32": "no"}.get(config.precision, config.precision)
+    # Accelerate keeps the first device and precision for the whole process: a second training may have others.
+    AcceleratorState._reset_state(reset_partial_state=int(os.environ.get("WORLD_SIZE", "1")) == 1)
     return Accelerator(cpu=config.device == "cpu", mixed_precision=mixed)

@@ -1,0 +1,420 @@
+"""Every option has an effect: changing any field of the configuration changes something that can be observed.
+
+A field without an entry here fails ``test_every_field_is_covered``: whoever adds one says how it is seen.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from pydantic import BaseModel
+from torch import Tensor, nn
+
+from resight.commands import train as command
+from resight.errors import UsageError
+from resight.models import create, spec_of
+from resight.recipes import TrainConfig, override
+from resight.recipes.config import _ONLY_WITH, check_effects
+from resight.runs import CHECKPOINTS, CONFIG, Run
+from resight.training import fit, machine, prepare
+from resight.training.augment import apply
+from resight.training.checkpoint import found
+from resight.training.fit import Training
+
+from .tiny import Recorder, load, pattern, start, tiny_config, write_patterns
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Patterns that are no squares, and larger than the network's pictures."""
+    return write_patterns(tmp_path_factory.mktemp("wide") / "data", height=40, width=52)
+
+
+def sha(*tensors: Tensor) -> str:
+    digest = hashlib.sha256()
+    for tensor in tensors:
+        digest.update(tensor.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+# ── what can be seen of a training ─────────────────────────────────────────────────────────────────────────────
+
+
+def batch_pixels(training: Training) -> str:
+    """Augmented pictures of the first twelve batches."""
+    batches = [training.loader.make(step) for step in range(12)]
+    return sha(*(apply(training.config.augment, b.pixels, b.parameters) for b in batches))
+
+
+def network_input(training: Training) -> str:
+    """What the network is given: pictures and, through the loss, their targets, for four batches."""
+    seen: list[Tensor] = []
+
+    class Spy(nn.Module):
+        num_classes = 3
+
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append(images)
+            return torch.arange(3.0).expand(len(images), 3)
+
+    training.objective.net = Spy()
+    losses = [training.objective(training.loader.make(step))[0] for step in range(4)]
+    return sha(*seen, *losses)
+
+
+def trained(training: Training) -> str:
+    """Weights and their average after four updates."""
+    for step in range(4):
+        training.update(training.loader.make(step))
+    average = training.average.state.values() if training.average else []
+    return sha(*training.net.state_dict().values(), *average)
+
+
+def validated(training: Training) -> str:
+    return sha(*(torch.from_numpy(training.val[i]) for i in range(len(training.val))))
+
+
+def initial(training: Training) -> str:
+    return sha(*training.net.state_dict().values())
+
+
+Observed = Callable[[Training], str]
+# field: (what the change needs, the changed value, what is observed)
+SEEN: dict[str, tuple[dict[str, Any], Any, Observed]] = {
+    "model.name": ({}, "resnet32", initial),
+    "model.options": ({}, {"stem": "cifar"}, trained),
+    "model.zero_gamma": ({}, True, initial),
+    "data.image_size": ({}, 32, validated),
+    "data.train_size": ({}, 32, batch_pixels),
+    "data.geometry": ({}, "letterbox", validated),
+    "data.crop_ratio": ({}, 0.8, validated),
+    "data.interpolation": ({}, "bicubic", validated),
+    "data.mean": ({}, [0.1, 0.2, 0.3], network_input),
+    "data.std": ({}, [0.1, 0.2, 0.3], network_input),
+    "data.channels": ({"data.mean": [0.3], "data.std": [0.3]}, 1, initial),
+    "augment.crop": ({}, "none", batch_pixels),
+    "augment.scale_min": ({"augment.crop": "resized"}, 0.1, batch_pixels),
+    "augment.scale_max": ({"augment.crop": "resized"}, 0.9, batch_pixels),
+    "augment.shift": ({}, 5, batch_pixels),
+    "augment.shift_padding": ({}, "zero", batch_pixels),
+    "augment.flip": ({}, False, batch_pixels),
+    "augment.policy": ({}, "trivial", batch_pixels),
+    "augment.rand_count": ({"augment.policy": "rand"}, 3, batch_pixels),
+    "augment.rand_magnitude": ({"augment.policy": "rand"}, 20, batch_pixels),
+    "augment.color": ({}, 0.3, batch_pixels),
+    "augment.erasing": ({}, 0.5, batch_pixels),
+    "augment.mixup": ({}, 0.3, network_input),
+    "augment.cutmix": ({}, 1.0, network_input),
+    "optimizer.name": ({}, "adamw", trained),
+    "optimizer.lr": ({}, 0.01, trained),
+    "optimizer.momentum": ({}, 0.5, trained),
+    "optimizer.nesterov": ({}, False, trained),
+    "optimizer.beta2": ({"optimizer.name": "adamw"}, 0.9, trained),
+    "optimizer.weight_decay": ({}, 0.1, trained),
+    "optimizer.decay_norms": ({"optimizer.weight_decay": 0.1}, True, trained),
+    "optimizer.clip": ({}, 0.01, trained),
+    "optimizer.average_epochs": ({}, 0.2, trained),
+    "schedule.name": ({}, "constant", trained),
+    "schedule.warmup": ({}, 0.5, trained),
+    "schedule.milestones": ({"schedule.name": "step"}, [0.1], trained),
+    "schedule.gamma": ({"schedule.name": "step", "schedule.milestones": [0.1]}, 0.5, trained),
+    "loss": ({}, "bce", network_input),
+    "label_smoothing": ({}, 0.2, network_input),
+    "batch": ({}, 4, batch_pixels),
+    "micro_batch": ({}, 4, trained),
+    "seed": ({}, 1, batch_pixels),
+    "precision": ({}, "bf16", trained),
+    "total_steps": ({}, 24, trained),  # the schedule is stretched over it
+}
+
+
+@pytest.mark.parametrize("field", SEEN)
+def test_changing_a_field_changes_what_is_trained(field: str, wide: Path, tmp_path: Path) -> None:
+    needs, value, observe = SEEN[field]
+    before = observe(start(tmp_path / "before", wide, {} if field == "data.channels" else needs))
+    after = observe(start(tmp_path / "after", wide, needs | {field: value}))
+    assert after != before
+    repeated = observe(start(tmp_path / "repeated", wide, needs | {field: value}))
+    assert after == repeated  # the observation itself is no dice
+
+
+# ── what is seen in other ways ─────────────────────────────────────────────────────────────────────────────────
+
+
+def made(data: Path, out: Path, wishes: dict[str, Any], recipe: str | None = None) -> tuple[Run, TrainConfig]:
+    base = {"model.name": "resnet20", "device": "cpu", "data.workers": 0, "threads": 1}
+    run = command._create(data, base | wishes, recipe, out, lambda _: None)
+    return run, TrainConfig.from_json(run.file(CONFIG).read_bytes(), "config.json")
+
+
+def check_recipe(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    _, config = made(wide, tmp_path / "run", {}, "he2015-cifar")
+    assert (config.recipe, config.schedule.name) == ("he2015-cifar", "step")
+
+
+def check_weights(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    from safetensors.torch import save_file
+
+    torch.manual_seed(77)
+    donor = create("resnet20", num_classes=3, stem="tiny")
+    save_file(donor.state_dict(), tmp_path / "donor.safetensors")
+    config = tiny_config(wide, {"model.weights": str(tmp_path / "donor.safetensors")})
+    run = start(tmp_path / "run", wide).run
+    training = command._training(run, config, load(wide), Recorder(), fresh=True)
+    for name, value in donor.state_dict().items():
+        assert torch.equal(training.net.state_dict()[name], value)
+
+
+def check_checkpointing(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    calls = []
+    for on in (False, True):
+        training = start(tmp_path / str(on), wide, {"model.checkpointing": on})
+        count = [0]
+
+        def counted(*_: Any, count: list[int] = count) -> None:
+            count[0] += 1
+
+        training.net.blocks[0].register_forward_pre_hook(counted)
+        training.update(training.loader.make(0))
+        calls.append(count[0])
+    assert calls == [1, 2]  # computed again for backward
+
+
+def check_path(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    _, config = made(wide, tmp_path / "run", {})
+    assert Path(config.data.path) == wide.resolve()
+
+
+def check_fractions(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    run, _config = made(wide, tmp_path / "run", {"data.val_fraction": 0.3, "data.test_fraction": 0.2})
+    assert run.card.data["counts"] == {"train": 30, "val": 18, "test": 12}
+
+
+def check_skip_bad(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    data = write_patterns(tmp_path / "data")
+    (data / "rows" / "00.png").write_bytes(b"")
+    with pytest.raises(Exception, match="cannot be read"):
+        made(data, tmp_path / "refused", {})
+    run, _config = made(data, tmp_path / "run", {"data.skip_bad": True})
+    assert len(run.card.data["skipped"]) == 1
+
+
+def check_workers(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    names: dict[int, set[str]] = {}
+    for workers in (0, 2):
+        training = start(tmp_path / str(workers), wide, {"data.workers": workers})
+        read, seen = training.loader.pictures._read, names.setdefault(workers, set())
+
+        def spy(sample: Any, read: Any = read, seen: set[str] = seen) -> Any:
+            seen.add(threading.current_thread().name)
+            return read(sample)
+
+        monkeypatch.setattr(training.loader.pictures, "_read", spy)
+        list(training.loader.batches(0, 6))
+    assert names[0] == {threading.main_thread().name}
+    assert all(name.startswith("resight-loader") for name in names[2])
+
+
+def check_cache(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    kept = []
+    for size in (0.0, 1.0):
+        training = start(tmp_path / str(size), wide, {"data.cache_gb": size})
+        pictures = training.loader.pictures
+        kept.append(pictures[0] is pictures[0])
+    assert kept == [False, True]
+
+
+def check_epochs(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    _, config = made(wide, tmp_path / "run", {"epochs": 2.5, "batch": 8})
+    assert config.total_steps == 15  # six steps an epoch
+
+
+def check_budget(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from resight.training import estimate
+
+    asked: list[float] = []
+    monkeypatch.setattr(estimate, "steps_for", lambda training, seconds: asked.append(seconds) or 18)
+    run, config = made(wide, tmp_path / "run", {"budget_seconds": 30, "batch": 8})
+    assert config.total_steps == 0
+    training = command._training(run, config, load(wide), Recorder(), fresh=True)
+    frozen = TrainConfig.from_json(run.file(CONFIG).read_bytes(), "config.json")
+    assert (asked, training.config.total_steps, frozen.total_steps, frozen.epochs) == ([30.0], 18, 18, 3.0)
+
+
+def check_auto_batch(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from resight.training import estimate
+
+    monkeypatch.setattr(estimate, "micro_batch_for", lambda *_: 4)
+    run, config = made(wide, tmp_path / "run", {"auto_batch": True, "batch": 8})
+    training = command._training(run, config, load(wide), Recorder(), fresh=True)
+    assert (training.state.micro_batch, training.config.batch) == (4, 8)
+
+
+def check_patience(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    ends = []
+    for patience in (0, 1):
+        changes = {"patience": patience, "total_steps": 48, "optimizer.lr": 1e-9, "optimizer.average_epochs": 0}
+        training = start(tmp_path / str(patience), wide, changes)
+        training.fit()
+        ends.append(training.state.step)
+    assert ends[1] < ends[0] == 48
+
+
+def check_device(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
+    assert machine.resolve_device("auto") == "cpu"
+    with pytest.raises(UsageError, match="use one of: cpu"):
+        made(wide, tmp_path / "run", {"device": "cuda"})
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    assert machine.resolve_device("auto") == "cuda"
+
+
+def check_threads(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    try:
+        run, config = made(wide, tmp_path / "run", {"threads": 3})
+        assert (config.threads, run.card.threads) == (3, 3)
+        machine.set_threads(1)
+        command._training(run, config, load(wide), Recorder(), fresh=True)
+        assert torch.get_num_threads() == 3
+    finally:
+        torch.set_num_threads(before)
+
+
+def saves(wide: Path, path: Path, changes: dict[str, Any]) -> tuple[list[int], list[int]]:
+    """Steps at which a checkpoint was written, and those that are left."""
+    training, steps = start(path, wide, changes), []
+    with pytest.MonkeyPatch.context() as patch:
+        save = fit.save_checkpoint
+
+        def spy(directory: Path, checkpoint: Any, keep: int) -> Path:
+            steps.append(checkpoint.state.step)
+            return save(directory, checkpoint, keep)
+
+        patch.setattr(fit, "save_checkpoint", spy)
+        training.fit()
+    left = [int(checkpoint.name[5:13]) for checkpoint in found(path / CHECKPOINTS)]
+    return steps, left
+
+
+def check_saves(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    assert saves(wide, tmp_path / "epochs", {})[0] == [0, 6, 12]
+    assert saves(wide, tmp_path / "steps", {"save_steps": 4})[0] == [0, 4, 6, 8, 12]
+    every, left = saves(wide, tmp_path / "minutes", {"save_minutes": 1e-9, "keep": 3})
+    assert every == list(range(13))
+    assert left[:3] == [12, 11, 10]
+    assert set(left) <= {12, 11, 10, 6}  # the best is kept as well
+
+
+def check_tensorboard(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = start(tmp_path / "run", wide, {"total_steps": 2})
+    changed = override(training.config, {"tensorboard": True})
+    command._fit(training.run, changed, load(wide), Recorder())
+    assert [name for name in os.listdir(tmp_path / "run" / "tensorboard") if "tfevents" in name]
+    with monkeypatch.context() as patch:
+        patch.setattr("resight.commands.extras.find_spec", lambda name: None if name == "tensorboard" else name)
+        with pytest.raises(UsageError, match=r"resight\[tensorboard\]"):
+            made(wide, tmp_path / "other", {"tensorboard": True})
+
+
+CHECKED: dict[str, Callable[[Path, Path, pytest.MonkeyPatch], None]] = {
+    "recipe": check_recipe,
+    "model.weights": check_weights,
+    "model.checkpointing": check_checkpointing,
+    "data.path": check_path,
+    "data.val_fraction": check_fractions,
+    "data.test_fraction": check_fractions,
+    "data.skip_bad": check_skip_bad,
+    "data.workers": check_workers,
+    "data.cache_gb": check_cache,
+    "epochs": check_epochs,
+    "budget_seconds": check_budget,
+    "auto_batch": check_auto_batch,
+    "patience": check_patience,
+    "device": check_device,
+    "threads": check_threads,
+    "save_minutes": check_saves,
+    "save_steps": check_saves,
+    "keep": check_saves,
+    "tensorboard": check_tensorboard,
+}
+
+
+@pytest.mark.parametrize("check", sorted(set(CHECKED.values()), key=lambda f: f.__name__), ids=lambda f: f.__name__)
+def test_other_fields(
+    check: Callable[[Path, Path, pytest.MonkeyPatch], None],
+    wide: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    check(wide, tmp_path, monkeypatch)
+
+
+def fields_of(model: type[BaseModel], prefix: str = "") -> list[str]:
+    names = []
+    for name, field in model.model_fields.items():
+        kind = field.annotation
+        if isinstance(kind, type) and issubclass(kind, BaseModel):
+            names += fields_of(kind, f"{prefix}{name}.")
+        else:
+            names.append(prefix + name)
+    return names
+
+
+def test_every_field_is_covered() -> None:
+    assert sorted([*SEEN, *CHECKED]) == sorted(fields_of(TrainConfig))
+
+
+# ── options that another one decides over ──────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", _ONLY_WITH)
+def test_an_option_without_effect_is_refused(name: str) -> None:
+    other, useful = _ONLY_WITH[name]
+    useless: dict[str, Any] = {
+        "augment.crop": "none",
+        "augment.policy": "none",
+        "optimizer.name": "lamb" if name == "optimizer.nesterov" else "sgd",
+        "schedule.name": "cosine",
+        "data.geometry": "squash",
+        "save_steps": 5,
+        "micro_batch": 4,
+        "budget_seconds": 60,
+    }
+    config = override(TrainConfig(), {other: useless[other]})
+    with pytest.raises(UsageError, match=rf"{name} has no effect while {other} is"):
+        check_effects(config, {name: 1})
+    check_effects(override(TrainConfig(), {other: useful[0]}), {name: 1})
+
+
+def test_seeds_reach_the_draws_inside_the_network(wide: Path, tmp_path: Path) -> None:
+    """Stochastic depth with the same weights and pictures, and another seed."""
+    assert spec_of("resnet20", stochastic_depth=0.5).stochastic_depth == 0.5
+    outcomes = []
+    for seed in (0, 1):
+        training = start(tmp_path / str(seed), wide, {"model.options.stochastic_depth": 0.5})
+        batch = training.loader.make(0)
+        training.config.seed = seed
+        training.update(batch)
+        outcomes.append(sha(*training.net.parameters()))
+    assert outcomes[0] != outcomes[1]
+
+
+def test_grey_pictures_are_found_to_be_grey(tmp_path: Path) -> None:
+    for kind in ("rows", "columns"):
+        (tmp_path / "data" / kind).mkdir(parents=True)
+        for number in range(10):
+            pixels = pattern(kind, number)[:, :, 0]
+            Image.fromarray(np.ascontiguousarray(pixels)).save(tmp_path / "data" / kind / f"{number}.png")
+    run, config = made(tmp_path / "data", tmp_path / "run", {})
+    assert (config.data.channels, run.card.channels, len(config.data.mean)) == (1, 1, 1)
