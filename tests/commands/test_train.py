@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.training.tiny import CLASSES, digest, last, write_patterns
 
 from resight.commands import train as command
 from resight.commands.train import resume, seconds_of, train
@@ -21,7 +21,6 @@ from resight.runs import CHECKPOINTS, CONFIG, HISTORY, ONNX, PREDICTIONS, SPLIT,
 from resight.runs.storage import exclusive
 from resight.samples import split_csv
 from resight.training.objective import Supervised
-from tests.training.tiny import CLASSES, digest, last, write_patterns
 
 OPTIONS: dict[str, Any] = {
     "model": "resnet20",
@@ -260,7 +259,7 @@ def test_what_is_no_run_cannot_be_resumed(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
+def memory(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """``memory[:] = [limit, error]``: a forward pass of more than ``limit`` training pictures raises it."""
     limit: list[Any] = [10**9, torch.OutOfMemoryError("CUDA out of memory")]
     forward = Supervised.forward
@@ -271,7 +270,7 @@ def memory(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[Any]]:
         return forward(self, batch)
 
     monkeypatch.setattr(Supervised, "forward", limited)
-    yield limit
+    return limit
 
 
 ERRORS = [

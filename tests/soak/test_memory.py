@@ -30,8 +30,6 @@ print(peak if sys.platform == "darwin" else peak * 1024)
 @pytest.mark.skipif(sys.platform == "win32", reason="peak memory is read through getrusage")
 def test_resnet_1202_trains_with_batch_128_in_8_gb() -> None:
     """He et al. 2015, §4.2, batch and all; a process of its own, so that the peak is this step's alone."""
-    done = subprocess.run(
-        [sys.executable, "-c", STEP], capture_output=True, text=True, timeout=1800, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 8e9

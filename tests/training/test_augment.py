@@ -50,9 +50,7 @@ def rows(parameters: Parameters, chosen: object) -> Parameters:
 
 
 def same(first: Parameters, second: Parameters) -> bool:
-    return all(
-        np.array_equal(getattr(first, f.name), getattr(second, f.name)) for f in fields(Parameters)
-    )
+    return all(np.array_equal(getattr(first, f.name), getattr(second, f.name)) for f in fields(Parameters))
 
 
 # ── drawing ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -141,9 +139,7 @@ def slow_shift(picture: NDArray[np.uint8], right: int, down: int, reflect: bool)
 @pytest.mark.parametrize("reflect", [True, False])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shift_against_a_slow_reference(channels: int, reflect: bool) -> None:
-    config = AugmentConfig(
-        crop="shift", shift=4, flip=False, shift_padding="reflect" if reflect else "zero"
-    )
+    config = AugmentConfig(crop="shift", shift=4, flip=False, shift_padding="reflect" if reflect else "zero")
     batch = pictures(30, channels, side=9)
     parameters = draw(config, 0, 0, np.arange(30))
     moved = apply(config, batch, parameters).numpy()
@@ -198,9 +194,7 @@ def test_erasing_fills_a_rectangle_of_the_papers_size_with_the_mean() -> None:
 unit = st.floats(0, 1, exclude_max=True)
 
 
-@given(
-    st.integers(1, 3000), st.integers(1, 3000), st.lists(unit, min_size=4, max_size=4), unit, unit
-)
+@given(st.integers(1, 3000), st.integers(1, 3000), st.lists(unit, min_size=4, max_size=4), unit, unit)
 @settings(deadline=None)
 def test_boxes_lie_inside_the_picture(height: int, width: int, u: list[float], a: float, b: float) -> None:
     low, high = sorted((0.01 + 0.99 * a, 0.01 + 0.99 * b))

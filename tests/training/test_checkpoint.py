@@ -38,7 +38,10 @@ def checkpoint(step: int, epochs: int = 0, best_step: int = -1) -> Checkpoint:
     history = [{"epoch": e + 1, "step": step - epochs + e + 1} for e in range(epochs)]
     tensor = torch.full((3, 2), float(step))
     return Checkpoint(
-        {"w": tensor}, {"momentum_buffer/w": tensor + 1}, {"w": tensor + 2}, State(step, 8, history=history, best_step=best_step)
+        {"w": tensor},
+        {"momentum_buffer/w": tensor + 1},
+        {"w": tensor + 2},
+        State(step, 8, history=history, best_step=best_step),
     )
 
 
@@ -177,6 +180,29 @@ def test_a_fault_at_any_point_of_a_save_loses_nothing(error: BaseException, tmp_
     assert 0 < reached_new < total / 2
 
 
+def test_everything_is_on_the_disk_before_it_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The order that survives power loss: files, their directory, the rename, the directory above."""
+    order: list[str] = []
+
+    def spied(name: str, function: Callable[..., Any], shown: int) -> Callable[..., Any]:
+        def call(*arguments: Any) -> Any:
+            order.append(f"{name} {Path(arguments[shown]).name}")
+            return function(*arguments)
+
+        return call
+
+    monkeypatch.setattr(module, "write_file", spied("write", module.write_file, 0))
+    monkeypatch.setattr(module, "fsync_directory", spied("sync", module.fsync_directory, 0))
+    monkeypatch.setattr(module.os, "replace", spied("rename to", os.replace, 1))
+    save_checkpoint(tmp_path / CHECKPOINTS, checkpoint(1), keep=1)
+    assert order == [
+        *(f"write {name}" for name in (*FILES, MANIFEST)),
+        "sync step-00000001-e0000.tmp",
+        "rename to step-00000001-e0000",
+        f"sync {CHECKPOINTS}",
+    ]
+
+
 def test_replacing_a_damaged_checkpoint_keeps_the_one_before_at_every_fault(tmp_path: Path) -> None:
     for fail_at in range(1, 30):
         directory = tmp_path / str(fail_at)
@@ -209,9 +235,7 @@ FILES = ("weights.safetensors", "optimizer.safetensors", "average.safetensors", 
 
 @pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("position", [0, 30, -1])
-def test_a_flipped_bit_is_refused_by_name_and_the_one_before_is_used(
-    name: str, position: int, tmp_path: Path
-) -> None:
+def test_a_flipped_bit_is_refused_by_name_and_the_one_before_is_used(name: str, position: int, tmp_path: Path) -> None:
     save_checkpoint(tmp_path, checkpoint(1), keep=2)
     path = save_checkpoint(tmp_path, checkpoint(2), keep=2)
     flip(path / name, position)
@@ -338,7 +362,7 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
         save_checkpoint(tmp_path / "taken", checkpoint(1), keep=1)
 
 
-@pytest.mark.parametrize("name", ["with spaces", "ünïcödé 日本", "quote's \"and\" [brackets]", "-dash", "new\nline"])
+@pytest.mark.parametrize("name", ["with spaces", "ünïcödé 日本", 'quote\'s "and" [brackets]', "-dash", "new\nline"])
 def test_any_name_of_a_directory_works(name: str, tmp_path: Path) -> None:
     directory = tmp_path / name
     save_checkpoint(directory, checkpoint(1), keep=1)
@@ -350,8 +374,8 @@ def test_any_name_of_a_directory_works(name: str, tmp_path: Path) -> None:
 def test_state_is_plain_json(tmp_path: Path) -> None:
     path = save_checkpoint(tmp_path, checkpoint(5), keep=1)
     assert json.loads((path / "state.json").read_bytes())["step"] == 5
+    broken = checkpoint(6)
+    broken.state.loss_sum = float("nan")
     with pytest.raises(ValueError, match="JSON"):
-        broken = checkpoint(6)
-        broken.state.loss_sum = float("nan")
         save_checkpoint(tmp_path, broken, keep=1)
     assert names(tmp_path) == [checkpoint_name(5, 0)]

@@ -163,9 +163,7 @@ def assert_finite(path: Path) -> None:
 
 
 @pytest.mark.parametrize("save_steps", [0, 1])
-def test_a_rate_of_1e20_is_an_error_that_says_what_happened(
-    save_steps: int, patterns: Path, tmp_path: Path
-) -> None:
+def test_a_rate_of_1e20_is_an_error_that_says_what_happened(save_steps: int, patterns: Path, tmp_path: Path) -> None:
     training = start(tmp_path / "run", patterns, {"optimizer.lr": 1e20, "save_steps": save_steps})
     with pytest.raises(NonFiniteLoss) as stopped:
         training.fit()

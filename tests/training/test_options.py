@@ -25,7 +25,7 @@ from resight.models import create, spec_of
 from resight.recipes import TrainConfig, override
 from resight.recipes.config import _ONLY_WITH, check_effects
 from resight.runs import CHECKPOINTS, CONFIG, Run
-from resight.training import fit, machine, prepare
+from resight.training import fit, machine
 from resight.training.augment import apply
 from resight.training.checkpoint import found
 from resight.training.fit import Training

@@ -84,7 +84,9 @@ def test_blends_follow_the_formula_exactly(name: str) -> None:
                     window = picture[:, y - 1 : y + 2, x - 1 : x + 2].sum(axis=(1, 2))
                     other[:, y, x] = (window + 4 * picture[:, y, x]) / 13
         else:
-            other = {"brightness": 0 * gray, "contrast": np.full_like(gray, gray.mean()), "saturation": gray}[name][None]
+            other = {"brightness": 0 * gray, "contrast": np.full_like(gray, gray.mean()), "saturation": gray}[name][
+                None
+            ]
         exact = np.clip(other + factor * (picture - other), 0, 255)
         assert np.abs(result - exact).max() <= 0.5 + 1e-3
 

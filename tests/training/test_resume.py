@@ -14,7 +14,7 @@ from resight.errors import Interrupted
 from resight.training import checkpoint as checkpoint_module
 from resight.training.fit import Training
 
-from .tiny import Recorder, again, digest, last, start
+from .tiny import again, digest, last, start
 
 Prepare = Callable[[Training, pytest.MonkeyPatch], None]
 
@@ -110,6 +110,21 @@ def test_a_validation_that_was_stopped_is_not_counted(
     with pytest.raises(Interrupted):
         training.fit()
     assert last(tmp_path / "run").state.history == []
+
+
+def test_a_signal_in_the_last_validation_after_a_resume_is_not_lost(
+    patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = start(tmp_path / "run", patterns, {"total_steps": 6})
+    with monkeypatch.context() as patch:
+        while_validating(training, patch)
+        with pytest.raises(Interrupted):
+            training.fit()
+    following = again(tmp_path / "run", patterns, {"total_steps": 6})
+    following.report.on_epoch = lambda _: send(signal.SIGTERM)
+    with pytest.raises(Interrupted):
+        following.fit()
+    assert len(last(tmp_path / "run").state.history) == 1
 
 
 def killed_at(path: Path, data: Path, steps: list[int], changes: dict[str, Any]) -> str:

@@ -123,9 +123,7 @@ def load(data: Path) -> SampleSet:
     return data_sets.load(data, seed=0, val_fraction=0.1, test_fraction=0.1)
 
 
-def start(
-    path: Path, data: Path, changes: dict[str, Any] | None = None, report: Recorder | None = None
-) -> Training:
+def start(path: Path, data: Path, changes: dict[str, Any] | None = None, report: Recorder | None = None) -> Training:
     """A training in the new Run ``path``, ready to ``fit()``."""
     config, samples = tiny_config(data, changes), load(data)
     return build(tiny_run(path, config, samples), config, samples, report or Recorder())

@@ -10,11 +10,12 @@ import warnings
 from pathlib import Path
 from typing import Any
 
+from tests.training.tiny import Recorder, build, load, tiny_config, tiny_run
+
 from resight.errors import Interrupted
 from resight.runs import Run
 from resight.training import distributed
 from resight.training.fit import Training, newest
-from tests.training.tiny import Recorder, build, load, tiny_config, tiny_run
 
 RANK = int(os.environ["RANK"])
 

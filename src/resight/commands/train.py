@@ -111,7 +111,7 @@ def _create(
     say: Callable[[str], None],
 ) -> Run:
     """Checks the data, decides everything that can be decided without training, makes the Run's directory."""
-    from resight.models import create, parameter_count
+    from resight.models import parameter_count
     from resight.training import machine, named, prepare
 
     asked = prepare.first_look(wishes, recipe)
@@ -132,12 +132,7 @@ def _create(
     config.threads = machine.set_threads(config.threads)
     if not config.budget_seconds:
         prepare.resolve_steps(config, len(samples.part("train")))
-    net = create(
-        config.model.name,
-        num_classes=len(samples.classes),
-        in_channels=config.data.channels,
-        **config.model.options,
-    )
+    net = prepare.build_net(config, len(samples.classes), None, say)
     card = RunCard(
         architecture=Architecture(config.model.name, dict(config.model.options), parameter_count(net)),
         classes=samples.classes,
@@ -229,8 +224,7 @@ def _samples(run: Run, config: Any) -> data_sets.SampleSet:
         )
     if samples.fingerprint() != run.card.data["fingerprint"]:
         raise DataError(
-            f"the pictures in {config.data.path} changed since {run.path} was started: "
-            "the same names, other content",
+            f"the pictures in {config.data.path} changed since {run.path} was started: the same names, other content",
             hint="restore the pictures, or start a new training",
         )
     return samples

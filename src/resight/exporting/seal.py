@@ -46,9 +46,7 @@ def check_parity(answering: Answering, predictor: Predictor, pixels: Pixels) -> 
     return parity
 
 
-def seal(
-    run: Run, net: ResNet, samples: SampleSet, val_logits: np.ndarray, say: Callable[[str], None]
-) -> None:
+def seal(run: Run, net: ResNet, samples: SampleSet, val_logits: np.ndarray, say: Callable[[str], None]) -> None:
     """Makes a trained Run complete and immutable. ``val_logits``: the network's on the validation part, (N, K)."""
     labels = np.array([sample.label for sample in samples.part("val")])
     temperature = fit_temperature(val_logits, labels)

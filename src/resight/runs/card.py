@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
-from resight.errors import RunError
+from resight.errors import RunError, UsageError
 from resight.images import Geometry
 
 SCHEMA = 1
@@ -59,14 +60,15 @@ class RunCard:
 
     def to_json(self) -> bytes:
         plain = asdict(self) | {"geometry": self.geometry.to_dict()}
-        return (json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n").encode()
+        text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return text.encode("utf-8", "backslashreplace")  # undecodable file names, as JSON escapes
 
     @classmethod
     def from_json(cls, data: bytes, path: Path) -> RunCard:
         """Raises RunError for anything that is not a run.json of a schema that this version knows."""
         try:
             plain = json.loads(data)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise RunError(f"{path} is not valid JSON: {error}", hint="restore the Run from a copy") from error
         if not isinstance(plain, dict) or "schema" not in plain:
             raise RunError(f"{path} is not a Run's card: it has no 'schema'")
@@ -79,7 +81,7 @@ class RunCard:
         if unknown := set(plain) - known:
             raise RunError(f"{path} has unknown fields: {', '.join(sorted(unknown))}")
         try:
-            return cls(
+            card = cls(
                 **plain
                 | {
                     "architecture": Architecture(**plain["architecture"]),
@@ -89,5 +91,31 @@ class RunCard:
                     "std": tuple(plain["std"]),
                 }
             )
-        except (TypeError, KeyError) as error:
+        except (TypeError, KeyError, ValueError, UsageError) as error:
             raise RunError(f"{path} lacks or misspells a field: {error}") from error
+        if wrong := _wrong(card):
+            raise RunError(f"{path} has an impossible value in: {', '.join(wrong)}")
+        return card
+
+
+def _wrong(card: RunCard) -> list[str]:
+    """Fields whose values nothing may rely on: the card may come from anywhere."""
+
+    def numbers(values: Any, least: float) -> bool:
+        return len(values) == card.channels and all(isinstance(v, int | float) and v > least for v in values)
+
+    def texts(values: Any) -> bool:
+        return all(isinstance(v, str) for v in values)
+
+    sound = {
+        "classes": bool(card.classes) and texts(card.classes),
+        "channels": card.channels in (1, 3),
+        "mean": numbers(card.mean, -math.inf),
+        "std": numbers(card.std, 0),
+        "status": card.status in get_args(Status),
+        "temperature": isinstance(card.temperature, int | float) and 0 < card.temperature < math.inf,
+        "data": isinstance(card.data, dict),
+        "metrics": isinstance(card.metrics, dict),
+        "files": isinstance(card.files, dict) and texts(card.files) and texts(card.files.values()),
+    }
+    return [name for name, good in sound.items() if not good]

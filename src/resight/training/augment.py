@@ -158,7 +158,8 @@ def draw_mix(config: AugmentConfig, seed: int, step: int) -> Mix | None:
     random = generator(seed, step, _MIX_STREAM)
     switch = random.random()
     cut = bool(config.cutmix) and (not config.mixup or switch < 0.5)
-    weight = float(random.beta(*(2 * [config.cutmix if cut else config.mixup])))
+    alpha = config.cutmix if cut else config.mixup
+    weight = float(random.beta(alpha, alpha))
     if not cut:
         return Mix("mixup", weight)
     side = np.sqrt(1 - weight) / 2  # half of the box's side, relative to the picture

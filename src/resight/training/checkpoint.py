@@ -15,6 +15,7 @@ import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
+from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,7 @@ class Checkpoint:
 
 def optimizer_tensors(optimizer: torch.optim.Optimizer, net: nn.Module) -> dict[str, Tensor]:
     """The optimizer's state under ``kind/parameter name``, so that it can be stored without pickle."""
-    names = {parameter: name for name, parameter in net.named_parameters()}
+    names: dict[Tensor, str] = {parameter: name for name, parameter in net.named_parameters()}
     return {
         f"{kind}/{names[parameter]}": value.detach()
         for parameter, values in optimizer.state.items()
@@ -111,7 +112,7 @@ def save_checkpoint(directory: Path, checkpoint: Checkpoint, keep: int) -> Path:
             shutil.rmtree(temporary, ignore_errors=True)
             temporary.mkdir(parents=True)
             for name, data in {**present, MANIFEST: json.dumps(hashes).encode()}.items():
-                write_file(temporary / name, lambda file, data=data: file.write(data))
+                write_file(temporary / name, methodcaller("write", data))
             fsync_directory(temporary)
             if final.exists():  # a damaged copy that was refused before
                 _remove(final)
@@ -169,7 +170,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
     """Reads one checkpoint. Raises RunError when a file is missing or does not have its hash."""
     try:
         hashes: dict[str, str] = json.loads((path / MANIFEST).read_bytes())
-        if not _NEEDED <= set(hashes):
+        if not set(hashes) >= _NEEDED:
             raise RunError(f"checkpoint {path.name} is damaged: {MANIFEST} does not name all files")
         for name, expected in hashes.items():
             if sha256_of(path / name) != expected:

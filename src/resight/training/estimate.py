@@ -12,7 +12,7 @@ from torch import Tensor
 
 from resight.errors import OutOfMemory, UsageError
 from resight.recipes.config import TrainConfig
-from resight.training.objective import Supervised
+from resight.training.objective import Objective
 from resight.training.validate import answers
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ def steps_for(training: Training, seconds: float) -> int:
     return total
 
 
-def micro_batch_for(objective: Supervised, config: TrainConfig, share: int, device: torch.device) -> int:
+def micro_batch_for(objective: Objective, config: TrainConfig, share: int, device: torch.device) -> int:
     """The largest micro-batch of at most ``share`` pictures whose activations fit into the free memory.
 
     Measures what one forward pass keeps for backward with two pictures. Raises OutOfMemory when not even one
@@ -77,10 +77,8 @@ def micro_batch_for(objective: Supervised, config: TrainConfig, share: int, devi
     objective.net.load_state_dict(state)
     weights = sum(p.numel() * p.element_size() for p in objective.net.parameters())
     per_picture = max(1, sum(kept.values()) - weights) / 2
-    if device.type == "cuda":
-        free = torch.cuda.mem_get_info(device)[0]
-    else:
-        free = psutil.virtual_memory().available
+    on_gpu = device.type == "cuda"
+    free = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
     fits = int((_SHARE_OF_MEMORY * free - 4 * weights) / per_picture)
     if fits < 1:
         raise OutOfMemory(

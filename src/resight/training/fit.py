@@ -35,7 +35,6 @@ from resight.training.randomness import torch_seed
 from resight.training.signals import StopRequest, stop_on_signal
 from resight.training.validate import validate
 
-
 _SUMS = ("loss", "correct", "seen")  # what an objective logs, summed over its pictures
 
 
@@ -65,7 +64,7 @@ class Training:
         self.accelerator = accelerator_for(config)
         self.device = self.accelerator.device
         self.objective = objective.to(self.device)
-        self.net = objective.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.net = objective.net.to(memory_format=torch.channels_last)
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         if config.batch % world:  # the mean of unequal shares' gradients would not be the batch's
             raise UsageError(
@@ -281,8 +280,8 @@ class Training:
         if self.average:
             if set(checkpoint.average) != set(self.average.state):
                 raise RunError(f"checkpoint {checkpoint.state.name} holds no average of these weights")
-            for name, value in checkpoint.average.items():  # copied, which keeps the memory format
-                self.average.state[name].copy_(value)
+            for name, tensor in checkpoint.average.items():  # copied, which keeps the memory format
+                self.average.state[name].copy_(tensor)
         if self.scaler and checkpoint.state.scaler:
             self.scaler.load_state_dict(checkpoint.state.scaler)
         self.state = checkpoint.state
@@ -290,9 +289,7 @@ class Training:
         now = conditions(self.config, self.accelerator.num_processes)
         for name, value in self.state.conditions.items():
             if now.get(name) != value:
-                self.report.say(
-                    f"{name} was {value} and is {now.get(name)}: the result will not be bitwise the same"
-                )
+                self.report.say(f"{name} was {value} and is {now.get(name)}: the result will not be bitwise the same")
 
 
 def conditions(config: TrainConfig, world: int) -> dict[str, str]:
@@ -311,9 +308,7 @@ def split(batch: Batch, size: int) -> Iterator[Batch]:
     for start in range(0, len(batch.labels), size):
         part = slice(start, start + size)
         rows = {f.name: getattr(batch.parameters, f.name)[part] for f in fields(Parameters)}
-        yield Batch(
-            batch.pixels[part], batch.labels[part], batch.indices[part], Parameters(**rows), batch.step
-        )
+        yield Batch(batch.pixels[part], batch.labels[part], batch.indices[part], Parameters(**rows), batch.step)
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
@@ -323,9 +318,7 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     pixels, labels = batch.pixels, batch.labels
     if device.type == "cuda":
         pixels, labels = pixels.pin_memory(), labels.pin_memory()
-    return replace(
-        batch, pixels=pixels.to(device, non_blocking=True), labels=labels.to(device, non_blocking=True)
-    )
+    return replace(batch, pixels=pixels.to(device, non_blocking=True), labels=labels.to(device, non_blocking=True))
 
 
 def is_out_of_memory(error: BaseException) -> bool:

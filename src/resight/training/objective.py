@@ -32,12 +32,14 @@ class Normalize(nn.Module):
 
 
 class Objective(nn.Module):
-    """Base of everything the loop can train. ``net`` is what will be saved and answer later.
+    """Base of everything the loop can train. ``net`` is what will be saved and answer later, of pictures that went
+    through ``normalize``.
 
     ``forward(batch)`` gives the mean loss over the batch, and logs: sums over it, with ``seen`` pictures.
     """
 
     net: ResNet
+    normalize: Normalize
 
     def forward(self, batch: Batch) -> tuple[Tensor, Logs]:
         raise NotImplementedError

@@ -79,7 +79,8 @@ def equalize(batch: Tensor, _: Tensor) -> Tensor:
     """Flattens each channel's histogram."""
     from torchvision.transforms.v2 import functional as tv
 
-    return tv.equalize(batch)
+    equalized: Tensor = tv.equalize(batch)
+    return equalized
 
 
 def _affine(batch: Tensor, matrices: NDArray[np.float64]) -> Tensor:

@@ -70,8 +70,8 @@ def configure(
     _decide_model(config, source)
     if config.batch > count:
         config.batch = count
-    config.device = resolve_device(config.device)
-    config.precision = resolve_precision(config.precision, config.device)
+    config.device = resolve_device(config.device)  # type: ignore[assignment]  # checked when it is assigned
+    config.precision = resolve_precision(config.precision, config.device)  # type: ignore[assignment]
     return config, source
 
 
@@ -98,7 +98,7 @@ def _decide_data(config: TrainConfig, samples: SampleSet, facts: Facts, source: 
     data.train_size = data.train_size or data.image_size
     if data.train_size < 28:
         raise UsageError(f"the training size must be at least 28 px, not {data.train_size}")
-    data.channels = data.channels or channels_of(samples)
+    data.channels = data.channels or channels_of(samples)  # type: ignore[assignment]  # checked when assigned
     if source is not None and not data.mean:
         # Weights from a bare file: nearly all published ones were trained with ImageNet's statistics.
         data.mean, data.std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
@@ -178,9 +178,8 @@ def build_net(config: TrainConfig, classes: int, source: Source | None, say: Cal
     import torch
 
     torch.manual_seed(config.seed)
-    net = create(
-        config.model.name, num_classes=classes, in_channels=config.data.channels, **config.model.options
-    )
+    options: dict[str, Any] = dict(config.model.options)
+    net = create(config.model.name, num_classes=classes, in_channels=config.data.channels, **options)
     if config.model.zero_gamma:
         zero_gamma(net)
     if source is not None:
@@ -211,7 +210,14 @@ def resolve_steps(config: TrainConfig, count: int) -> None:
 
 
 def with_path(config: TrainConfig, path: str | Path) -> None:
-    config.data.path = str(Path(path).resolve())
+    resolved = str(Path(path).resolve())
+    try:
+        resolved.encode()
+    except UnicodeEncodeError:
+        raise UsageError(
+            f"the path {printable(resolved)} is not valid Unicode, which config.json needs", hint="rename it"
+        ) from None
+    config.data.path = resolved
 
 
 def some_sizes(samples: SampleSet, most: int = 200) -> np.ndarray:

@@ -34,7 +34,8 @@ def uniforms(seed: int, epoch: int, indices: NDArray[np.int64], count: int) -> N
     counter[..., 1] = (indices.astype(np.uint64) & _LOW)[:, None]
     counter[..., 2] = (indices.astype(np.uint64) >> _32)[:, None]
     numbers = philox(counter, (seed & 0xFFFFFFFF, epoch & 0xFFFFFFFF))
-    return numbers.reshape(len(indices), -1)[:, :count] * 2.0**-32
+    whole = numbers.reshape(len(indices), -1)[:, :count].astype(np.float64)
+    return np.ldexp(whole, -32)
 
 
 def generator(seed: int, *stream: int) -> np.random.Generator:

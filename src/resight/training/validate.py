@@ -14,7 +14,7 @@ from torch import Tensor
 from resight.evaluation import accuracy, log_loss
 from resight.recipes.config import TrainConfig
 from resight.training.loader import Pictures, eval_batches
-from resight.training.objective import Supervised
+from resight.training.objective import Objective
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,7 @@ class Validation:
 
 
 @torch.inference_mode()
-def answers(
-    objective: Supervised, pictures: Pictures, indices: NDArray[np.int64], batch: int
-) -> Iterator[Tensor]:
+def answers(objective: Objective, pictures: Pictures, indices: NDArray[np.int64], batch: int) -> Iterator[Tensor]:
     """Logits of the pictures ``indices``, in order: float32 (≤ batch, K) at a time, on the network's device."""
     objective.eval()
     device = next(objective.parameters()).device
@@ -39,7 +37,7 @@ def answers(
 
 
 def validate(
-    objective: Supervised,
+    objective: Objective,
     pictures: Pictures,
     config: TrainConfig,
     accelerator: Accelerator,
@@ -61,10 +59,10 @@ def validate(
             share[done : done + len(logits)] = logits
             done += len(logits)
     gathered = accelerator.gather(share).cpu().numpy().reshape(world, -1, share.shape[1])
-    logits = np.empty((len(pictures), share.shape[1]), np.float32)
+    whole = np.empty((len(pictures), share.shape[1]), np.float32)
     for r in range(world):
-        part = logits[r::world]
+        part = whole[r::world]
         part[:] = gathered[r, : len(part)]
-    if not np.isfinite(logits).all():
-        return Validation(logits, float("nan"), float("nan"))
-    return Validation(logits, accuracy(logits, pictures.labels).share, log_loss(logits, pictures.labels))
+    if not np.isfinite(whole).all():
+        return Validation(whole, float("nan"), float("nan"))
+    return Validation(whole, accuracy(whole, pictures.labels).share, log_loss(whole, pictures.labels))
