@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from resight.commands.import_ import import_weights as import_weights
     from resight.commands.predict import predict as predict
     from resight.commands.preview import preview as preview
-    from resight.commands.train import resume as resume
+    from resight.commands.resume import resume as resume
     from resight.commands.train import train as train
     from resight.errors import ResightError as ResightError
     from resight.inference import Predictor as Predictor
@@ -46,7 +46,7 @@ _WHERE = {
     "models": "",
     "predict": "resight.commands.predict",
     "preview": "resight.commands.preview",
-    "resume": "resight.commands.train",
+    "resume": "resight.commands.resume",
     "train": "resight.commands.train",
 }
 __all__ = [*_WHERE, "__version__"]

@@ -104,7 +104,7 @@ def train(
 @app.command()
 def resume(run: RunPath, json_: Json = False) -> None:
     """Continue an interrupted training exactly where it was saved."""
-    from resight.commands.train import resume
+    from resight.commands.resume import resume
 
     _show_run(resume(run), json_)
 

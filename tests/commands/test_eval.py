@@ -171,9 +171,7 @@ def test_a_config_without_the_place_of_the_data(text: str, tmp_path: Path) -> No
 
 def test_a_replaced_picture_of_the_same_name_is_said(tmp_path: Path, data: Path) -> None:
     samples = load(data)
-    run = tiny.make_run(
-        tmp_path / "run", data=samples, fields={"data": {"fingerprint": samples.fingerprint()}}
-    )
+    run = tiny.make_run(tmp_path / "run", data=samples, fields={"data": {"fingerprint": samples.fingerprint()}})
     assert evaluate_run(run).warnings == ()
     Image.fromarray(tiny.picture("red", side=30)).save(data / "red" / "0.png")
     (warning,) = evaluate_run(run).warnings

@@ -80,9 +80,7 @@ def test_hostile_names_survive_in_csv_and_json(run: Run, tmp_path: Path) -> None
     assert {p.label for p in found} == {"red"}
 
 
-def test_names_relative_to_here_stay_as_given(
-    run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_names_relative_to_here_stay_as_given(run: Run, photos: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(photos)
     tiny.write_picture(photos / "=1.png", "red")
     found = predict(run, "=*.png")
@@ -126,12 +124,12 @@ def test_weights_are_imported(run: Run, monkeypatch: pytest.MonkeyPatch) -> None
     """Only the hand-over: which function is called with what. The import has tests of its own."""
     asked = []
 
-    def import_weights(source: str) -> Run:
+    def cached_import(source: str) -> Run:
         asked.append(source)
         return run
 
     fake = types.ModuleType("resight.commands.import_")
-    fake.import_weights = import_weights  # type: ignore[attr-defined]
+    fake.cached_import = cached_import  # type: ignore[attr-defined]
     torch = types.ModuleType("torch")
     torch.__spec__ = importlib.machinery.ModuleSpec("torch", None)
     monkeypatch.setitem(sys.modules, "torch", torch)

@@ -13,8 +13,10 @@ import torch
 from PIL import Image
 from tests.training.tiny import CLASSES, digest, last, write_patterns
 
+from resight.commands import resume as resuming
 from resight.commands import train as command
-from resight.commands.train import resume, seconds_of, train
+from resight.commands.resume import resume
+from resight.commands.train import seconds_of, train
 from resight.errors import DataError, ImageError, OutOfMemory, RunError, RunLocked, UsageError
 from resight.exporting import seal as sealing
 from resight.runs import CHECKPOINTS, CONFIG, HISTORY, ONNX, PREDICTIONS, SPLIT, WEIGHTS, Run
@@ -50,7 +52,7 @@ def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
         run.seal()
 
     monkeypatch.setattr(sealing, "seal", seal)
-    monkeypatch.setattr(command, "_summary", lambda run, say: None)
+    monkeypatch.setattr(resuming, "_summary", lambda run, say: None)
 
 
 # ── the whole way, once ────────────────────────────────────────────────────────────────────────────────────────
@@ -176,7 +178,7 @@ def test_a_file_that_vanishes_while_training_is_an_error_at_once(
 def started(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
     """A Run that was made and not trained yet."""
     with monkeypatch.context() as patch:
-        patch.setattr(command, "_finish", lambda path, report: Run.open(path, sealed=False))
+        patch.setattr(command, "finish", lambda path, report: Run.open(path, sealed=False))
         return quick_train(data, tmp_path / "run")
 
 

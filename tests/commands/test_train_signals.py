@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 from tests.training.tiny import digest, last, write_patterns
 
-from resight.commands import train as command
-from resight.commands.train import resume, train
+from resight.commands import resume as resuming
+from resight.commands.resume import resume
+from resight.commands.train import train
 from resight.exporting import seal as sealing
 from resight.runs import CHECKPOINTS, ONNX, WEIGHTS, Run
 from resight.training.checkpoint import found
@@ -76,7 +77,7 @@ def no_export(monkeypatch: pytest.MonkeyPatch) -> None:
         run.seal()
 
     monkeypatch.setattr(sealing, "seal", seal)
-    monkeypatch.setattr(command, "_summary", lambda run, say: None)
+    monkeypatch.setattr(resuming, "_summary", lambda run, say: None)
 
 
 @pytest.mark.usefixtures("no_export")

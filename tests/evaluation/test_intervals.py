@@ -19,9 +19,7 @@ def test_the_quantile_is_the_normal_one() -> None:
     assert float(stats.norm.ppf(0.975)) == pytest.approx(evaluation.Z95, abs=1e-15)
 
 
-@pytest.mark.parametrize(
-    ("hits", "seen"), [(0, 1), (1, 1), (0, 20), (20, 20), (1, 7), (9420, 10000), (5, 10)]
-)
+@pytest.mark.parametrize(("hits", "seen"), [(0, 1), (1, 1), (0, 20), (20, 20), (1, 7), (9420, 10000), (5, 10)])
 def test_wilson_against_scipy(hits: int, seen: int) -> None:
     ours = evaluation.wilson(hits, seen)
     theirs = stats.binomtest(hits, seen).proportion_ci(method="wilson")
@@ -101,9 +99,7 @@ def test_macro_bootstrap_against_a_slow_one() -> None:
 
 
 def test_macro_covers() -> None:
-    chances = np.array([0.5, 0.3, 0.2])[:, None] * np.array(
-        [[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6]]
-    )
+    chances = np.array([0.5, 0.3, 0.2])[:, None] * np.array([[0.8, 0.1, 0.1], [0.2, 0.7, 0.1], [0.1, 0.3, 0.6]])
     right = np.diagonal(chances)
     truth = {
         "macro_precision": np.mean(right / chances.sum(axis=0)),

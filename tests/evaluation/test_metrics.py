@@ -52,9 +52,7 @@ CASES: dict[str, Case] = {
     "all equal": (np.zeros((8, 3)), np.array([0, 1, 2, 0, 1, 2, 0, 0])),
     "huge logits": (one_hot([0, 1, 2, 2], 3) * 1e4, np.array([0, 1, 2, 1])),
 }
-MODERATE = {
-    name: case for name, case in CASES.items() if np.abs(case[0]).max() < 20
-}  # scikit-learn clips others
+MODERATE = {name: case for name, case in CASES.items() if np.abs(case[0]).max() < 20}  # scikit-learn clips others
 each_case = pytest.mark.parametrize("case", CASES.values(), ids=CASES.keys())
 
 
@@ -219,9 +217,7 @@ def test_top_k_is_the_head_of_a_stable_sort(case: Case) -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(cases(), st.integers(0, 1000))
-def test_metrics_do_not_depend_on_the_order_of_pictures_or_the_names_of_classes(
-    case: Case, seed: int
-) -> None:
+def test_metrics_do_not_depend_on_the_order_of_pictures_or_the_names_of_classes(case: Case, seed: int) -> None:
     scores, labels = case
     random = np.random.default_rng(seed)
     predicted, c = scores.argmax(axis=1), scores.shape[1]

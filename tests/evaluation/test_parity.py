@@ -17,9 +17,7 @@ REFERENCE = np.array([[0.7, 0.2, 0.1], [0.1, 0.3, 0.6], [0.40002, 0.39998, 0.2]]
 
 def test_equal_forms_pass() -> None:
     found = evaluation.compare(REFERENCE, REFERENCE.copy())
-    assert found == evaluation.Parity(
-        n=3, top1_agreement=1.0, max_abs=0.0, mean_abs=0.0, decided=2, passed=True
-    )
+    assert found == evaluation.Parity(n=3, top1_agreement=1.0, max_abs=0.0, mean_abs=0.0, decided=2, passed=True)
 
 
 def test_an_undecided_picture_may_change_its_mind() -> None:

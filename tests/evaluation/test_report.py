@@ -102,9 +102,7 @@ def test_json_and_back() -> None:
     assert sum(count for _, _, count in stored["confusion"]) == 400
 
 
-@pytest.mark.parametrize(
-    "broken", [{}, {"classes": 3}, {"metrics": {"accuracy": {}}}, {"confusion": [[9, 9, 1]]}]
-)
+@pytest.mark.parametrize("broken", [{}, {"classes": 3}, {"metrics": {"accuracy": {}}}, {"confusion": [[9, 9, 1]]}])
 def test_what_is_no_evaluation_is_refused(broken: dict[str, object]) -> None:
     stored = made(20).to_dict() | broken if broken else {}
     with pytest.raises(DataError, match="not a stored evaluation"):
@@ -187,9 +185,7 @@ def test_names_cannot_play_with_the_terminal() -> None:
     names = ["\x1b[31mred\x1b[0m", "evil\u202egpj.exe", "two\nlines", "nul\x00\x9b\u2028\ud800"]
     found = evaluation.evaluate(np.eye(4), [1, 2, 3, 0], names)
     text = found.to_text()
-    assert {unicodedata.category(c) for c in text.replace("\n", "")}.isdisjoint(
-        {"Cc", "Cf", "Cs", "Zl", "Zp"}
-    )
+    assert {unicodedata.category(c) for c in text.replace("\n", "")}.isdisjoint({"Cc", "Cf", "Cs", "Zl", "Zp"})
     assert "true \ufffd[31mred\ufffd[0m → predicted evil\ufffdgpj.exe: 1" not in text
     assert "predicted \ufffd[31mred\ufffd[0m: 1" in text
     text.encode()
@@ -221,7 +217,5 @@ def test_ten_thousand_pictures_of_a_hundred_classes_take_seconds_at_most() -> No
     """0.2 to 0.7 s on one core of a server; the limit is wide, so that only a wrong algorithm breaks it."""
     random = np.random.default_rng(0)
     started = time.process_time()
-    evaluation.evaluate(
-        random.normal(size=(10000, 100)), random.integers(0, 100, 10000), [str(i) for i in range(100)]
-    )
+    evaluation.evaluate(random.normal(size=(10000, 100)), random.integers(0, 100, 10000), [str(i) for i in range(100)])
     assert time.process_time() - started < 10

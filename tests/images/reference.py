@@ -47,9 +47,7 @@ def read_png(data: bytes) -> Png:
     return Png(depth, colour_type, samples, palette, chunks.get(b"tRNS", b""))
 
 
-def _unfilter(
-    raw: bytes, rows: int, columns: int, channels: int, depth: int
-) -> tuple[NDArray[np.int64], bytes]:
+def _unfilter(raw: bytes, rows: int, columns: int, channels: int, depth: int) -> tuple[NDArray[np.int64], bytes]:
     stride, step = (columns * channels * depth + 7) // 8, max(1, channels * depth // 8)
     above, out = bytearray(stride), []
     for row in range(rows):

@@ -71,9 +71,7 @@ for path in sorted(Path(sys.argv[1]).rglob("*.*")):
         pass
 print(seen, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024)
 """
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(odd_images)], capture_output=True, text=True, check=True
-    )
+    done = subprocess.run([sys.executable, "-c", program, str(odd_images)], capture_output=True, text=True, check=True)
     seen, megabytes = map(int, done.stdout.split())
     assert seen >= 42
     assert megabytes < 500
@@ -140,9 +138,7 @@ def test_only_the_formats_that_are_asked_for(fmt: str) -> None:
 
 def test_names_of_right_and_unknown_extension() -> None:
     data = encode(noise(4, 4), "JPEG")
-    matches = {
-        name: probe(data, source=name).extension_matches for name in ("a.JPG", "a.jfif", "a", "a.b", "a.gif")
-    }
+    matches = {name: probe(data, source=name).extension_matches for name in ("a.JPG", "a.jfif", "a", "a.b", "a.gif")}
     assert matches == {"a.JPG": True, "a.jfif": True, "a": True, "a.b": True, "a.gif": False}
 
 

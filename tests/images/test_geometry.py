@@ -25,9 +25,7 @@ SHAPES = [(50, 60), (60, 50), (33, 97), (97, 33), (40, 40), (41, 300), (1, 16), 
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 def test_crop_equals_torchvision(shape: tuple[int, int], size: int, short: int, interpolation: Any) -> None:
     v2 = pytest.importorskip("torchvision.transforms.v2")
-    reference = v2.Compose(
-        [v2.Resize(short, interpolation=v2.InterpolationMode(interpolation)), v2.CenterCrop(size)]
-    )
+    reference = v2.Compose([v2.Resize(short, interpolation=v2.InterpolationMode(interpolation)), v2.CenterCrop(size)])
     for channels in (3, 1):
         picture = noise(*shape, channels)
         image = Image.fromarray(picture if channels == 3 else picture[:, :, 0])
@@ -164,9 +162,7 @@ def test_only_crop_has_a_resize() -> None:
     assert Geometry("letterbox", 64).resize == 64
 
 
-@pytest.mark.parametrize(
-    "pixels", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)]
-)
+@pytest.mark.parametrize("pixels", [np.zeros((4, 4), np.uint8), np.zeros((4, 4, 3)), np.zeros((0, 4, 3), np.uint8)])
 def test_only_pixels(pixels: Any) -> None:
     with pytest.raises(UsageError, match="uint8"):
         Geometry().apply(pixels)

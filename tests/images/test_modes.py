@@ -311,9 +311,7 @@ def test_animated_webp_and_png_show_the_first_frame() -> None:
     first, second = noise(6, 7), noise(6, 7, seed=1)
     for fmt, options in (("PNG", {}), ("WEBP", {"lossless": True})):
         stream = io.BytesIO()
-        Image.fromarray(first).save(
-            stream, fmt, save_all=True, append_images=[Image.fromarray(second)], **options
-        )
+        Image.fromarray(first).save(stream, fmt, save_all=True, append_images=[Image.fromarray(second)], **options)
         np.testing.assert_array_equal(decode(stream.getvalue()), first)
 
 

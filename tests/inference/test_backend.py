@@ -72,9 +72,7 @@ def test_a_pointer_into_memory_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("data", [b"", b"<html>", b"\x00" * 100, tiny.graph().SerializeToString()[:-200]])
-def test_a_damaged_file_is_refused_in_words(
-    data: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
-) -> None:
+def test_a_damaged_file_is_refused_in_words(data: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     (tmp_path / ONNX).write_bytes(data)
     with pytest.raises(RunError, match=r"damaged|takes|lacks") as caught:
         OnnxRuntime(tmp_path / ONNX, 1)

@@ -76,9 +76,7 @@ def test_csv_is_exact_and_inert(tmp_path: Path) -> None:
     assert [unescape_cell(row[0]) for row in rows] == HOSTILE
     assert [unescape_cell(row[4]) for row in rows] == [f"{name}L" for name in HOSTILE]
     assert {row[2] for row in rows} == {"0.9"}
-    assert not any(
-        cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝")) for row in rows for cell in row
-    )
+    assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝")) for row in rows for cell in row)
 
 
 @given(st.text())
@@ -105,9 +103,7 @@ def test_json_of_nothing_is_an_empty_list() -> None:
 def test_table_is_aligned_and_inert() -> None:
     hostile = Prediction("a\x1b[31m\u202e\nb", "l\x9b", 0.5, (("l\x9b", 0.5), ("m\u202e", 0.25)))
     text = "".join(
-        table_text(
-            [hostile, Prediction("猫.png", "x", 1.0, (("x", 1.0),)), Prediction("c", None, None, error="e\n")]
-        )
+        table_text([hostile, Prediction("猫.png", "x", 1.0, (("x", 1.0),)), Prediction("c", None, None, error="e\n")])
     )
     assert text == (
         "a\\x1b[31m\\u202e\\nb  l\\x9b   50.0 %  m\\u202e 25.0 %\n"

@@ -117,9 +117,7 @@ def write_picture(path: Path, colour: str, seed: int = 0) -> Path:
     return path
 
 
-def write_folder(
-    root: Path, names: Sequence[str] = CLASSES, each: int = 4, colours: Sequence[str] = CLASSES
-) -> Path:
+def write_folder(root: Path, names: Sequence[str] = CLASSES, each: int = 4, colours: Sequence[str] = CLASSES) -> Path:
     """A folder of classes ``names``, with pictures of the colour of the same position."""
     for name, colour in zip(names, colours, strict=True):
         for k in range(each):

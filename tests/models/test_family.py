@@ -87,9 +87,7 @@ def test_parameters_equal_the_papers(name: str, millions: str) -> None:
 def test_preact_1001_has_the_papers_size_without_its_norms() -> None:
     """He et al. 2016, table 4, prints 10.2 M: convolutions and head alone; with the norms it is 10.33 M."""
     net = on_meta("preact_resnet1001", num_classes=10)
-    weights = sum(
-        p.numel() for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear) for p in m.parameters()
-    )
+    weights = sum(p.numel() for m in net.modules() if isinstance(m, nn.Conv2d | nn.Linear) for p in m.parameters())
     assert f"{weights / 1e6:.1f}" == "10.2"
     assert parameter_count(net) == 10_327_706
 
@@ -135,9 +133,7 @@ def test_plain_counterparts_differ_by_their_shortcuts_alone(name: str) -> None:
     assert all(block.downsample is None for block in plain.blocks)
 
 
-@pytest.mark.parametrize(
-    "name", ["resnet18", "resnet50", "resnet18d", "seresnet18", "preact_resnet50", "resnet20"]
-)
+@pytest.mark.parametrize("name", ["resnet18", "resnet50", "resnet18d", "seresnet18", "preact_resnet50", "resnet20"])
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_any_size_and_number_of_channels(name: str, channels: int) -> None:
     net = on_meta(name, num_classes=5, in_channels=channels).eval()
@@ -210,9 +206,7 @@ def test_every_name_is_a_function_of_the_module() -> None:
 
 def test_exported_names_exist() -> None:
     assert all(hasattr(resight.models, name) for name in resight.models.__all__)
-    assert {"create", "load_weights", "resolve", "fetch", "ResNet", "ARCHITECTURES"} <= set(
-        resight.models.__all__
-    )
+    assert {"create", "load_weights", "resolve", "fetch", "ResNet", "ARCHITECTURES"} <= set(resight.models.__all__)
 
 
 def test_wrong_names_and_options_are_refused() -> None:

@@ -148,14 +148,10 @@ def test_a_repository_that_does_not_exist(server: FileServer) -> None:
     assert "a1_in1k" in (refused.value.hint or "")
 
 
-def test_an_unreachable_hub_is_said_in_plain_words(
-    server: FileServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_unreachable_hub_is_said_in_plain_words(server: FileServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     monkeypatch.setattr("huggingface_hub.utils._http.time.sleep", lambda seconds: None)
-    with pytest.raises(
-        DownloadError, match=r"could not download config\.json of http://127\.0\.0\.1:9"
-    ) as refused:
+    with pytest.raises(DownloadError, match=r"could not download config\.json of http://127\.0\.0\.1:9") as refused:
         resolve("a1_in1k", "resnet18")
     assert "HF_ENDPOINT" in (refused.value.hint or "")
 
@@ -212,7 +208,5 @@ def test_importing_fetches_nothing_and_needs_no_hub() -> None:
         "assert not {'huggingface_hub', 'torchvision'} & set(sys.modules), 'imported too early'\n"
         "resight.models.create('resnet20')\n"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 0, done.stdout + done.stderr

@@ -66,9 +66,7 @@ def test_preactivation_blocks_equal_the_paper_written_out(stride: int) -> None:
 
 def test_stride_of_the_bottleneck_sits_where_the_spec_says() -> None:
     for stride_on, name in [("3x3", "conv2"), ("1x1", "conv1")]:
-        for block in (
-            b for n in ("resnet50", "preact_resnet50") for b in create(n, stride_on=stride_on).blocks
-        ):
+        for block in (b for n in ("resnet50", "preact_resnet50") for b in create(n, stride_on=stride_on).blocks):
             strided = {n for n in ("conv1", "conv2", "conv3") if getattr(block, n).stride == (2, 2)}
             assert strided in (set(), {name})
 

@@ -129,9 +129,7 @@ def test_the_refusal_names_what_the_file_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("suffix", [".pt", ".th", ".safetensors"])
-@pytest.mark.parametrize(
-    "content", [b"", b"<html>not found</html>", b"\x80\x02garbage", b"PK\x03\x04" + b"x" * 50]
-)
+@pytest.mark.parametrize("content", [b"", b"<html>not found</html>", b"\x80\x02garbage", b"PK\x03\x04" + b"x" * 50])
 def test_files_of_another_kind_are_refused(tmp_path: Path, suffix: str, content: bytes) -> None:
     path = tmp_path / f"weights{suffix}"
     path.write_bytes(content)
@@ -194,9 +192,7 @@ def run_directory(tmp_path: Path) -> Path:
         std=(0.4, 0.5, 0.6),
     )
     Run.create(tmp_path / "run", card)
-    save_file(
-        create("resnet20", stem="tiny", num_classes=3).state_dict(), tmp_path / "run" / "model.safetensors"
-    )
+    save_file(create("resnet20", stem="tiny", num_classes=3).state_dict(), tmp_path / "run" / "model.safetensors")
     return tmp_path / "run"
 
 

@@ -48,9 +48,7 @@ def renamed(state: dict[str, Tensor], *pairs: tuple[str, str], prefix: str = "")
     return out
 
 
-@pytest.mark.parametrize(
-    "prefix", ["", "module.", "model.", "backbone.", "_orig_mod.", "net.", "module._orig_mod."]
-)
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "backbone.", "_orig_mod.", "net.", "module._orig_mod."])
 @pytest.mark.parametrize("head", ["fc.", "linear.", "classifier.", "head.fc.", "head.", "last_linear."])
 def test_spellings_are_translated(original: ResNet, prefix: str, head: str) -> None:
     state = original.state_dict()

@@ -27,9 +27,7 @@ IMAGES = np.random.default_rng(0).integers(0, 256, (40, 5, 7), dtype=np.uint8)
 LABELS = (np.arange(40) % 4).astype(np.uint8)
 
 
-@pytest.fixture(
-    params=["{}-{}-idx{}-ubyte", "{}-{}-idx{}-ubyte.gz", "{}-{}.idx{}-ubyte", "emnist-x-{}-{}-idx{}-ubyte"]
-)
+@pytest.fixture(params=["{}-{}-idx{}-ubyte", "{}-{}-idx{}-ubyte.gz", "{}-{}.idx{}-ubyte", "emnist-x-{}-{}-idx{}-ubyte"])
 def mnist(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
     for split, part in (("train", slice(0, 32)), ("t10k", slice(32, 40))):
         write(tmp_path / "raw" / request.param.format(split, "images", 3), idx(IMAGES[part]))

@@ -104,9 +104,7 @@ def test_nothing_found(photos: Path, given: str, words: str) -> None:
         find_images([f"{photos}/{given}"])
 
 
-@pytest.mark.parametrize(
-    "address", ["http://example.org/a.jpg", "HTTPS://x/y", "s3://b/c.png", "file:///etc/x.png"]
-)
+@pytest.mark.parametrize("address", ["http://example.org/a.jpg", "HTTPS://x/y", "s3://b/c.png", "file:///etc/x.png"])
 def test_addresses_are_refused(address: str) -> None:
     with pytest.raises(UsageError, match="is an address"):
         find_images([address])

@@ -122,9 +122,7 @@ def count_reads(path: Path) -> np.ndarray:
 
 
 def test_an_array_file_is_opened_once(tmp_path: Path) -> None:
-    samples = SampleSet(
-        tmp_path, ("a", "b"), (Sample("array", 1, 0, "train"),), 1, "idx", read_array=count_reads
-    )
+    samples = SampleSet(tmp_path, ("a", "b"), (Sample("array", 1, 0, "train"),), 1, "idx", read_array=count_reads)
     with ThreadPoolExecutor(8) as pool:
         pictures = list(pool.map(lambda _: samples.read(samples.samples[0], 1), range(32)))
     assert all(picture.shape == (3, 4, 1) for picture in pictures)

@@ -57,9 +57,7 @@ def test_seeds_differ() -> None:
     assert carve(items, FRACTIONS, 0) != carve(items, FRACTIONS, 1)
 
 
-grouped = st.lists(
-    st.tuples(st.sampled_from("abc"), st.none() | st.integers(0, 12).map(str)), min_size=1, max_size=80
-)
+grouped = st.lists(st.tuples(st.sampled_from("abc"), st.none() | st.integers(0, 12).map(str)), min_size=1, max_size=80)
 
 
 @given(grouped, st.integers(0, 1000))
@@ -115,9 +113,7 @@ def test_small_classes_are_named() -> None:
     ]
 
 
-@pytest.mark.parametrize(
-    "fractions", [{"val": 1.0}, {"val": -0.1}, {"val": 0.5, "test": 0.5}, {"val": float("nan")}]
-)
+@pytest.mark.parametrize("fractions", [{"val": 1.0}, {"val": -0.1}, {"val": 0.5, "test": 0.5}, {"val": float("nan")}])
 def test_impossible_fractions(fractions: dict[str, float]) -> None:
     with pytest.raises(UsageError):
         carve(items_of({"a": 5}), fractions, 0)

@@ -138,6 +138,4 @@ def test_links_and_absolute_paths(root: Path, tmp_path: Path) -> None:
         with pytest.raises(DataError, match="leads out of"):
             load(table(root, f"path,label\n{path},a\n"))
     inside = root / "pictures" / "0.png"
-    assert (
-        load(table(root, f"path,label\n{inside},a\npictures/1.png,b\n")).samples[0].source == "pictures/0.png"
-    )
+    assert load(table(root, f"path,label\n{inside},a\npictures/1.png,b\n")).samples[0].source == "pictures/0.png"

@@ -19,6 +19,7 @@ from PIL import Image
 from pydantic import BaseModel
 from torch import Tensor, nn
 
+from resight.commands import resume as resuming
 from resight.commands import train as command
 from resight.errors import UsageError
 from resight.models import create, spec_of
@@ -169,7 +170,7 @@ def check_weights(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
     save_file(donor.state_dict(), tmp_path / "donor.safetensors")
     config = tiny_config(wide, {"model.weights": str(tmp_path / "donor.safetensors")})
     run = start(tmp_path / "run", wide).run
-    training = command._training(run, config, load(wide), Recorder(), fresh=True)
+    training = resuming._training(run, config, load(wide), Recorder(), fresh=True)
     for name, value in donor.state_dict().items():
         assert torch.equal(training.net.state_dict()[name], value)
 
@@ -245,7 +246,7 @@ def check_budget(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(estimate, "steps_for", lambda training, seconds: asked.append(seconds) or 18)
     run, config = made(wide, tmp_path / "run", {"budget_seconds": 30, "batch": 8})
     assert config.total_steps == 0
-    training = command._training(run, config, load(wide), Recorder(), fresh=True)
+    training = resuming._training(run, config, load(wide), Recorder(), fresh=True)
     frozen = TrainConfig.from_json(run.file(CONFIG).read_bytes(), "config.json")
     assert (asked, training.config.total_steps, frozen.total_steps, frozen.epochs) == ([30.0], 18, 18, 3.0)
 
@@ -255,7 +256,7 @@ def check_auto_batch(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(estimate, "micro_batch_for", lambda *_: 4)
     run, config = made(wide, tmp_path / "run", {"auto_batch": True, "batch": 8})
-    training = command._training(run, config, load(wide), Recorder(), fresh=True)
+    training = resuming._training(run, config, load(wide), Recorder(), fresh=True)
     assert (training.state.micro_batch, training.config.batch) == (4, 8)
 
 
@@ -285,7 +286,7 @@ def check_threads(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
         run, config = made(wide, tmp_path / "run", {"threads": 3})
         assert (config.threads, run.card.threads) == (3, 3)
         machine.set_threads(1)
-        command._training(run, config, load(wide), Recorder(), fresh=True)
+        resuming._training(run, config, load(wide), Recorder(), fresh=True)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)
@@ -319,7 +320,7 @@ def check_saves(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
 def check_tensorboard(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     training = start(tmp_path / "run", wide, {"total_steps": 2})
     changed = override(training.config, {"tensorboard": True})
-    command._fit(training.run, changed, load(wide), Recorder())
+    resuming._fit(training.run, changed, load(wide), Recorder())
     assert [name for name in os.listdir(tmp_path / "run" / "tensorboard") if "tfevents" in name]
     with monkeypatch.context() as patch:
         patch.setattr("resight.commands.extras.find_spec", lambda name: None if name == "tensorboard" else name)

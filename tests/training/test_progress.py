@@ -40,7 +40,7 @@ def test_lines_say_each_epoch_and_mark_the_best() -> None:
     lines.close()
     first, best, other = stream.getvalue().splitlines()
     assert "steps 0 … 100" in first
-    for part in ("epoch   3", "0.5000", "75.00%", "0.2500", "87.50%", "best"):
+    for part in ("epoch   3", "0.5000", "75.00 %", "0.2500", "87.50 %", "best"):
         assert part in best
     assert "best" not in other
 
@@ -119,3 +119,17 @@ def test_a_signal_in_the_middle_of_a_print_is_remembered_all_the_same() -> None:
     request.receive(signal.SIGTERM, None)
     request.receive(signal.SIGINT, None)
     assert request.number == signal.SIGTERM
+
+
+class Gone(io.StringIO):
+    """A pipe whose reader has left, as with ``resight train DATA 2>&1 | head``."""
+
+    def write(self, _: str) -> int:
+        raise BrokenPipeError
+
+
+def test_a_reader_that_leaves_does_not_stop_training() -> None:
+    report = Lines(Gone())
+    report.say("nobody reads this")
+    assert report.left
+    report.say("nor this")

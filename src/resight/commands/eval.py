@@ -119,9 +119,7 @@ def evaluate_run(
     if not indices:
         raise DataError(f"{printable(str(samples.root))} has no pictures in {chosen}; {_counts(samples)}")
     if data is None and opened.card.data.get("fingerprint") not in (None, samples.fingerprint()):
-        warnings.append(
-            "pictures have been replaced since training: they have the same names but other sizes"
-        )
+        warnings.append("pictures have been replaced since training: they have the same names but other sizes")
     found = Predictor(opened, backend=backend, threads=threads, batch=batch).answers(samples, indices)
     if found.bad and not skip_bad:
         raise bad_files(found.bad)
@@ -187,9 +185,7 @@ def match_classes(found: Sequence[str], known: Sequence[str]) -> tuple[list[int]
     missing = [name for name in known if name not in there]
     warnings = []
     if missing:
-        warnings.append(
-            f"{len(missing)} of the Run's {len(known)} classes are not in the data: {_names(missing)}"
-        )
+        warnings.append(f"{len(missing)} of the Run's {len(known)} classes are not in the data: {_names(missing)}")
     return [positions[name] for name in found], warnings
 
 

@@ -60,7 +60,8 @@ def import_weights(
     loaded = load_weights(net, weights)
     if loaded.report.replaced_head:
         raise UsageError(
-            f"{len(names)} class names were given, but the weights answer with {loaded.report.head_from or 'no'} classes",
+            f"{len(names)} class names were given, but the weights answer with "
+            f"{loaded.report.head_from or 'no'} classes",
             hint="give one name for each output, in their order: --classes FILE",
         )
     for note in loaded.report.notes:

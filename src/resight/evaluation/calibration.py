@@ -139,7 +139,10 @@ def _confidences(probabilities: ArrayLike, labels: ArrayLike) -> tuple[Floats, F
 
 
 def _slope(scores: Floats, own: Floats, inverse: float) -> tuple[float, float]:
-    """First and second derivative of the mean log loss by 1/T: mean(E[z] - own) and mean(Var[z]), own (N,): the score expected by the labels."""
+    """First and second derivative of the mean log loss by 1/T: mean(E[z] - own) and mean(Var[z]).
+
+    ``own`` (N,): the score that the labels, a little doubted, expect of each picture.
+    """
     chances = softmax(scores * inverse)
     mean = (chances * scores).sum(axis=1)
     square = (chances * scores**2).sum(axis=1)

@@ -156,7 +156,7 @@ def _advice(architecture: str) -> str:
 
 def _torchvision(architecture: str, name: str) -> Any:
     """An entry of torchvision's weights enum, None where it has none."""
-    from torchvision.models import get_model_weights, list_models  # type: ignore[attr-defined]
+    from torchvision.models import get_model_weights, list_models
 
     if architecture not in list_models():
         return None

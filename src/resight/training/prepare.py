@@ -11,7 +11,7 @@ import numpy as np
 
 from resight.errors import DataError, UsageError
 from resight.images import Geometry, probe, resize_short
-from resight.models import ResNet, Source, create, load_weights, read_weights, spec_of, stem_for, zero_gamma
+from resight.models import ResNet, Source, create, guess, load_weights, read_weights, spec_of, stem_for, zero_gamma
 from resight.recipes import Facts, TrainConfig, check_effects, override, recipe
 from resight.samples import CheckReport, Sample, SampleSet, check_files, printable
 from resight.training.loader import Pictures
@@ -77,9 +77,11 @@ def configure(
 
 def _follow_weights(config: TrainConfig, source: Source) -> TrainConfig:
     """Architecture, geometry and normalisation that the weights bring with them."""
-    if source.architecture:
-        config.model.name = source.architecture
-        config.model.options = dict(source.options or {})
+    known = (source.architecture, dict(source.options or {})) if source.architecture else guess(source.state)
+    if known:
+        config.model.name, config.model.options = known[0], dict(known[1])
+        if spec_of(config.model.name, **config.model.options).stem == "cifar":
+            config.data.image_size, config.data.crop_ratio = 32, 1.0  # unless the weights say more, below
     if source.geometry:
         geometry = source.geometry
         config.data.image_size = geometry.size

@@ -21,8 +21,8 @@ def epoch_line(entry: dict[str, Any], best: bool) -> str:
     """One epoch in one line."""
     return (
         f"epoch {entry['epoch']:>3}  step {entry['step']:>6}  "
-        f"train loss {entry['train_loss']:.4f}  accuracy {entry['train_accuracy']:6.2%}   "
-        f"val loss {entry['val_loss']:.4f}  accuracy {entry['val_accuracy']:6.2%}{'  best' if best else ''}"
+        f"train loss {entry['train_loss']:.4f}  accuracy {100 * entry['train_accuracy']:6.2f} %   "
+        f"val loss {entry['val_loss']:.4f}  accuracy {100 * entry['val_accuracy']:6.2f} %{'  best' if best else ''}"
     )
 
 
@@ -46,6 +46,7 @@ class Lines:
 
     def __init__(self, stream: TextIO | None = None) -> None:
         self.stream = stream or sys.stderr
+        self.left = False  # whether whoever read the stream has gone, as with 2>&1 | head
         self.done = self.total = self.batch = 0
 
     def start(self, done: int, total: int, batch: int) -> None:
@@ -70,7 +71,12 @@ class Lines:
         self.spoken = time.monotonic()
 
     def say(self, text: str) -> None:
-        print(text, file=self.stream, flush=True)
+        if self.left:
+            return
+        try:
+            print(text, file=self.stream, flush=True)
+        except BrokenPipeError:  # no reason to stop training
+            self.left = True
 
     def close(self) -> None:
         """Called when training ends, well or not."""
