@@ -120,6 +120,9 @@ def import_(
     crop_ratio: Annotated[float | None, typer.Option(help="Side of the crop / shorter side resized.")] = None,
     mean: Annotated[str | None, typer.Option(help="Mean of pixels in [0, 1], e.g. 0.485,0.456,0.406.")] = None,
     std: Annotated[str | None, typer.Option(help="Standard deviation, likewise.")] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Option of the network: stem=tiny.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The Run's directory; default: runs/NAME-N.")] = None,
     json_: Json = False,
 ) -> None:
@@ -129,6 +132,7 @@ def import_(
     run = import_weights(
         weights,
         model=model,
+        options=_pairs(options),
         classes=classes,
         image_size=image_size,
         crop_ratio=crop_ratio,

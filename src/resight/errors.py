@@ -50,7 +50,7 @@ class MissingExtra(UsageError):
     def __init__(self, needed_for: str, extra: str) -> None:
         super().__init__(
             f"{needed_for} needs the optional '{extra}' dependencies, which are not installed",
-            hint=f"pip install 'resight[{extra}]'",
+            hint=f"pip install 'resight[{extra}]', or from a copy of the repository: pip install '.[{extra}]'",
         )
         self.extra = extra
 

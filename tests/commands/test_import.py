@@ -13,7 +13,7 @@ from safetensors.torch import save_file
 
 from resight.commands.import_ import cached_import, import_weights
 from resight.commands.predict import predict
-from resight.errors import UsageError
+from resight.errors import RunError, UsageError
 from resight.models import create
 from resight.runs import Run
 
@@ -106,9 +106,11 @@ def test_mean_and_std_belong_together(weights: Path, tmp_path: Path) -> None:
 def test_assumptions_are_said(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said: list[str] = []
     monkeypatch.setattr("resight.commands.import_._seal", lambda *_: None)  # not what is tested here, and slow
-    import_weights(weights, classes=NAMES, out=tmp_path / "run", say=said.append)
+    with pytest.raises(RunError, match="not finished"):
+        import_weights(weights, classes=NAMES, out=tmp_path / "run", say=said.append)
     assert any("32 px" in line for line in said)
     assert any("ImageNet" in line for line in said)
+    assert any("recognised by their shapes as resnet20" in line for line in said)
 
 
 def test_shared_weights_score_as_their_authors_say(tmp_path: Path) -> None:
@@ -141,3 +143,81 @@ def test_predicting_from_weights_imports_them_once(tmp_path: Path, monkeypatch: 
     second = cached_import(str(path))
     assert second.path == first.path
     assert (second.path / "run.json").stat().st_mtime_ns == written
+
+
+def test_a_run_is_not_imported_again(run: Run, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="is a Run already"):
+        import_weights(run.path, out=tmp_path / "copy")
+
+
+def test_the_weights_of_a_run_say_what_they_are(run: Run, tmp_path: Path) -> None:
+    """A stem that no shape can tell from another survives as metadata of model.safetensors."""
+    said: list[str] = []
+    torch.manual_seed(3)
+    save_file(create("resnet18", num_classes=3, stem="tiny").state_dict(), tmp_path / "tiny.safetensors")
+    first = import_weights(
+        tmp_path / "tiny.safetensors",
+        model="resnet18",
+        options={"stem": "tiny"},
+        classes=NAMES,
+        image_size=64,
+        out=tmp_path / "first",
+        say=said.append,
+    )
+    second = import_weights(first.path / "model.safetensors", image_size=64, out=tmp_path / "second", say=said.append)
+    assert second.card.architecture == first.card.architecture
+    assert second.card.architecture.options == {"stem": "tiny"}
+    pixels = np.random.default_rng(1).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    assert predict(first, pixels)[0].top == predict(second, pixels)[0].top
+
+
+def test_two_classes_of_one_name_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "net.pt"
+    torch.save({"state_dict": create("resnet20", num_classes=3).state_dict(), "classes": ["a", "b", "a"]}, path)
+    with pytest.raises(UsageError, match="twice: a"):
+        import_weights(path, out=tmp_path / "run")
+    with pytest.raises(UsageError, match="twice: b"):
+        import_weights(path, classes=("a", "b", "b"), out=tmp_path / "run")
+
+
+def test_what_is_there_is_never_overwritten(weights: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "model.safetensors").write_bytes(b"precious")
+    with pytest.raises(UsageError, match="not empty"):
+        import_weights(weights, classes=NAMES, out=tmp_path / "mine")
+    assert (tmp_path / "mine" / "model.safetensors").read_bytes() == b"precious"
+
+
+def test_a_failed_import_leaves_nothing(weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise OSError("no space")
+
+    monkeypatch.setattr("resight.commands.import_._seal", fail)
+    with pytest.raises(OSError, match="no space"):
+        import_weights(weights, classes=NAMES, out=tmp_path / "run", say=lambda _: None)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"mean": (0.5, 0.5), "std": (0.2, 0.2)},
+        {"mean": (0.5,) * 3, "std": (0.2, 0.0, 0.2)},
+        {"mean": (float("nan"),) * 3, "std": (0.2,) * 3},
+        {"crop_ratio": 0.0},
+        {"crop_ratio": 1.5},
+        {"image_size": 8},
+    ],
+)
+def test_impossible_numbers_are_refused(weights: Path, tmp_path: Path, wrong: dict[str, object]) -> None:
+    with pytest.raises(UsageError):
+        import_weights(weights, classes=NAMES, out=tmp_path / "run", **wrong)
+
+
+def test_grey_weights_make_a_grey_run(tmp_path: Path) -> None:
+    torch.manual_seed(4)
+    save_file(create("resnet20", num_classes=3, in_channels=1).state_dict(), tmp_path / "grey.safetensors")
+    run = import_weights(tmp_path / "grey.safetensors", classes=NAMES, out=tmp_path / "run", say=lambda _: None)
+    assert run.card.channels == 1
+    assert len(run.card.mean) == 1
+    assert predict(run, np.zeros((32, 32), np.uint8))[0].error is None

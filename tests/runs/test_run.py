@@ -80,7 +80,7 @@ def test_a_directory_takes_one_run(sealed: Run, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="already holds a Run"):
         Run.create(sealed.path, card())
     (tmp_path / "old" / CHECKPOINTS).mkdir(parents=True)
-    with pytest.raises(UsageError, match="checkpoints of another training"):
+    with pytest.raises(UsageError, match="is not empty"):
         Run.create(tmp_path / "old", card())
 
 

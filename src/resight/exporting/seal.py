@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from typing import Any
 
@@ -26,7 +27,12 @@ def write_model(run: Run, net: ResNet, temperature: float) -> Answering:
     """``model.safetensors`` and ``model.onnx`` of a network; returns the graph's twin in PyTorch."""
     net = net.cpu().eval()
     tensors = {name: value.contiguous() for name, value in net.state_dict().items()}
-    write_atomic(run.path / WEIGHTS, save(tensors))
+    about = {
+        "architecture": run.card.architecture.name,
+        "options": json.dumps(run.card.architecture.options),
+        "classes": json.dumps(run.classes),
+    }
+    write_atomic(run.path / WEIGHTS, save(tensors, metadata=about))
     answering = Answering(net, run.card.mean, run.card.std, temperature)
     export_onnx(answering, run.card.geometry.size, run.path / ONNX)
     return answering

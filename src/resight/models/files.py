@@ -93,7 +93,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]
         raise WeightsError(
             f"{path} cannot be read as safetensors: {error}", hint="fetch or copy the file again"
         ) from error
-    for name in _CLASS_NAMES:  # safetensors metadata are strings; lists and dicts travel as JSON
+    for name in (*_CLASS_NAMES, "options"):  # safetensors metadata are strings; lists and dicts travel as JSON
         if isinstance(text := metadata.get(name), str):
             try:
                 metadata[name] = json.loads(text)
@@ -135,11 +135,16 @@ def _refusal(path: Path, error: Exception) -> WeightsError:
     )
 
 
+_DEEPEST = 8
+
+
 def _unwrap(content: object, path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
     """Finds the state dict inside wrapping dicts; plain values on the way become metadata."""
     metadata: dict[str, object] = {}
     opened: list[str] = []
     while isinstance(content, Mapping):
+        if len(opened) > _DEEPEST:
+            raise WeightsError(f"{path} wraps its weights in more than {_DEEPEST} dicts, or in itself: refused")
         named = {str(key): value for key, value in content.items()}
         wrapper = next((w for w in WRAPPERS if named.get(w) and isinstance(named[w], Mapping)), None)
         metadata.update({k: v for k, v in named.items() if _is_simple(v)})

@@ -17,6 +17,7 @@ from resight.models.files import SUFFIXES, read_state_dict
 from resight.models.hub import PretrainedWeights, fetch, is_tag, parse_tag, resolve
 from resight.models.keys import LoadReport, class_count, load_into
 from resight.models.resnet import ResNet
+from resight.models.variants import OVERRIDES
 
 
 @dataclass(frozen=True)
@@ -94,12 +95,18 @@ def _from_file(path: Path) -> Source:
         state,
         description=f"{path}{wrapper}",
         architecture=name if isinstance(name, str) else None,
-        options=known.get("options") if from_run else None,
+        options=_options(known),
         classes=tuple(classes) if classes else None,
         geometry=known["geometry"] if from_run else None,
         mean=known["mean"] if from_run else None,
         std=known["std"] if from_run else None,
     )
+
+
+def _options(known: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The fields of the spec that the file names: Resight writes them; others' "options" are something else."""
+    options = known.get("options")
+    return dict(options) if isinstance(options, dict) and set(options) <= OVERRIDES else None
 
 
 def _from_tag(pretrained: PretrainedWeights, progress: Progress | None) -> Source:

@@ -12,6 +12,7 @@ from resight.runs.run import (
     WEIGHTS,
     Metrics,
     Run,
+    check_free,
 )
 
 __all__ = [
@@ -27,4 +28,5 @@ __all__ = [
     "Metrics",
     "Run",
     "RunCard",
+    "check_free",
 ]

@@ -93,22 +93,24 @@ class RunCard:
             )
         except (TypeError, KeyError, ValueError, UsageError) as error:
             raise RunError(f"{path} lacks or misspells a field: {error}") from error
-        if wrong := _wrong(card):
+        if wrong := impossible(card):
             raise RunError(f"{path} has an impossible value in: {', '.join(wrong)}")
         return card
 
 
-def _wrong(card: RunCard) -> list[str]:
+def impossible(card: RunCard) -> list[str]:
     """Fields whose values nothing may rely on: the card may come from anywhere."""
 
     def numbers(values: Any, least: float) -> bool:
-        return len(values) == card.channels and all(isinstance(v, int | float) and v > least for v in values)
+        return len(values) == card.channels and all(
+            isinstance(v, int | float) and math.isfinite(v) and v > least for v in values
+        )
 
     def texts(values: Any) -> bool:
         return all(isinstance(v, str) for v in values)
 
     sound = {
-        "classes": bool(card.classes) and texts(card.classes),
+        "classes": bool(card.classes) and texts(card.classes) and len(set(card.classes)) == len(card.classes),
         "channels": card.channels in (1, 3),
         "mean": numbers(card.mean, -math.inf),
         "std": numbers(card.std, 0),

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from resight.errors import RunError, UsageError
-from resight.runs.card import RunCard, Status
+from resight.runs.card import RunCard, Status, impossible
 from resight.runs.storage import sha256_of, storage_errors, write_atomic
 
 CARD, CONFIG, SPLIT = "run.json", "config.json", "split.csv"
@@ -26,16 +26,10 @@ class Run:
 
     @classmethod
     def create(cls, path: Path, card: RunCard) -> Run:
-        """Makes a new Run directory. Raises UsageError when one is there already."""
-        if (path / CARD).exists():
-            raise UsageError(
-                f"{path} already holds a Run",
-                hint=f"continue it with: resight resume {path}    or choose another --out",
-            )
-        if (path / CHECKPOINTS).exists():
-            raise UsageError(
-                f"{path} holds checkpoints of another training", hint="remove them or choose another --out"
-            )
+        """Makes a new Run directory. Raises UsageError when it is taken, RunError for an impossible card."""
+        check_free(path)
+        if wrong := impossible(card):
+            raise RunError(f"a Run cannot have these values: {', '.join(wrong)}")
         with storage_errors(path):
             path.mkdir(parents=True, exist_ok=True)
         run = cls(path, card)
@@ -56,6 +50,8 @@ class Run:
                 f"{path} is not a Run: it has no {CARD}",
                 hint="a Run is the directory that 'resight train' or 'resight import' made",
             ) from error
+        except OSError as error:
+            raise RunError(f"{path / CARD} cannot be read: {error.strerror}", hint="check the permissions") from error
         run = cls(path, RunCard.from_json(data, path / CARD))
         if sealed and run.card.status != "sealed":
             raise RunError(
@@ -120,6 +116,18 @@ class Run:
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.card.architecture.name}, {self.card.status})"
+
+
+def check_free(path: Path) -> None:
+    """Raises UsageError unless a new Run may be made at ``path``: nothing is there, or an empty folder."""
+    if (path / CARD).exists():
+        raise UsageError(
+            f"{path} already holds a Run",
+            hint=f"continue it with: resight resume {path}    or choose another --out",
+        )
+    if path.exists() and (not path.is_dir() or any(entry.name != ".lock" for entry in path.iterdir())):
+        what = "is not empty" if path.is_dir() else "is a file"
+        raise UsageError(f"{path} {what}: a Run would mix with what is there", hint="choose another --out")
 
 
 class Metrics:
