@@ -32,4 +32,5 @@ def test_resnet_1202_trains_with_batch_128_in_8_gb() -> None:
     """He et al. 2015, §4.2, batch and all; a process of its own, so that the peak is this step's alone."""
     done = subprocess.run([sys.executable, "-c", STEP], capture_output=True, text=True, timeout=1800, check=False)
     assert done.returncode == 0, done.stderr
+    print(f"\nResNet-1202, batch 128, checkpointing: peak {int(done.stdout) / 1e9:.2f} GB")
     assert int(done.stdout) < 8e9

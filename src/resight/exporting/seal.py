@@ -15,6 +15,7 @@ from resight.evaluation import Parity, compare, evaluate, fit_temperature
 from resight.exporting.onnx import Answering, export_onnx
 from resight.inference import Predictor
 from resight.models import ResNet
+from resight.models.files import METADATA
 from resight.runs import ONNX, PREDICTIONS, WEIGHTS, Run
 from resight.runs.storage import write_atomic
 from resight.samples import SampleSet
@@ -29,10 +30,10 @@ def write_model(run: Run, net: ResNet, temperature: float) -> Answering:
     tensors = {name: value.contiguous() for name, value in net.state_dict().items()}
     about = {
         "architecture": run.card.architecture.name,
-        "options": json.dumps(run.card.architecture.options),
-        "classes": json.dumps(run.classes),
+        "options": run.card.architecture.options,
+        "classes": run.classes,
     }
-    write_atomic(run.path / WEIGHTS, save(tensors, metadata=about))
+    write_atomic(run.path / WEIGHTS, save(tensors, metadata={METADATA: json.dumps(about)}))
     answering = Answering(net, run.card.mean, run.card.std, temperature)
     export_onnx(answering, run.card.geometry.size, run.path / ONNX)
     return answering

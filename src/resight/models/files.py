@@ -30,6 +30,10 @@ WRAPPERS = (
 _CLASS_NAMES = ("classes", "class_names", "class_to_idx")
 
 
+METADATA = "resight"
+"""The entry of a Run's model.safetensors that says what it is: one for all, since several have no fixed order."""
+
+
 def read_state_dict(path: str | Path) -> tuple[dict[str, Tensor], dict[str, object]]:
     """The tensors of a weights file or of a Run directory, and what else the file says about them.
 
@@ -93,13 +97,14 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]
         raise WeightsError(
             f"{path} cannot be read as safetensors: {error}", hint="fetch or copy the file again"
         ) from error
-    for name in (*_CLASS_NAMES, "options"):  # safetensors metadata are strings; lists and dicts travel as JSON
+    for name in (*_CLASS_NAMES, METADATA):  # safetensors metadata are strings; lists and dicts travel as JSON
         if isinstance(text := metadata.get(name), str):
             try:
                 metadata[name] = json.loads(text)
             except ValueError as error:
                 raise WeightsError(f"{path}: its metadata '{name}' is not JSON: {text[:60]!r}") from error
-    return state, metadata
+    ours = metadata.pop(METADATA, None)
+    return state, metadata | (ours if isinstance(ours, dict) else {})
 
 
 def _load_pickled(path: Path) -> object:
