@@ -22,7 +22,7 @@ from PIL import Image
 from common import save, summary
 
 
-def prepare(folder: Path) -> tuple[Path, Path]:
+def prepare(folder: Path) -> None:
     from safetensors.torch import save_file
 
     from resight.commands.import_ import import_weights
@@ -30,10 +30,9 @@ def prepare(folder: Path) -> tuple[Path, Path]:
 
     save_file(create("resnet18", num_classes=10).state_dict(), folder / "weights.safetensors")
     names = [f"class {number}" for number in range(10)]
-    run = import_weights(folder / "weights.safetensors", model="resnet18", classes=names, out=folder / "run")
+    import_weights(folder / "weights.safetensors", model="resnet18", classes=names, out=folder / "run")
     noise = np.random.default_rng(0).integers(0, 256, (375, 500, 3), dtype=np.uint8)
     Image.fromarray(noise).save(folder / "picture.jpg")
-    return run.path, folder / "picture.jpg"
 
 
 def once(python: str, run: Path, picture: Path) -> tuple[float, float]:
@@ -55,9 +54,16 @@ def main() -> None:
     parser.add_argument("--picture", type=Path)
     parser.add_argument("--python", default=sys.executable, help="interpreter that runs resight")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--prepare", type=Path, help="only make a Run and a picture there (used by the program itself)")
     args = parser.parse_args()
+    if args.prepare:
+        prepare(args.prepare)
+        return
     with tempfile.TemporaryDirectory() as folder:
-        run, picture = (args.run, args.picture) if args.run else prepare(Path(folder))
+        run, picture = args.run, args.picture
+        if run is None:  # in a process of its own: a child's peak starts at the memory of its parent
+            subprocess.run([sys.executable, __file__, "--prepare", folder], check=True)
+            run, picture = Path(folder) / "run", Path(folder) / "picture.jpg"
         once(args.python, run, picture)  # the files are in the page cache from here on
         seconds, memory = zip(*(once(args.python, run, picture) for _ in range(args.rounds)), strict=True)
     save("cold_start", {"seconds": summary(list(seconds)), "peak_mib": summary(list(memory))})

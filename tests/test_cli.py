@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -156,3 +157,48 @@ def test_importing_resight_imports_nothing() -> None:
     code = "import sys, resight; print(sorted({'torch', 'numpy', 'PIL', 'onnxruntime'} & set(sys.modules)))"
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_another_encoding_does_not_make_an_answer_fail(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    data = write_folder(tmp_path / "data")
+    command = [sys.executable, "-m", "resight.cli", "eval", str(run.path), str(data)]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    result = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=False)
+    assert result.returncode == 0, result.stderr
+    assert b"accuracy" in result.stdout
+
+
+def test_json_escapes_what_could_harm_a_terminal(tmp_path: Path) -> None:
+    hostile = ("a\u202eb", "\x1b[31mred", os.fsdecode(b"c\xff"))
+    run = make_run(tmp_path / "run", classes=hostile)
+    data = write_folder(tmp_path / "data", hostile)
+    result = subprocess.run(
+        [sys.executable, "-m", "resight.cli", "eval", str(run.path), str(data), "--json"],
+        capture_output=True,
+        timeout=120,
+        check=True,
+    )
+    assert json.loads(result.stdout.decode("utf-8"))["evaluation"]["classes"] == list(hostile)
+    assert b"\x1b" not in result.stdout
+    assert "\u202e" not in result.stdout.decode("utf-8")
+
+
+def test_errors_show_no_escape_sequences(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["resight", "predict", str(tmp_path / "\x1b[2J"), "x.png"])
+    with pytest.raises(SystemExit):
+        main()
+    assert "\x1b" not in capsys.readouterr().err
+
+
+def test_eval_takes_what_training_would_refuse(tmp_path: Path) -> None:
+    """A test part alone, and a single class."""
+    run = make_run(tmp_path / "run")
+    write_folder(tmp_path / "data" / "test")
+    only_test = resight("eval", str(run.path), str(tmp_path / "data"), "--json")
+    assert only_test.returncode == 0, only_test.stderr
+    write_folder(tmp_path / "one", ["red"], colours=["red"])
+    one_class = resight("eval", str(run.path), str(tmp_path / "one"), "--json")
+    assert json.loads(one_class.stdout)["evaluation"]["metrics"]["accuracy"]["value"] == 1.0

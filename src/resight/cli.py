@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -254,11 +255,13 @@ def demo(out: Annotated[Path, typer.Option(help="Where to put everything.")] = P
 def _show_run(run: Any, json_: bool) -> None:
     if os.environ.get("RANK", "0") != "0":
         return  # of several processes the first one speaks
-    typer.echo(run.card.to_json().decode() if json_ else run.path)
+    typer.echo(_dump(json.loads(run.card.to_json())) if json_ else run.path)
 
 
 def _dump(value: Any) -> str:
-    return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    from resight.inference import dump_json
+
+    return dump_json(value, indent=2)
 
 
 def _format(name: str | None, json_: bool, known: tuple[str, ...]) -> str:
@@ -291,10 +294,16 @@ def _numbers(option: str, text: str | None) -> list[float] | None:
 
 def main() -> None:
     """Runs the command line; errors become one message and their exit code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # a console of another encoding must not make an answer fail
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except ResightError as error:
-        typer.echo(f"error: {error}", err=True)
+        from resight.images import printable
+
+        lines = f"error: {error}".split("\n")
+        typer.echo("\n".join(printable(line, 2000) for line in lines), err=True)
         sys.exit(error.exit_code)
     except KeyboardInterrupt:
         typer.echo("interrupted", err=True)

@@ -76,7 +76,7 @@ def tiny_run(path: Path, config: TrainConfig, samples: SampleSet) -> Run:
     card = RunCard(
         architecture=Architecture(config.model.name, dict(config.model.options)),
         classes=samples.classes,
-        channels=3,
+        channels=config.data.channels,
         geometry=Geometry("crop", SIDE, SIDE),
         mean=tuple(config.data.mean),
         std=tuple(config.data.std),

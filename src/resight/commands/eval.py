@@ -112,7 +112,7 @@ def evaluate_run(
     if part is not None and part not in PARTS:
         raise UsageError(f"the part is {part!r}; expected one of {', '.join(PARTS)}")
     opened = resolve_run(run)
-    samples = load_own(opened) if data is None else load(data, val_fraction=0, test_fraction=0)
+    samples = load_own(opened) if data is None else load(data, val_fraction=0, test_fraction=0, training=False)
     numbers, warnings = match_classes(samples.classes, opened.classes)
     chosen = part or default_part(samples)
     indices = [i for i, sample in enumerate(samples.samples) if chosen in (ALL, sample.split)]

@@ -207,7 +207,7 @@ def _class_names(weights: Source, classes: str | Path | Sequence[str] | None) ->
     if path.is_dir() or path.suffix == ".csv":
         from resight.samples import load
 
-        return load(path, val_fraction=0, test_fraction=0).classes
+        return load(path, val_fraction=0, test_fraction=0, training=False).classes
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
     except (OSError, UnicodeDecodeError) as error:

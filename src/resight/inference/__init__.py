@@ -13,7 +13,7 @@ from resight.inference.backend import (
 from resight.inference.pipeline import batched, map_ordered
 from resight.inference.prediction import Prediction, Predictions
 from resight.inference.predictor import Answers, Outputs, Predictor, Source, bad_files
-from resight.inference.writers import FORMATS, csv_row, escape_cell, save, unescape_cell, write
+from resight.inference.writers import FORMATS, csv_row, dump_json, escape_cell, save, unescape_cell, write
 
 __all__ = [
     "BACKENDS",
@@ -31,6 +31,7 @@ __all__ = [
     "bad_files",
     "batched",
     "csv_row",
+    "dump_json",
     "escape_cell",
     "load_onnxruntime",
     "map_ordered",

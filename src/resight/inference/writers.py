@@ -217,11 +217,16 @@ def _json(prediction: Prediction) -> str:
         "top": [{"class": name, "probability": _number(p)} for name, p in prediction.top],
         "error": prediction.error,
     }
-    text = json.dumps(plain, ensure_ascii=False, allow_nan=False)
+    return dump_json(plain)
+
+
+def dump_json(plain: Any, *, indent: int | None = None) -> str:
+    """JSON that is safe to show: control and direction characters, and bytes that are no UTF-8, as escapes."""
+    text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
     if text.isascii():
         return text
     # JSON's own syntax has no such characters, so these stand inside of strings
-    return "".join(json.dumps(c)[1:-1] if unicodedata.category(c) in _HARMFUL else c for c in text)
+    return "".join(json.dumps(c)[1:-1] if c != "\n" and unicodedata.category(c) in _HARMFUL else c for c in text)
 
 
 def _encoded(text: str) -> bytes:

@@ -25,6 +25,8 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     for given in inputs:
         if URL.match(str(given)):
             raise UsageError(f"{printable(str(given))} is an address, not a file", hint="download it first")
+        if not str(given):
+            raise UsageError("an empty name was given as a picture", hint="perhaps a shell variable is not set")
         pictures = _expand(Path(given))
         if not pictures:
             raise UsageError(f"there are no pictures in {printable(str(given))}")

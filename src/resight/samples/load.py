@@ -29,21 +29,23 @@ def load(
     val_fraction: float = VAL_FRACTION,
     test_fraction: float = TEST_FRACTION,
     split_csv: Path | None = None,
+    training: bool = True,
 ) -> SampleSet:
     """Read the data set at ``path``: a folder of classes, split folders, a CSV table, idx or binary CIFAR
     files.
 
     Splits that are missing are carved out of train: ``val_fraction`` and ``test_fraction`` of it, stratified
     by class, never through a group, the same for the same ``seed`` and files. Splits that are there are
-    never touched. ``split_csv``, the split.csv of a Run, splits exactly as then, and refuses data that has
+    never touched. ``training`` False lifts what only training needs: two classes or more, each with training
+    pictures. ``split_csv``, the split.csv of a Run, splits exactly as then, and refuses data that has
     changed.
 
     Raises ``UsageError`` for a path that does not exist and for wrong arguments, ``DataError`` for data that
     is not what it must be.
     """
     check_fractions({"val": val_fraction, "test": test_fraction}, seed)
-    draft = _read(_existing(path))
-    classes = class_list(draft)
+    draft = _read(_existing(path), training)
+    classes = class_list(draft, training=training)
     if split_csv is not None:
         return _as_saved(draft, classes, split_csv)
     present = {row.split for row in draft.rows}
@@ -82,7 +84,7 @@ def _existing(path: str | Path) -> Path:
     raise UsageError(f"there is no data set at {shown}", hint="check the path")
 
 
-def _read(path: Path) -> Draft:
+def _read(path: Path, training: bool) -> Draft:
     if path.is_file():
         return read_table(path)
     folders, files = entries(path, path)
@@ -93,7 +95,7 @@ def _read(path: Path) -> Draft:
         return arrays.read_cifar(path, files)
     if not folders and not files:
         shape_error(path, "an empty folder")
-    return read_folders(path)
+    return read_folders(path, training=training)
 
 
 def _as_saved(draft: Draft, classes: tuple[str, ...], path: Path) -> SampleSet:
