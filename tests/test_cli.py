@@ -202,3 +202,14 @@ def test_eval_takes_what_training_would_refuse(tmp_path: Path) -> None:
     write_folder(tmp_path / "one", ["red"], colours=["red"])
     one_class = resight("eval", str(run.path), str(tmp_path / "one"), "--json")
     assert json.loads(one_class.stdout)["evaluation"]["metrics"]["accuracy"]["value"] == 1.0
+
+
+def test_json_is_utf8_in_every_encoding(tmp_path: Path) -> None:
+    names = ("caf\u00e9", "\U0001f408", "del\x7f")
+    run = make_run(tmp_path / "run", classes=names)
+    data = write_folder(tmp_path / "data", names)
+    command = [sys.executable, "-m", "resight.cli", "eval", str(run.path), str(data), "--json"]
+    environment = {**os.environ, "PYTHONIOENCODING": "cp1252"}
+    result = subprocess.run(command, env=environment, capture_output=True, timeout=120, check=True)
+    assert json.loads(result.stdout.decode("utf-8"))["evaluation"]["classes"] == list(names)
+    assert b"\x7f" not in result.stdout

@@ -188,7 +188,10 @@ def eval_(
         threads=threads,
         batch=batch,
     )
-    typer.echo(_dump(result.to_dict()) if chosen == "json" else result.to_text())
+    if chosen == "json":
+        _print_json(result.to_dict())
+    else:
+        typer.echo(result.to_text())
 
 
 @app.command()
@@ -238,7 +241,7 @@ def models(
     if not rows:
         raise UsageError(f"no model matches '{pattern}'", hint="all of them: resight models")
     if json_:
-        typer.echo(_dump([asdict(row) for row in rows]))
+        _print_json([asdict(row) for row in rows])
     else:
         for line in table(rows):
             typer.echo(line)
@@ -255,13 +258,17 @@ def demo(out: Annotated[Path, typer.Option(help="Where to put everything.")] = P
 def _show_run(run: Any, json_: bool) -> None:
     if os.environ.get("RANK", "0") != "0":
         return  # of several processes the first one speaks
-    typer.echo(_dump(json.loads(run.card.to_json())) if json_ else run.path)
+    if json_:
+        _print_json(json.loads(run.card.to_json()))
+    else:
+        typer.echo(run.path)
 
 
-def _dump(value: Any) -> str:
-    from resight.inference import dump_json
+def _print_json(value: Any) -> None:
+    """Writes JSON for another program to stdout: as UTF-8, whatever the encoding of the terminal."""
+    from resight.inference import dump_json, send
 
-    return dump_json(value, indent=2)
+    send([dump_json(value, indent=2) + "\n"], sys.stdout)
 
 
 def _format(name: str | None, json_: bool, known: tuple[str, ...]) -> str:

@@ -3,6 +3,7 @@ from __future__ import annotations
 import csv
 import json
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ from PIL import Image
 from tests.inference import tiny
 
 from resight.commands.eval import evaluate_run, match_classes
-from resight.errors import DataError, RunError, UsageError
+from resight.errors import DataError, MissingExtra, RunError, UsageError
 from resight.inference import unescape_cell
 from resight.runs import CONFIG, Run
 from resight.samples import load
@@ -176,3 +177,27 @@ def test_a_replaced_picture_of_the_same_name_is_said(tmp_path: Path, data: Path)
     Image.fromarray(tiny.picture("red", side=30)).save(data / "red" / "0.png")
     (warning,) = evaluate_run(run).warnings
     assert "replaced since training" in warning
+
+
+def test_a_table_with_a_test_part_alone(run: Run, data: Path) -> None:
+    (data / "t.csv").write_text("path,label,split\nred/1.png,red,test\nblue/1.png,blue,test\n", "utf-8")
+    result = evaluate_run(run, data / "t.csv")
+    assert (result.part, result.evaluation.n) == ("test", 2)
+    assert result.evaluation.metrics["accuracy"].value == 1
+
+
+def test_a_folder_with_a_test_part_alone_or_one_class(run: Run, tmp_path: Path) -> None:
+    tiny.write_folder(tmp_path / "split" / "test", each=2)
+    assert evaluate_run(run, tmp_path / "split").part == "test"
+    one = tiny.write_folder(tmp_path / "one", ("red",), colours=("red",))
+    result = evaluate_run(run, one)
+    assert (result.part, result.evaluation.n, set(result.labels)) == ("all", 4, {run.classes.index("red")})
+
+
+def test_data_by_name(run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only the hand-over; downloading has tests of its own."""
+    monkeypatch.setattr("resight.training.named.data_path", {"torchvision:MNIST": data}.__getitem__)
+    assert evaluate_run(run, "torchvision:MNIST").data == data
+    monkeypatch.setitem(sys.modules, "torchvision", None)
+    with pytest.raises(MissingExtra, match=r"resight\[train\]"):
+        evaluate_run(run, Path("torchvision:MNIST"))

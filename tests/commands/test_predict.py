@@ -111,6 +111,20 @@ def test_paths_that_are_no_run(run: Run, tmp_path: Path) -> None:
     assert resolve_run(run) is run
 
 
+@pytest.mark.parametrize("word", ["flwers", "resnet50", "weights.pth", "flowers-1", "a.b.c"])
+def test_a_word_that_is_nothing(word: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(RunError, match=f"there is no Run, file or tag named {word}") as caught:
+        resolve_run(word)
+    assert all(form in str(caught.value) for form in ("runs/", "weights.pth", "resnet50.tv2_in1k"))
+
+
+def test_an_empty_name_is_not_the_current_folder(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(run.path)
+    with pytest.raises(UsageError, match="empty"):
+        resolve_run("")
+
+
 def test_weights_without_torch_name_the_extra(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "torch", None)
     (tmp_path / "weights.pth").write_bytes(b"x")

@@ -115,6 +115,16 @@ def test_nothing_given() -> None:
         find_images([])
 
 
+@pytest.mark.parametrize("given", [[""], ["photos", ""]])
+def test_an_empty_name_is_not_the_current_folder(
+    photos: Path, monkeypatch: pytest.MonkeyPatch, given: list[str]
+) -> None:
+    save_picture(photos / "photos" / "1.png")
+    monkeypatch.chdir(photos)
+    with pytest.raises(UsageError, match="empty name"):
+        find_images(given)
+
+
 def test_links_out_of_a_folder_are_refused(photos: Path, tmp_path_factory: pytest.TempPathFactory) -> None:
     outside = tmp_path_factory.mktemp("outside") / "secret.png"
     save_picture(outside)

@@ -195,3 +195,35 @@ def test_what_is_no_data_set(tmp_path: Path) -> None:
         load(tmp_path / "picture.png")
     with pytest.raises(UsageError, match=r"cannot be opened|no data set"):
         load("a\0b")
+
+
+def test_for_evaluation_a_test_part_alone_will_do(make_images: MakeImages) -> None:
+    root = make_images({"test/a": 3, "test/b": 2, "val": 1})
+    with pytest.raises(DataError, match="none for training"):
+        load(root)
+    samples = load(root, training=False)
+    assert [len(samples.part(split)) for split in ("train", "val", "test")] == [0, 0, 5]
+    assert samples.classes == ("a", "b")
+    assert "no labels" in samples.warnings[0]
+
+
+def test_for_evaluation_one_class_will_do(make_images: MakeImages) -> None:
+    samples = load(make_images({"a": 3, "b": 0}), val_fraction=0, test_fraction=0, training=False)
+    assert (samples.classes, len(samples)) == (("a",), 3)
+    assert samples.warnings == ("1 class folders hold no pictures: b",)
+
+
+def test_for_evaluation_classes_need_no_training_pictures(make_images: MakeImages) -> None:
+    root = make_images({"train/a": 3, "train/b": 3, "train/d": 0, "test/c": 2})
+    samples = load(root, val_fraction=0, training=False)
+    assert samples.classes == ("a", "b", "c")
+    assert {sample.source[:6] for sample in samples.part("test")} == {"test/c"}
+    with pytest.raises(DataError, match="without pictures: d"):
+        load(root)
+
+
+def test_for_evaluation_labels_are_needed_all_the_same(make_images: MakeImages) -> None:
+    with pytest.raises(DataError, match="found"):
+        load(make_images({"": 3}), training=False)
+    with pytest.raises(DataError, match="no labelled pictures"):
+        load(make_images({"test/a": 0}, root=make_images({"": 0}) / "empty"), training=False)

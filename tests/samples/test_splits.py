@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tracemalloc
 from collections import Counter, defaultdict
 
 import pytest
@@ -83,6 +84,20 @@ def test_a_class_in_large_groups_only_is_still_trained() -> None:
     items = [Item((group + label, -1), label, group) for group, labels in groups.items() for label in labels]
     parts, _ = carve(items, {"val": 0.3, "test": 0.4}, 0)
     assert {item.label for item, part in zip(items, parts, strict=True) if part == "train"} == set("acde")
+
+
+def test_many_groups_and_classes_need_little_memory() -> None:
+    """A table of groups and classes would be 20,000 × 1,000 numbers: 160 MB."""
+    items = [Item((str(number), -1), str(number % 1000), "g" if number < 100 else None) for number in range(20_000)]
+    tracemalloc.start()
+    try:
+        parts, warnings = carve(items, {"val": 0.1, "test": 0.1}, 0)
+        assert tracemalloc.get_traced_memory()[1] < 40e6
+    finally:
+        tracemalloc.stop()
+    assert len({item.label for item, part in zip(items, parts, strict=True) if part == "train"}) == 1000
+    assert [Counter(parts)[part] for part in ("train", "val", "test")] == [16_000, 2_000, 2_000]
+    assert warnings == []
 
 
 @pytest.mark.parametrize("seed", range(5))

@@ -139,3 +139,12 @@ def test_links_and_absolute_paths(root: Path, tmp_path: Path) -> None:
             load(table(root, f"path,label\n{path},a\n"))
     inside = root / "pictures" / "0.png"
     assert load(table(root, f"path,label\n{inside},a\npictures/1.png,b\n")).samples[0].source == "pictures/0.png"
+
+
+def test_for_evaluation_a_test_part_alone_will_do(tmp_path: Path) -> None:
+    save_picture(tmp_path / "1.png")
+    (tmp_path / "t.csv").write_text("path,label,split\n1.png,a,test\n", "utf-8")
+    with pytest.raises(DataError, match="only one class"):
+        load(tmp_path / "t.csv")
+    samples = load(tmp_path / "t.csv", training=False)
+    assert (samples.classes, [sample.split for sample in samples.samples]) == (("a",), ["test"])

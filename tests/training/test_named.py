@@ -13,8 +13,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from torchvision import datasets
 
+from resight.commands.preview import preview
 from resight.errors import DownloadError, UsageError
 from resight.samples import load
 from resight.training.named import data_path
@@ -78,3 +80,9 @@ def test_what_must_be_unpickled_is_not_offered() -> None:
 
 def test_a_path_stays_a_path(tmp_path: Path) -> None:
     assert data_path(tmp_path) == tmp_path
+
+
+def test_preview_takes_names_too(server: str, tmp_path: Path) -> None:
+    out = preview("torchvision:MNIST", out=tmp_path / "sheet.png")
+    with Image.open(out) as sheet:
+        assert sheet.format == "PNG"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.commands.extras import need
 from resight.commands.predict import resolve_run
 from resight.errors import DataError, RunError, UsageError
 from resight.evaluation import Evaluation, evaluate
@@ -68,7 +69,7 @@ class EvalResult:
         lines += [f"warning: {text}" for text in self.warnings]
         if self.skipped:
             lines.append(f"{len(self.skipped):,} pictures could not be read and are not counted:")
-            lines += [f"  {printable(source)}: {reason}" for source, reason in self.skipped]
+            lines += [f"  {printable(source)}: {printable(reason)}" for source, reason in self.skipped]
         return "\n".join(lines) + "\n\n" + self.evaluation.to_text()
 
     def save_predictions(self, path: Path) -> None:
@@ -100,10 +101,11 @@ def evaluate_run(
 ) -> EvalResult:
     """Evaluate a Run on labelled pictures; classes are matched by name.
 
-    data: by default the data that the Run was trained with, split as then. part: train, val, test or all;
-    by default test, or all where ``data`` is not split. skip_bad: leave out pictures that cannot be read,
-    and count them, where otherwise they are an error. predictions: a CSV file to write, see
-    ``EvalResult.save_predictions``.
+    data: by default the data that the Run was trained with, split as then; else a path, or
+    ``torchvision:FashionMNIST`` and the like, which needs PyTorch. part: train, val, test or all; by default
+    test, or all where ``data`` is not split; one class, or a test part alone, will do. skip_bad: leave out
+    pictures that cannot be read, and count them, where otherwise they are an error. predictions: a CSV file to
+    write, see ``EvalResult.save_predictions``.
 
     Raises DataError for data with classes that the Run does not know, without the part, changed since
     training, or with bad pictures; UsageError for wrong arguments, RunError for a Run that is missing or
@@ -112,6 +114,7 @@ def evaluate_run(
     if part is not None and part not in PARTS:
         raise UsageError(f"the part is {part!r}; expected one of {', '.join(PARTS)}")
     opened = resolve_run(run)
+    data = None if data is None else _path_of(data)
     samples = load_own(opened) if data is None else load(data, val_fraction=0, test_fraction=0, training=False)
     numbers, warnings = match_classes(samples.classes, opened.classes)
     chosen = part or default_part(samples)
@@ -139,6 +142,16 @@ def evaluate_run(
     if predictions is not None:
         result.save_predictions(predictions)
     return result
+
+
+def _path_of(data: str | Path) -> str | Path:
+    """The path of ``data``; one of torchvision's data sets, by name, is downloaded at the first use."""
+    if not str(data).startswith("torchvision:"):
+        return data
+    need("a data set by name", "train", "torch", "torchvision")
+    from resight.training.named import data_path
+
+    return data_path(data)
 
 
 def load_own(run: Run) -> SampleSet:

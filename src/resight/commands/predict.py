@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,10 @@ from resight.samples import find_images
 
 Image = str | Path | bytes | NDArray[np.uint8]
 Images = Image | Sequence[Image]
+
+# ARCHITECTURE.TAG; a word that ends like a file is none
+_TAG = re.compile(r"\w+\.(?!(?:pt|pth|th|bin|tar|safetensors|onnx)$)\w+", re.ASCII)
+_FORMS = "give a Run's directory (runs/flowers-resnet18-1), a weights file (weights.pth), or a tag (resnet50.tv2_in1k)"
 
 
 def predict(
@@ -97,11 +102,13 @@ def find_sources(images: Images) -> list[Source]:
 def resolve_run(source: Run | str | Path) -> Run:
     """The Run that ``source`` is, lies in, or is made of: a directory is opened, weights are imported.
 
-    Raises RunError for a directory or path that is no Run; MissingExtra for weights where PyTorch is not
-    installed.
+    Raises UsageError for an empty name; RunError for a directory, path or word that is nothing of these;
+    MissingExtra for weights where PyTorch is not installed.
     """
     if isinstance(source, Run):
         return source
+    if not str(source):
+        raise UsageError("the Run's name is empty", hint="perhaps a shell variable is not set")
     path = Path(source)
     if path.is_dir() or (path / CARD).exists():
         return Run.open(path)
@@ -110,6 +117,8 @@ def resolve_run(source: Run | str | Path) -> Run:
         raise RunError(f"{shown} is a Run's card", hint=f"give its directory: {printable(str(path.parent))}")
     if not path.is_file() and len(path.parts) != 1:
         raise RunError(f"there is no Run at {shown}", hint="check the path")
+    if not path.is_file() and not _TAG.fullmatch(str(source)):
+        raise RunError(f"there is no Run, file or tag named {shown}", hint=_FORMS)
     if importlib.util.find_spec("torch") is None:
         raise MissingExtra(f"{shown} is not a Run's directory; predicting from weights", "train")
     from resight.commands.import_ import cached_import

@@ -27,13 +27,13 @@ def preview(
     need("preview", "train", "torch", "pydantic")
     from resight import samples as data_sets
     from resight.recipes import TrainConfig, override
-    from resight.training import prepare
+    from resight.training import named, prepare
     from resight.training.loader import TrainLoader
 
     wishes = {"data.image_size": image_size, "seed": seed}
     wishes = {name: value for name, value in wishes.items() if value is not None} | dict(set or {})
     asked = override(TrainConfig(), wishes)
-    samples = data_sets.load(data, seed=asked.seed)
+    samples = data_sets.load(named.data_path(data), seed=asked.seed)
     sizes = prepare.some_sizes(samples)
     config, _ = prepare.configure(samples, sizes, wishes, recipe)
     config.batch = min(32, config.batch)

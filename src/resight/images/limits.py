@@ -18,7 +18,7 @@ def check_pixels(width: int, height: int, max_pixels: int, *, source: str | None
             f"{width} × {height} pixels are {width * height / 1e6:,.1f} megapixels, "
             f"more than the limit of {max_pixels / 1e6:,.1f}",
             source=source,
-            hint=f"shrink the picture, or raise the limit: max_pixels={width * height}",
+            hint=f"make the picture smaller, or in Python: decode(…, max_pixels={width * height})",
         )
 
 

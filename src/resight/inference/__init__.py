@@ -13,7 +13,7 @@ from resight.inference.backend import (
 from resight.inference.pipeline import batched, map_ordered
 from resight.inference.prediction import Prediction, Predictions
 from resight.inference.predictor import Answers, Outputs, Predictor, Source, bad_files
-from resight.inference.writers import FORMATS, csv_row, dump_json, escape_cell, save, unescape_cell, write
+from resight.inference.writers import FORMATS, csv_row, dump_json, escape_cell, save, send, unescape_cell, write
 
 __all__ = [
     "BACKENDS",
@@ -36,6 +36,7 @@ __all__ = [
     "load_onnxruntime",
     "map_ordered",
     "save",
+    "send",
     "unescape_cell",
     "write",
 ]

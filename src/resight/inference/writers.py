@@ -223,9 +223,9 @@ def _json(prediction: Prediction) -> str:
 def dump_json(plain: Any, *, indent: int | None = None) -> str:
     """JSON that is safe to show: control and direction characters, and bytes that are no UTF-8, as escapes."""
     text = json.dumps(plain, indent=indent, ensure_ascii=False, allow_nan=False)
-    if text.isascii():
+    if text.isascii() and "\x7f" not in text:
         return text
-    # JSON's own syntax has no such characters, so these stand inside of strings
+    # of these JSON's own syntax has the line break only, so the others stand inside of strings
     return "".join(json.dumps(c)[1:-1] if c != "\n" and unicodedata.category(c) in _HARMFUL else c for c in text)
 
 

@@ -51,14 +51,14 @@ class Draft:
     arrays: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # those that had to be read already
 
 
-def class_list(draft: Draft, *, for_training: bool = True) -> tuple[str, ...]:
+def class_list(draft: Draft, *, training: bool = True) -> tuple[str, ...]:
     """The one class list. Raises ``DataError`` for a set without labels and, where it is to be trained on, for
     fewer than two classes and for classes missing from training.
     """
     split_of_row = {(row.label, row.split or "train") for row in draft.rows}
     trained = {label for label, split in split_of_row if split == "train"}
     classes = draft.classes or tuple(sorted({row.label for row in draft.rows}, key=natural_key))
-    if classes and not for_training:
+    if classes and not training:
         return classes
     if len(classes) < 2:
         shape_error(draft.root, f"only one class ({show_names(classes)})" if classes else "no labelled pictures")

@@ -19,15 +19,15 @@ SPLIT_NAMES = {
 """Usual spellings of split folders, in lower case."""
 
 
-def read_folders(root: Path, *, for_training: bool = True) -> Draft:
+def read_folders(root: Path, *, training: bool = True) -> Draft:
     """Read either folder layout. Raises ``DataError`` for any other shape, showing what was found; where it is
     not for training, one class, empty class folders and split folders without train are no wrong shape.
     """
     folders, files = entries(root, root)
-    splits = _split_folders(root, folders, for_training)
+    splits = _split_folders(root, folders, training)
     if splits:
-        return _read_splits(root, folders, splits, for_training)
-    return _read_classes(root, folders, files, for_training)
+        return _read_splits(root, folders, splits, training)
+    return _read_classes(root, folders, files, training)
 
 
 def split_name(text: str) -> str | None:
@@ -35,7 +35,7 @@ def split_name(text: str) -> str | None:
     return SPLIT_NAMES.get(text.strip().lower())
 
 
-def _split_folders(root: Path, folders: list[str], for_training: bool) -> dict[str, str]:
+def _split_folders(root: Path, folders: list[str], training: bool) -> dict[str, str]:
     """Map split → folder name where ``root`` is laid out by splits; empty where its folders are classes.
 
     A class may be called "train" as well: a split folder is one that holds folders.
@@ -54,7 +54,7 @@ def _split_folders(root: Path, folders: list[str], for_training: bool) -> dict[s
         splits[split] = name
     others = [name for name in folders if not split_name(name)]
     if splits and "train" not in splits and not others:
-        if not for_training:
+        if not training:
             return splits
         shape_error(root, f"split folders, but none for training: {show_names(folders)}", "name one of them train")
     if "train" in splits and len(splits) == 1 and others:
@@ -66,12 +66,12 @@ def _split_folders(root: Path, folders: list[str], for_training: bool) -> dict[s
     return splits if "train" in splits else {}
 
 
-def _read_splits(root: Path, folders: list[str], splits: dict[str, str], for_training: bool) -> Draft:
+def _read_splits(root: Path, folders: list[str], splits: dict[str, str], training: bool) -> Draft:
     draft, tally = Draft(root, "split-folders", []), Tally()
     others = [name for name in folders if name not in splits.values()]
     for split in SPLITS:
         if split in splits:
-            _read_split(draft, root / splits[split], split, tally, for_training)
+            _read_split(draft, root / splits[split], split, tally, training)
     unlabelled = [name for name in others if split_name(name)]
     strangers = [name for name in others if not split_name(name)]
     if unlabelled:
@@ -82,7 +82,7 @@ def _read_splits(root: Path, folders: list[str], splits: dict[str, str], for_tra
     return draft
 
 
-def _read_split(draft: Draft, folder: Path, split: str, tally: Tally, for_training: bool) -> None:
+def _read_split(draft: Draft, folder: Path, split: str, tally: Tally, training: bool) -> None:
     root = draft.root
     classes, files = entries(folder, root)
     _warn_stray(draft, folder, files)
@@ -92,27 +92,30 @@ def _read_split(draft: Draft, folder: Path, split: str, tally: Tally, for_traini
         draft.rows += [Row(source, None, name, split) for source in sources]
         if not sources:
             empty.append(name)
-    if empty and split == "train" and for_training:
+    if empty and split == "train" and training:
         counts = {name: sum(row.label == name for row in draft.rows) for name in classes}
         shape_error(folder, f"{len(empty)} class folders without pictures: {show_names(empty)} ({_show(counts)})")
     if empty:
         draft.warnings.append(f"{len(empty)} class folders in {split} hold no pictures: {show_names(empty)}")
 
 
-def _read_classes(root: Path, folders: list[str], files: list[str], for_training: bool) -> Draft:
+def _read_classes(root: Path, folders: list[str], files: list[str], training: bool) -> Draft:
     draft, tally = Draft(root, "folder", []), Tally()
     counts = {}
     for name in folders:
         sources = list(images_below(root / name, root, tally))
         draft.rows += [Row(source, None, name, None) for source in sources]
         counts[name] = len(sources)
-    _refuse_wrong_shape(root, counts, files, for_training)
+    empty = _refuse_wrong_shape(root, counts, files, training)
+    if empty:
+        draft.warnings.append(f"{len(empty)} class folders hold no pictures: {show_names(empty)}")
     _warn_stray(draft, root, files)
     draft.warnings += tally_warnings(tally)
     return draft
 
 
-def _refuse_wrong_shape(root: Path, counts: dict[str, int], files: list[str], for_training: bool) -> None:
+def _refuse_wrong_shape(root: Path, counts: dict[str, int], files: list[str], training: bool) -> list[str]:
+    """Raise ``DataError`` for what is no folder of classes; return the classes without pictures."""
     pictures = sum(file_kind(name) == SUPPORTED for name in files)
     tables = [name for name in files if name.lower().endswith(".csv")]
     filled = [name for name, count in counts.items() if count]
@@ -134,7 +137,7 @@ def _refuse_wrong_shape(root: Path, counts: dict[str, int], files: list[str], fo
                 f"the folder {printable(name)!r} with a split folder {printable(inner[0])!r} inside",
                 "split folders come first, class folders within them; or give one of these folders as the data set",
             )
-    if len(filled) == 1 and for_training:
+    if len(filled) == 1 and training:
         inside = root / filled[0]
         deeper = [name for name in entries(inside, root)[0] if any(images_below(inside / name, root, Tally()))]
         hint = f"{printable(str(inside))} holds {len(deeper)} folders: if they are the classes, give it"
@@ -144,12 +147,13 @@ def _refuse_wrong_shape(root: Path, counts: dict[str, int], files: list[str], fo
             hint if len(deeper) > 1 else "add a folder for a second class",
         )
     empty = [name for name, count in counts.items() if not count]
-    if empty and for_training:
+    if empty and training:
         shape_error(
             root,
             f"{len(empty)} class folders without pictures: {show_names(empty)} ({_show(counts)})",
             "fill them, or remove them",
         )
+    return empty
 
 
 def _array_folder(folder: Path, root: Path, depth: int = 2) -> Path | None:

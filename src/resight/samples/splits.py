@@ -8,12 +8,12 @@ first, to where they bring the counts per class nearest to what was asked for.
 from __future__ import annotations
 
 import hashlib
-from collections import defaultdict
+import math
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from resight.errors import UsageError
 from resight.samples.model import show_names
@@ -93,16 +93,13 @@ def _sizes(total: int, fractions: dict[str, float]) -> dict[str, int]:
 
 
 def _carve_groups(items: Sequence[Item], fractions: dict[str, float], seed: int) -> list[str]:
-    labels = {label: row for row, label in enumerate(sorted({item.label for item in items}))}
+    labels = {label: number for number, label in enumerate(sorted({item.label for item in items}))}
     units: dict[tuple[bool, str, int], list[int]] = defaultdict(list)
     for position, item in enumerate(items):  # a sample without a group is a group of its own
         units[(False, *item.key) if item.group is None else (True, item.group, 0)].append(position)
     names = sorted(units)
-    tables = np.zeros((len(names), len(labels)), np.int64)
-    for row, name in enumerate(names):
-        for position in units[name]:
-            tables[row, labels[items[position].label]] += 1
-    dealt = _deal(tables, fractions, _generator(seed, "groups"))
+    tables = [sorted(Counter(labels[items[position].label] for position in units[name]).items()) for name in names]
+    dealt = _deal(tables, len(labels), fractions, _generator(seed, "groups"))
     parts = [""] * len(items)
     for name, part in zip(names, dealt, strict=True):
         for position in units[name]:
@@ -110,34 +107,59 @@ def _carve_groups(items: Sequence[Item], fractions: dict[str, float], seed: int)
     return parts
 
 
-def _deal(tables: NDArray[np.int64], fractions: dict[str, float], generator: np.random.Generator) -> list[str]:
-    """Deal groups out, given their counts per class (groups, classes); return the part of each."""
+Table = list[tuple[int, int]]
+"""(class, count) of the classes that are in a group, by class: most of many groups and classes never meet."""
+
+
+def _deal(
+    tables: Sequence[Table], classes: int, fractions: dict[str, float], generator: np.random.Generator
+) -> list[str]:
+    """Deal groups out, given the table of each; return the part of each."""
     shares = {"train": 1 - sum(fractions.values()), **fractions}
-    totals = tables.sum(axis=0)
-    missing = {part: share * totals for part, share in shares.items()}
+    totals = [0] * classes
+    for table in tables:
+        for label, count in table:
+            totals[label] += count
+    missing = {part: [share * total for total in totals] for part, share in shares.items()}
+    sizes = np.array([_size(table) for table in tables], np.int64)
     shuffled = generator.permutation(len(tables))
-    order = shuffled[np.argsort(-tables[shuffled].sum(axis=1), kind="stable")]
+    order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
     dealt = ["train"] * len(tables)
-    for row in order:
-        counts = tables[row]
+    for row in order.tolist():
         # how much the squared distance to the wanted counts grows, each class weighing the same
-        cost = {part: float((counts * (counts - 2 * gap) / totals).sum()) for part, gap in missing.items()}
+        cost = {
+            part: math.fsum(count * (count - 2 * gaps[label]) / totals[label] for label, count in tables[row])
+            for part, gaps in missing.items()
+        }
         dealt[row] = min(cost, key=lambda part: cost[part])
-        missing[dealt[row]] = missing[dealt[row]] - counts
-    _give_back(tables, dealt)
+        for label, count in tables[row]:
+            missing[dealt[row]][label] -= count
+    _give_back(tables, classes, dealt)
     return dealt
 
 
-def _give_back(tables: NDArray[np.int64], dealt: list[str]) -> None:
+def _size(table: Table) -> int:
+    return sum(count for _, count in table)
+
+
+def _give_back(tables: Sequence[Table], classes: int, dealt: list[str]) -> None:
     """Move a group back to training for each class that has none there: its smallest one."""
-    for label in range(tables.shape[1]):
-        holding = [row for row in range(len(tables)) if tables[row, label]]
-        if holding and all(dealt[row] != "train" for row in holding):
-            dealt[min(holding, key=lambda row: (int(tables[row].sum()), row))] = "train"
+    trained: set[int] = set()
+    smallest: dict[int, tuple[int, int]] = {}  # class → size, row
+    for row, table in enumerate(tables):
+        found = (_size(table), row)
+        for label, _ in table:
+            smallest[label] = min(smallest.get(label, found), found)
+            if dealt[row] == "train":
+                trained.add(label)
+    for label in range(classes):
+        if label not in trained:
+            _, row = smallest[label]
+            dealt[row] = "train"
+            trained.update(there for there, _ in tables[row])
 
 
 def _missing(items: Sequence[Item], parts: Sequence[str], fractions: dict[str, float]) -> list[str]:
-
     found = {(item.label, part) for item, part in zip(items, parts, strict=True)}
     labels = sorted({item.label for item in items}, key=natural_key)
     warnings = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -151,8 +152,9 @@ def train_pictures(samples: SampleSet, config: TrainConfig) -> Pictures:
     """The training part: squares at the training size, or, for random crops, whole pictures not larger than needed."""
     data, geometry = config.data, geometry_of(config)
     side = data.train_size if config.augment.crop != "resized" else 0
-    short = round(data.train_size * geometry.resize / geometry.size)
-    square = Geometry(data.geometry, side, max(side, short), data.interpolation) if side else None
+    scaled = round(data.train_size * geometry.resize / geometry.size)
+    square = Geometry(data.geometry, side, max(side, scaled), data.interpolation) if side else None
+    short = math.ceil(data.train_size / math.sqrt(config.augment.scale_min))  # the smallest crop is not enlarged
 
     def read(sample: Sample) -> np.ndarray:
         pixels = samples.read(sample, data.channels)
