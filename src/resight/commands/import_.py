@@ -188,7 +188,7 @@ def _architecture(
     if found is None:
         raise UsageError(f"{weights.description} fits no network of the family as it is", hint="name it with --model")
     recognised = found[0] + "".join(f" with {key}={value}" for key, value in found[1].items())
-    say(f"note: recognised by their shapes as {recognised}; say --model or --set stem=… where that is wrong")
+    say(f"note: recognised by their shapes as {recognised}; name it with --model where that is wrong")
     return found[0], found[1] | dict(options or {})
 
 
