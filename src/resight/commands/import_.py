@@ -123,10 +123,7 @@ def cached_import(source: str) -> Run:
     if not (place / CARD).exists():
         try:
             return import_weights(source, out=place)
-        except UsageError:
-            if not (place / CARD).exists():
-                raise
-        except StorageError:  # another process was faster: its Run is whole
+        except (UsageError, StorageError):  # perhaps another process was faster: then its Run is whole
             if not (place / CARD).exists():
                 raise
     return Run.open(place)

@@ -64,6 +64,7 @@ class Block(nn.Module):
 
     @property
     def last(self) -> Tensor:
+        """Each of the four blocks names its own."""
         raise NotImplementedError
 
     def _join(self, branch: Tensor, shortcut: Tensor) -> Tensor:

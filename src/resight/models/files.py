@@ -30,6 +30,8 @@ WRAPPERS = (
 _CLASS_NAMES = ("classes", "class_names", "class_to_idx")
 
 
+_DEEPEST = 8  # wrapping dicts; a file can hold a dict that contains itself
+
 METADATA = "resight"
 """The entry of a Run's model.safetensors that says what it is: one for all, since several have no fixed order."""
 
@@ -138,9 +140,6 @@ def _refusal(path: Path, error: Exception) -> WeightsError:
         "code, so it was refused, and nothing of it was run",
         hint="if you trust it: torch.save(net.state_dict(), 'weights.pt') in the program that made it",
     )
-
-
-_DEEPEST = 8
 
 
 def _unwrap(content: object, path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
