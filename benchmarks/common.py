@@ -1,4 +1,8 @@
-"""What all benchmarks share: interleaved rounds, medians, and a statement of hardware and versions."""
+"""What all benchmarks share: interleaved rounds, paired ratios, and a statement of hardware and versions.
+
+A script measures its sides in turn (A B A B …), each in a process of its own, checks that their outputs are equal,
+and calls ``save``: one JSON file in ``benchmarks/results``, from which ``report.py`` makes ``docs/benchmarks.md``.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +12,17 @@ import platform
 import statistics
 import subprocess
 import sys
-from importlib.metadata import version
+from collections.abc import Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).resolve().parent / "results"
+PEERS = Path(os.environ.get("RESIGHT_PEERS_PYTHON", ROOT / ".venv-bench" / "bin" / "python"))
+"""The interpreter of the other tools' environment: ``benchmarks/requirements.txt``, made by ``make bench``."""
+
+_VERSIONS = ("resight", "torch", "torchvision", "onnxruntime", "openvino", "numpy", "pillow")
 
 
 def machine() -> dict[str, str]:
@@ -19,37 +31,80 @@ def machine() -> dict[str, str]:
     info = Path("/proc/cpuinfo")
     if info.exists():
         cpu = next((line.split(":")[1].strip() for line in info.read_text().splitlines() if "model name" in line), cpu)
-    names = ("resight", "torch", "torchvision", "onnxruntime", "numpy", "pillow")
-    return {"cpu": cpu, "cores": str(os.cpu_count()), "python": platform.python_version()} | {
-        name: version(name) for name in names
-    }
+    found = {"cpu": cpu, "cores": str(os.cpu_count()), "python": platform.python_version()}
+    for name in _VERSIONS:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
 
 
-def measure(command: list[str]) -> dict[str, Any]:
+def measure(command: Sequence[str | Path], *, python: Path | str = sys.executable) -> dict[str, Any]:
     """Runs one side in a process of its own; it prints one JSON object on its last line."""
-    result = subprocess.run([sys.executable, *command], check=True, capture_output=True, text=True)
+    line = [str(python), *map(str, command)]
+    result = subprocess.run(line, capture_output=True, text=True)
+    if result.returncode:
+        raise SystemExit(f"{' '.join(line)} failed with {result.returncode}:\n{result.stderr}")
     found: dict[str, Any] = json.loads(result.stdout.splitlines()[-1])
     return found
 
 
-def interleave(sides: dict[str, list[str]], rounds: int) -> dict[str, list[dict[str, Any]]]:
-    """A B A B …: every side once a round, so that a slow minute hits all sides."""
+def interleave(
+    sides: dict[str, Sequence[str | Path]], rounds: int, *, pythons: dict[str, Path | str] | None = None
+) -> dict[str, list[dict[str, Any]]]:
+    """A B A B …: every side once a round, so that a slow minute hits all sides. ``pythons``: interpreters by side."""
     results: dict[str, list[dict[str, Any]]] = {name: [] for name in sides}
     for number in range(rounds):
         for name, command in sides.items():
-            results[name].append(measure(command))
+            results[name].append(measure(command, python=(pythons or {}).get(name, sys.executable)))
             print(f"round {number + 1} of {rounds}  {name}: {results[name][-1]}", file=sys.stderr)
     return results
 
 
-def summary(values: list[float]) -> dict[str, float]:
+def summary(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values), "n": len(values)}
 
 
-def save(name: str, result: dict[str, Any]) -> None:
-    """Prints the result and keeps it in benchmarks/results/NAME.json."""
-    text = json.dumps({"machine": machine(), **result}, indent=2)
-    out = Path(__file__).parent / "results" / f"{name}.json"
-    out.parent.mkdir(exist_ok=True)
-    out.write_text(text + "\n")
+def ratio(over: Sequence[float], under: Sequence[float]) -> dict[str, float]:
+    """The ratio of each round's pair, summarised: 2.0 says that ``over`` is twice ``under``."""
+    return summary([a / b for a, b in zip(over, under, strict=True)])
+
+
+def row(
+    case: str,
+    ours: tuple[str, Sequence[float]],
+    theirs: tuple[str, Sequence[float]],
+    *,
+    unit: str,
+    target: float | None,
+    equal: str,
+    more_is_better: bool = True,
+) -> dict[str, Any]:
+    """One line of a result: two named sides with a value per round, and how many times better ours is.
+
+    unit: of the values, such as ``pictures/s`` or ``s``. target: the ratio to reach, if there is one. equal: how the
+    outputs were compared, and what came out. more_is_better: False for times.
+    """
+    over, under = (ours[1], theirs[1]) if more_is_better else (theirs[1], ours[1])
+    return {
+        "case": case,
+        "unit": unit,
+        "sides": {ours[0]: summary(ours[1]), theirs[0]: summary(theirs[1])},
+        "ratio": ratio(over, under),
+        "target": target,
+        "equal": equal,
+    }
+
+
+def save(name: str, *, title: str, target: str, command: str, rows: list[dict[str, Any]], notes: Sequence[str]) -> None:
+    """Prints the result and keeps it in benchmarks/results/NAME.json.
+
+    name: such as ``P3-latency``; target: its code, ``P3``, or empty. command: what to type to repeat it. notes: what
+    a reader must know, reasons for misses among it.
+    """
+    result = {"title": title, "target": target, "command": command, "machine": machine(), "rows": rows}
+    text = json.dumps({**result, "notes": list(notes)}, indent=2, ensure_ascii=False)
+    RESULTS.mkdir(exist_ok=True)
+    (RESULTS / f"{name}.json").write_text(text + "\n")
     print(text)
