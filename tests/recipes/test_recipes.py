@@ -84,7 +84,7 @@ def test_he2015_cifar_is_64k_steps_with_milestones_at_32k_and_48k() -> None:
     rates = [0.1 * rate_factor(config.schedule, step, 64_000) for step in steps]
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.01, 0.001, 0.001])
     assert (config.augment.crop, config.augment.shift, config.augment.shift_padding) == ("shift", 4, "zero")
-    assert config.augment.flip
+    assert config.augment.flip == "random"
 
 
 def test_he2015_imagenet_divides_at_30_and_60_of_90_epochs() -> None:
@@ -124,9 +124,9 @@ def test_unknown_recipes_name_the_known_ones() -> None:
 def test_recipes_do_not_share_state() -> None:
     first = recipe("quick", CIFAR)
     first.data.mean.append(1.0)
-    first.augment.flip = False
+    first.augment.flip = "none"
     assert recipe("quick", CIFAR).data.mean == []
-    assert recipe("quick", CIFAR).augment.flip
+    assert recipe("quick", CIFAR).augment.flip != "none"
     assert TrainConfig().data.mean == []
 
 
@@ -139,7 +139,7 @@ def test_recipes_do_not_share_state() -> None:
         ("optimizer.lr", "1e-3", 1e-3),
         ("epochs", "3", 3.0),
         ("batch", "64", 64),
-        ("augment.flip", "false", False),
+        ("augment.flip", "none", "none"),
         ("augment.crop", "shift", "shift"),
         ("data.mean", "[]", []),
         ("model.weights", "resnet18.tv_in1k", "resnet18.tv_in1k"),

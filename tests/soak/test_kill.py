@@ -28,7 +28,7 @@ def command(run: Path, data: Path) -> list[str]:
     if (run / CARD).exists():
         return [*resight, "resume", str(run)]
     options = ["--model", "resnet20", "--epochs", "2", "--device", "cpu", "--seed", "3", "--out", str(run)]
-    settings = ["augment.flip=false", "save_steps=5", "threads=1"]
+    settings = ["augment.flip=none", "save_steps=5", "threads=1"]
     return [*resight, "train", str(data), *options, *(part for s in settings for part in ("--set", s))]
 
 

@@ -26,7 +26,7 @@ from resight.training.augment import (
     random_box,
 )
 
-NOTHING = AugmentConfig(crop="none", flip=False)
+NOTHING = AugmentConfig(crop="none", flip="none")
 EVERYTHING = AugmentConfig(crop="shift", shift=3, policy="rand", color=0.4, erasing=0.5)
 KINDS = {
     "nothing": NOTHING,
@@ -139,7 +139,7 @@ def slow_shift(picture: NDArray[np.uint8], right: int, down: int, reflect: bool)
 @pytest.mark.parametrize("reflect", [True, False])
 @pytest.mark.parametrize("channels", [1, 3])
 def test_shift_against_a_slow_reference(channels: int, reflect: bool) -> None:
-    config = AugmentConfig(crop="shift", shift=4, flip=False, shift_padding="reflect" if reflect else "zero")
+    config = AugmentConfig(crop="shift", shift=4, flip="none", shift_padding="reflect" if reflect else "zero")
     batch = pictures(30, channels, side=9)
     parameters = draw(config, 0, 0, np.arange(30))
     moved = apply(config, batch, parameters).numpy()
@@ -148,7 +148,7 @@ def test_shift_against_a_slow_reference(channels: int, reflect: bool) -> None:
 
 
 def test_shift_is_pad_and_crop_as_in_the_paper() -> None:
-    config = AugmentConfig(crop="shift", shift=4, shift_padding="zero", flip=False)
+    config = AugmentConfig(crop="shift", shift=4, shift_padding="zero", flip="none")
     batch = pictures(1, side=8)
     padded = torch.nn.functional.pad(batch, (4, 4, 4, 4))
     for right in range(-4, 5):
@@ -167,7 +167,7 @@ def test_flip_mirrors_left_and_right() -> None:
 
 
 def test_erasing_fills_a_rectangle_of_the_papers_size_with_the_mean() -> None:
-    config = AugmentConfig(crop="none", flip=False, erasing=0.5)
+    config = AugmentConfig(crop="none", flip="none", erasing=0.5)
     side, count = 32, 400
     batch = pictures(count, side=side)
     parameters = draw(config, 0, 0, np.arange(count))

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from resight.errors import LoaderFailed, OutOfMemory, UndecodableImage, UsageError
+from resight.recipes.config import AugmentConfig
 from resight.samples import Sample
 from resight.training import estimate
-from resight.training.loader import Pictures, TrainLoader, eval_batches
+from resight.training.augment import apply, draw
+from resight.training.loader import Pictures, TrainLoader, eval_batches, size_at
 from resight.training.prepare import measure
 
 from .tiny import Recorder, again, start, tiny_config
@@ -241,3 +244,57 @@ def test_resumed_training_builds_the_same_batches(patterns: Path, tmp_path: Path
         ours, theirs = first.loader.make(step), second.loader.make(step)
         assert torch.equal(ours.pixels, theirs.pixels)
         assert ours.indices.tolist() == theirs.indices.tolist()
+
+
+# ── sizes that grow ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def sizes(**changes: Any) -> list[int]:
+    config = tiny_config(Path("nowhere"), {"total_steps": 100} | {f"data.{k}": v for k, v in changes.items()})
+    return [size_at(config, step) for step in range(100)]
+
+
+def test_sizes_grow_in_equal_stages_and_end_at_the_training_size() -> None:
+    found = sizes(start_size=128, train_size=224, image_size=224, grow_until=0.8)
+    assert found == [128] * 20 + [140] * 0 + sorted(found)[20:]
+    assert sorted(set(found)) == [128, 140, 168, 196, 224]
+    assert [found.count(side) for side in (128, 140, 168, 196)] == [20] * 4
+    assert found[80:] == [224] * 20
+
+
+def test_without_growth_the_size_is_always_the_same() -> None:
+    assert set(sizes(start_size=0, train_size=32)) == {32}
+    assert set(sizes(start_size=32, train_size=32)) == {32}
+
+
+def test_random_crops_are_cut_at_the_size_of_their_step() -> None:
+    changes = {"augment.crop": "resized", "data.start_size": 20, "data.train_size": 28, "total_steps": 10}
+    made = loader(changes=changes)
+    assert [made.make(step).pixels.shape[-1] for step in (0, 4, 9)] == [20, 24, 28]
+
+
+def test_squares_are_shrunk_for_the_network_with_antialiasing(tmp_path: Path, patterns: Path) -> None:
+    training = start(tmp_path / "run", patterns, {"data.start_size": 20, "data.train_size": 28, "augment.crop": "none"})
+    batch = training.loader.make(0)
+    assert batch.pixels.shape[-1] == 28
+    seen: list[torch.Tensor] = []
+    training.net.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0]))
+    training.objective(batch)
+    flipped = apply(training.config.augment, batch.pixels, batch.parameters)
+    own = [
+        np.asarray(Image.fromarray(p.permute(1, 2, 0).numpy()).resize((20, 20), Image.Resampling.BILINEAR))
+        for p in flipped
+    ]
+    expected = training.objective.normalize(torch.from_numpy(np.stack(own)).permute(0, 3, 1, 2))
+    assert seen[0].shape == (8, 3, 20, 20)
+    assert (seen[0] - expected).abs().max() < 1.01 / 255 / 0.25  # rounding: one level of 255
+
+
+def test_alternating_flips_show_the_other_side_in_every_other_epoch() -> None:
+    indices = np.arange(400)
+    epochs = [draw(AugmentConfig(flip="alternate"), 7, epoch, indices).flip for epoch in range(4)]
+    assert 150 < epochs[0].sum() < 250
+    np.testing.assert_array_equal(epochs[1], ~epochs[0])
+    np.testing.assert_array_equal(epochs[2], epochs[0])
+    np.testing.assert_array_equal(epochs[3], ~epochs[0])
+    assert not draw(AugmentConfig(flip="none"), 7, 0, indices).flip.any()

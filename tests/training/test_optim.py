@@ -13,7 +13,7 @@ from torch import nn
 
 from resight.models import create
 from resight.recipes.config import OptimizerConfig, ScheduleConfig
-from resight.training.optim import Average, Lamb, build_optimizer, parameter_groups, rate_factor
+from resight.training.optim import Average, Lamb, build_optimizer, orthogonalised, parameter_groups, rate_factor
 
 Array = NDArray[np.float64]
 
@@ -123,6 +123,58 @@ def test_norms_and_biases_do_not_decay_unless_asked() -> None:
 
 
 # ── schedules ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+# ── Muon ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("shape", [(8, 72), (64, 16), (5, 5)])
+def test_orthogonalised_keeps_directions_and_evens_out_their_strength(shape: tuple[int, int]) -> None:
+    random = np.random.default_rng(3)
+    matrix = random.normal(size=shape)
+    found = orthogonalised(torch.from_numpy(matrix).float()).double().numpy() / max(1, shape[0] / shape[1]) ** 0.5
+    strengths = np.linalg.svd(found, compute_uv=False)
+    assert strengths.min() > 0.3
+    assert strengths.max() < 1.3
+    u, _, vt = np.linalg.svd(matrix, full_matrices=False)
+    rotated = u.T @ found @ vt.T  # diagonal: the singular vectors are the old ones
+    np.testing.assert_allclose(rotated, np.diag(np.diag(rotated)), atol=2e-4)
+    assert (np.diag(rotated) > 0).all()
+
+
+def test_muon_orthogonalises_inner_convolutions_and_nothing_else() -> None:
+    net = create("resnet20", num_classes=3)
+    optimizer = build_optimizer(net, OptimizerConfig(name="muon", lr=0.4, muon_lr=0.1, weight_decay=1e-3))
+    orthogonal, decayed, others = optimizer.param_groups
+    assert len(orthogonal["params"]) == 18  # the first convolution takes plain steps
+    assert orthogonal["scale"] == 0.25
+    assert {p.ndim for p in decayed["params"]} == {2, 4}
+    assert (decayed["weight_decay"], others["weight_decay"]) == (1e-3, 0)
+    everything = [p for group in optimizer.param_groups for p in group["params"]]
+    assert {id(p) for p in everything} == {id(p) for p in net.parameters()}
+    assert len(everything) == len(list(net.parameters()))
+
+
+@pytest.mark.parametrize("nesterov", [False, True])
+def test_muon_against_its_definition(nesterov: bool) -> None:
+    random = np.random.default_rng(5)
+    start, gradients = random.normal(size=(4, 2, 3, 3)), [random.normal(size=(4, 2, 3, 3)) for _ in range(3)]
+    net = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.Conv2d(2, 4, 3, bias=False))
+    config = OptimizerConfig(name="muon", lr=0.2, muon_lr=0.05, momentum=0.6, nesterov=nesterov, weight_decay=0.01)
+    optimizer = build_optimizer(net, config)
+    for group in optimizer.param_groups:
+        group["lr"] = config.lr * group.get("scale", 1.0)
+    weight = net[1].weight
+    with torch.no_grad():
+        weight.copy_(torch.from_numpy(start))
+    found = run_optimizer(optimizer, weight, gradients)
+    velocity = np.zeros_like(start)
+    for gradient in gradients:
+        velocity = 0.6 * velocity + gradient
+        step = gradient + 0.6 * velocity if nesterov else velocity
+        even = orthogonalised(torch.from_numpy(step.reshape(4, 18)).float()).double().numpy().reshape(start.shape)
+        start = start * (1 - 0.05 * 0.01) - 0.05 * even
+    np.testing.assert_allclose(found, start, atol=1e-5)
 
 
 def factors(config: ScheduleConfig, total: int) -> list[float]:

@@ -24,12 +24,13 @@ from resight.commands import train as command
 from resight.errors import UsageError
 from resight.models import create, spec_of
 from resight.recipes import TrainConfig, override
-from resight.recipes.config import _ONLY_WITH, check_effects
+from resight.recipes.config import _ABOVE_ZERO, _ONLY_WITH, check_effects
 from resight.runs import CHECKPOINTS, CONFIG, Run
 from resight.training import fit, machine
 from resight.training.augment import apply
 from resight.training.checkpoint import found
 from resight.training.fit import Training
+from resight.training.signals import StopRequest
 
 from .tiny import Recorder, load, pattern, start, tiny_config, write_patterns
 
@@ -95,7 +96,10 @@ SEEN: dict[str, tuple[dict[str, Any], Any, Observed]] = {
     "model.options": ({}, {"stem": "cifar"}, trained),
     "model.zero_gamma": ({}, True, initial),
     "data.image_size": ({}, 32, validated),
+    "model.whitening": ({}, True, initial),
     "data.train_size": ({}, 32, batch_pixels),
+    "data.start_size": ({"data.train_size": 36}, 28, network_input),
+    "data.grow_until": ({"data.train_size": 40, "data.start_size": 28}, 0.2, network_input),
     "data.geometry": ({}, "letterbox", validated),
     "data.crop_ratio": ({}, 0.8, validated),
     "data.interpolation": ({}, "bicubic", validated),
@@ -107,7 +111,7 @@ SEEN: dict[str, tuple[dict[str, Any], Any, Observed]] = {
     "augment.scale_max": ({"augment.crop": "resized"}, 0.9, batch_pixels),
     "augment.shift": ({}, 5, batch_pixels),
     "augment.shift_padding": ({}, "zero", batch_pixels),
-    "augment.flip": ({}, False, batch_pixels),
+    "augment.flip": ({}, "none", batch_pixels),
     "augment.policy": ({}, "trivial", batch_pixels),
     "augment.rand_count": ({"augment.policy": "rand"}, 3, batch_pixels),
     "augment.rand_magnitude": ({"augment.policy": "rand"}, 20, batch_pixels),
@@ -118,6 +122,7 @@ SEEN: dict[str, tuple[dict[str, Any], Any, Observed]] = {
     "optimizer.name": ({}, "adamw", trained),
     "optimizer.lr": ({}, 0.01, trained),
     "optimizer.momentum": ({}, 0.5, trained),
+    "optimizer.muon_lr": ({"optimizer.name": "muon"}, 0.01, trained),
     "optimizer.nesterov": ({}, False, trained),
     "optimizer.beta2": ({"optimizer.name": "adamw"}, 0.9, trained),
     "optimizer.weight_decay": ({}, 0.1, trained),
@@ -270,6 +275,16 @@ def check_patience(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
     assert ends[1] < ends[0] == 48
 
 
+def check_compile(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    plain = start(tmp_path / "plain", wide)
+    compiled = start(tmp_path / "compiled", wide, {"compile": True})
+    assert [t.net._compiled_call_impl is not None for t in (plain, compiled)] == [False, True]
+    assert list(compiled.net.state_dict()) == list(plain.net.state_dict())
+    assert (
+        compiled.evaluate(StopRequest(print)).loss == plain.evaluate(StopRequest(print)).loss
+    )  # without compiling anything
+
+
 def check_device(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(torch.backends.mps, "is_available", lambda: False)
@@ -342,6 +357,7 @@ CHECKED: dict[str, Callable[[Path, Path, pytest.MonkeyPatch], None]] = {
     "budget_seconds": check_budget,
     "auto_batch": check_auto_batch,
     "patience": check_patience,
+    "compile": check_compile,
     "device": check_device,
     "threads": check_threads,
     "save_minutes": check_saves,
@@ -386,6 +402,7 @@ def test_an_option_without_effect_is_refused(name: str) -> None:
         "augment.crop": "none",
         "augment.policy": "none",
         "optimizer.name": "lamb" if name == "optimizer.nesterov" else "sgd",
+        "data.start_size": 0,
         "schedule.name": "cosine",
         "data.geometry": "squash",
         "save_steps": 5,
@@ -395,7 +412,8 @@ def test_an_option_without_effect_is_refused(name: str) -> None:
     config = override(TrainConfig(), {other: useless[other]})
     with pytest.raises(UsageError, match=rf"{name} has no effect while {other} is"):
         check_effects(config, {name: 1})
-    check_effects(override(TrainConfig(), {other: useful[0]}), {name: 1})
+    works = 28 if useful is _ABOVE_ZERO else useful[0]
+    check_effects(override(TrainConfig(), {other: works}), {name: 1})
 
 
 def test_seeds_reach_the_draws_inside_the_network(wide: Path, tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def test_every_operation_is_drawn_equally_often() -> None:
 
 
 def test_rand_applies_the_configured_number_of_operations() -> None:
-    config = AugmentConfig(crop="none", flip=False, policy="rand", rand_count=1, rand_magnitude=15)
+    config = AugmentConfig(crop="none", flip="none", policy="rand", rand_count=1, rand_magnitude=15)
     batch = pictures(3)[:1].expand(300, -1, -1, -1)
     once = draw(config, 0, 0, np.arange(300))
     assert once.policy.shape == (300, 1, 3)

@@ -23,6 +23,7 @@ from resight.training import prepare
 from resight.training.checkpoint import Checkpoint, found, load_checkpoint
 from resight.training.fit import Training, newest
 from resight.training.objective import Supervised
+from resight.training.whitening import whiten
 
 CLASSES = ("checks", "columns", "rows")
 SIDE = 28
@@ -143,14 +144,10 @@ def again(path: Path, data: Path, changes: dict[str, Any] | None = None) -> Trai
 def build(run: Run, config: TrainConfig, samples: SampleSet, report: Recorder) -> Training:
     torch.set_num_threads(1)
     net = prepare.build_net(config, len(samples.classes), None, report.say)
-    return Training(
-        run,
-        config,
-        Supervised(net, config),
-        prepare.train_pictures(samples, config),
-        prepare.eval_pictures(samples, "val", config),
-        report,
-    )
+    train, val = prepare.train_pictures(samples, config), prepare.eval_pictures(samples, "val", config)
+    if config.model.whitening:
+        whiten(net, train, config)
+    return Training(run, config, Supervised(net, config), train, val, report)
 
 
 def last(path: Path) -> Checkpoint:

@@ -40,7 +40,7 @@ def demo(out: str | Path = "runs/demo", *, epochs: float = 8) -> Run:
         number += 1
     _say(f"1,797 real handwritten digits lie in {data}, one folder a class. Training a ResNet-20 on them …\n")
     # A mirrored digit is another digit, or none: no flips.
-    run = train(data, model="resnet20", epochs=epochs, out=out / f"run-{number}", set={"augment.flip": False})
+    run = train(data, model="resnet20", epochs=epochs, out=out / f"run-{number}", set={"augment.flip": "none"})
     low, high = run.metrics.interval("accuracy")
     _say(f"\ntest accuracy {100 * run.metrics.top1:.1f} %, 95 % interval {100 * low:.1f} to {100 * high:.1f} %\n")
     picture = data / "7" / "0007.png"

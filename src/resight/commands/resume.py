@@ -146,6 +146,7 @@ def _training(run: Run, config: Any, samples: data_sets.SampleSet, report: Any, 
     from resight.training import machine, prepare
     from resight.training.fit import Training
     from resight.training.objective import Supervised
+    from resight.training.whitening import whiten
 
     machine.set_threads(config.threads)
     machine.keep_memory()
@@ -156,6 +157,8 @@ def _training(run: Run, config: Any, samples: data_sets.SampleSet, report: Any, 
         weights = config.model.weights if fresh else None
         source = read_weights(weights, config.model.name) if weights else None
         net = prepare.build_net(config, len(samples.classes), source, say)
+        if config.model.whitening and fresh:
+            whiten(net, train_set, config)
         return Training(run, config, Supervised(net, config), train_set, val_set, report)
 
     if config.total_steps == 0 or (config.auto_batch and config.micro_batch == 0):

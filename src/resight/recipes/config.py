@@ -20,19 +20,27 @@ class Section(BaseModel):
 
 
 class ModelConfig(Section):
-    """Which network. ``options`` are fields of :class:`resight.models.ResNetSpec` that differ from the name's."""
+    """Which network. ``options`` are fields of :class:`resight.models.ResNetSpec` that differ from the name's.
+
+    zero_gamma: every block starts as its shortcut (Goyal et al. 2017, §5.1). whitening: the first convolution starts
+    as a whitening of the training pictures' patches (Jordan 2024, §3.2). checkpointing: activations are computed
+    again for the backward pass, for memory.
+    """
 
     name: str = "resnet18"
     options: dict[str, str | int | float | bool] = {}
     weights: str | None = None
     zero_gamma: bool = True
+    whitening: bool = False
     checkpointing: bool = False
 
 
 class DataConfig(Section):
     """Where the pictures are and what the network sees of them.
 
-    image_size: side in pixels of the answering square. train_size: side while training, if another.
+    image_size: side in pixels of the answering square. train_size: side while training, if another. start_size: side
+    at the first update, 0 for no growth; it grows in steps to train_size, reached after the fraction ``grow_until``
+    of the updates.
     crop_ratio: side of the centre crop divided by the shorter side of the resized picture, for ``crop``.
     channels: 1 (grey) or 3 (RGB); 0 decides by the files. mean, std: of pixels in [0, 1], empty: measured.
     workers: threads that decode. cache_gb: decoded pictures kept in memory, in GiB.
@@ -44,6 +52,8 @@ class DataConfig(Section):
     skip_bad: bool = False
     image_size: int = Field(0, ge=0, le=4096)
     train_size: int = Field(0, ge=0, le=4096)
+    start_size: int = Field(0, ge=0, le=4096)
+    grow_until: float = Field(0.7, gt=0, le=1)
     geometry: Literal["crop", "squash", "letterbox"] = "crop"
     crop_ratio: float = Field(1.0, gt=0, le=1)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
@@ -58,8 +68,9 @@ class AugmentConfig(Section):
     """What is changed at random in each training picture.
 
     crop: ``resized`` (random area and aspect; Szegedy et al. 2015), ``shift`` (by up to ``shift`` pixels;
-    He et al. 2015, §4.2), ``none``. policy: ``trivial`` (TrivialAugment, Müller and Hutter 2021) or ``rand``
-    (RandAugment, Cubuk et al. 2020; ``rand_count`` operations of strength ``rand_magnitude`` of 30).
+    He et al. 2015, §4.2), ``none``. flip: ``random``, or ``alternate``: at random in the first epoch, from then on
+    the other way round in each (Jordan 2024, §3.6). policy: ``trivial`` (TrivialAugment, Müller and Hutter 2021) or
+    ``rand`` (RandAugment, Cubuk et al. 2020; ``rand_count`` operations of strength ``rand_magnitude`` of 30).
     color: brightness, contrast and saturation factors in [1 − color, 1 + color]. erasing: probability
     (Zhong et al. 2017). mixup, cutmix: the α of their Beta distributions, 0 turns them off; with both, each
     is taken for half of the batches (Zhang et al. 2018; Yun et al. 2019).
@@ -70,7 +81,7 @@ class AugmentConfig(Section):
     scale_max: float = Field(1.0, gt=0, le=1)
     shift: int = Field(4, ge=0)
     shift_padding: Literal["zero", "reflect"] = "reflect"
-    flip: bool = True
+    flip: Literal["none", "random", "alternate"] = "random"
     policy: Literal["none", "trivial", "rand"] = "none"
     rand_count: int = Field(2, ge=1, le=4)
     rand_magnitude: float = Field(9, ge=0, le=30)
@@ -81,14 +92,16 @@ class AugmentConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """lr: the peak rate, for the whole effective batch. decay_norms: also decay norms and biases.
+    """lr: the peak rate, for the whole effective batch. muon_lr: with ``muon``, the peak rate of the weights that it
+    orthogonalises (Jordan et al. 2024); all others take SGD steps at ``lr``. decay_norms: also decay norms and biases.
 
     clip: largest gradient norm, 0 for none. average_epochs: horizon of the exponential moving average of
     the weights, in epochs; 0 for none.
     """
 
-    name: Literal["sgd", "adamw", "lamb"] = "sgd"
+    name: Literal["sgd", "adamw", "lamb", "muon"] = "sgd"
     lr: float = Field(0.1, gt=0)
+    muon_lr: float = Field(0.05, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = True
     beta2: float = Field(0.999, gt=0, lt=1)
@@ -116,7 +129,8 @@ class TrainConfig(Section):
     over all processes. micro_batch: pictures in one forward pass of one process, 0 for all of its share; auto_batch
     chooses it by the memory there is. save_minutes: between checkpoints inside an epoch; save_steps: the same in steps,
     0 for off. keep: the newest checkpoints that are kept, besides the best. patience: epochs without a better
-    validation, 0: never stop. threads: of PyTorch, 0 for all cores. tensorboard: also write numbers for TensorBoard.
+    validation, 0: never stop. compile: translate the network with torch.compile first, which takes a minute or more for
+    each picture size. threads: of PyTorch, 0 for all cores. tensorboard: also write numbers for TensorBoard.
     """
 
     recipe: str = "quick"
@@ -136,6 +150,7 @@ class TrainConfig(Section):
     seed: int = Field(0, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "fp32", "bf16", "fp16"] = "auto"
+    compile: bool = False
     threads: int = Field(0, ge=0)
     save_minutes: float = Field(5.0, gt=0)
     save_steps: int = Field(0, ge=0)
@@ -147,8 +162,10 @@ class TrainConfig(Section):
     def _consistent(self) -> TrainConfig:
         if self.augment.scale_min > self.augment.scale_max:
             raise ValueError("augment.scale_min is larger than augment.scale_max")
-        if self.optimizer.nesterov and self.optimizer.name == "sgd" and self.optimizer.momentum == 0:
+        if self.optimizer.nesterov and self.optimizer.name in ("sgd", "muon") and self.optimizer.momentum == 0:
             raise ValueError("optimizer.nesterov needs optimizer.momentum > 0")
+        if self.data.start_size > (self.data.train_size or self.data.image_size or 4096):
+            raise ValueError("data.start_size is larger than the size while training")
         if self.loss == "bce" and self.label_smoothing:
             raise ValueError("label_smoothing belongs to loss=cross_entropy")
         if self.schedule.milestones and self.schedule.name != "step":
@@ -203,6 +220,7 @@ def override(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
         raise UsageError(explain(error)) from error
 
 
+_ABOVE_ZERO = ("any above 0",)
 # Options that another one decides over: {option: (the other, its values with which the option has an effect)}.
 _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "augment.scale_min": ("augment.crop", ("resized",)),
@@ -211,10 +229,12 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "augment.shift_padding": ("augment.crop", ("shift",)),
     "augment.rand_count": ("augment.policy", ("rand",)),
     "augment.rand_magnitude": ("augment.policy", ("rand",)),
-    "optimizer.nesterov": ("optimizer.name", ("sgd",)),
+    "optimizer.nesterov": ("optimizer.name", ("sgd", "muon")),
+    "optimizer.muon_lr": ("optimizer.name", ("muon",)),
     "optimizer.beta2": ("optimizer.name", ("adamw", "lamb")),
     "schedule.gamma": ("schedule.name", ("step",)),
     "data.crop_ratio": ("data.geometry", ("crop",)),
+    "data.grow_until": ("data.start_size", _ABOVE_ZERO),
     "save_minutes": ("save_steps", (0,)),
     "auto_batch": ("micro_batch", (0,)),
     "epochs": ("budget_seconds", (0,)),
@@ -229,7 +249,7 @@ def check_effects(config: TrainConfig, changes: Mapping[str, Any]) -> None:
             continue
         section, _, field = other.rpartition(".")
         value = getattr(getattr(config, section) if section else config, field)
-        if value not in useful:
+        if value not in useful and not (useful is _ABOVE_ZERO and value > 0):
             raise UsageError(
                 f"{name} has no effect while {other} is {value}",
                 hint=f"leave it out, or use --set {other}={' or '.join(map(str, useful))}",

@@ -46,12 +46,22 @@ def draw(config: AugmentConfig, seed: int, epoch: int, indices: NDArray[np.int64
     span = 2 * config.shift + 1
     return Parameters(
         crop=u[:, 0:4],
-        flip=(u[:, 4] < 0.5) if config.flip else np.zeros(len(u), bool),
+        flip=_flips(config, seed, epoch, indices, u[:, 4]),
         shift=(u[:, 5:7] * span).astype(np.int64) - config.shift,
         color=1 + config.color * (2 * u[:, 7:10] - 1),
         erase=np.concatenate([(u[:, 10:11] < config.erasing).astype(np.float64), u[:, 11:15]], axis=1),
         policy=u[:, 15:].reshape(len(u), count, 3),
     )
+
+
+def _flips(
+    config: AugmentConfig, seed: int, epoch: int, indices: NDArray[np.int64], u: NDArray[np.float64]
+) -> NDArray[np.bool_]:
+    """Which pictures are mirrored, (B,). ``u``: a uniform each."""
+    if config.flip == "alternate":
+        first = uniforms(seed, 0, indices, 5)[:, 4] < 0.5
+        return first ^ bool(epoch % 2)
+    return u < 0.5 if config.flip == "random" else np.zeros(len(u), bool)
 
 
 def random_box(
@@ -89,7 +99,7 @@ def apply(config: AugmentConfig, batch: Tensor, parameters: Parameters) -> Tenso
     """
     if config.crop == "shift" and config.shift:
         batch = _shift(batch, parameters.shift, config)
-    if config.flip:
+    if config.flip != "none":
         flip = torch.from_numpy(parameters.flip).to(batch.device)
         batch = torch.where(flip[:, None, None, None], batch.flip(3), batch)
     if config.policy != "none":
@@ -99,6 +109,13 @@ def apply(config: AugmentConfig, batch: Tensor, parameters: Parameters) -> Tenso
     if config.erasing:
         batch = _erase(batch, parameters.erase)
     return batch
+
+
+def shrink(batch: Tensor, size: int) -> Tensor:
+    """uint8 (B, C, S, S) → (B, C, size, size), antialiased; itself where it has that size."""
+    if batch.shape[-1] == size:
+        return batch
+    return F.interpolate(batch, (size, size), mode="bilinear", antialias=True, align_corners=False)
 
 
 def _shift(batch: Tensor, shift: NDArray[np.int64], config: AugmentConfig) -> Tensor:

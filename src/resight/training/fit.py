@@ -12,7 +12,6 @@ from typing import Any, Protocol
 
 import torch
 from accelerate.utils import broadcast
-from torch import Tensor
 
 from resight.errors import Interrupted, NonFiniteLoss, RunError, UsageError
 from resight.recipes.config import TrainConfig
@@ -27,6 +26,7 @@ from resight.training.checkpoint import (
     save_checkpoint,
     usable,
 )
+from resight.training.clock import Clock
 from resight.training.loader import Batch, Pictures, TrainLoader
 from resight.training.machine import accelerator_for
 from resight.training.objective import Objective
@@ -80,6 +80,9 @@ class Training:
         self.state = State(micro_batch=min(config.micro_batch or share, share))
         self.scaler = getattr(self.accelerator, "scaler", None)
         self.saved, self.saved_time = "", time.monotonic()
+        self.clock = Clock()
+        if config.compile:  # in place, so that names of weights stay; validation calls ``forward``, which stays eager
+            self.net.compile(dynamic=False)
 
     # ── one update ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -88,7 +91,7 @@ class Training:
         config, step = self.config, self.state.step
         rate = self.rate(step)
         for group in self.optimizer.param_groups:
-            group["lr"] = rate
+            group["lr"] = rate * group.get("scale", 1.0)
         # Whatever is drawn inside the network (stochastic depth) depends on seed, step and rank alone.
         torch.manual_seed(torch_seed(config.seed, step, self.accelerator.process_index))
         self.net.train()
@@ -99,9 +102,10 @@ class Training:
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                 with self.accelerator.autocast():
                     loss, logs = self.wrapped(part)
-                self.check_finite(loss, rate, batch)
                 self.accelerator.backward(loss * (len(part.labels) / len(batch.labels)))
-            sums = [total + logs[name].item() for total, name in zip(sums, _SUMS, strict=True)]
+            found = torch.stack([logs[name] for name in _SUMS]).tolist()  # the only wait for a GPU in an update
+            self.check_finite(found[0], rate, batch)
+            sums = [total + value for total, value in zip(sums, found, strict=True)]
         if config.optimizer.clip:
             self.accelerator.clip_grad_norm_(self.net.parameters(), config.optimizer.clip)
         self.stepper.step()
@@ -126,13 +130,13 @@ class Training:
         config = self.config
         return config.optimizer.lr * rate_factor(config.schedule, step, config.total_steps)
 
-    def check_finite(self, loss: Tensor, rate: float, batch: Batch) -> None:
-        """Raises NonFiniteLoss before the update that would store what made the loss NaN or infinite."""
-        if torch.isfinite(loss):
+    def check_finite(self, loss: float, rate: float, batch: Batch) -> None:
+        """Raises NonFiniteLoss before the step that would store what made the loss NaN or infinite."""
+        if math.isfinite(loss):
             return
         names = [self.loader.pictures.samples[int(i)].source for i in batch.indices[:3]]
         raise NonFiniteLoss(
-            f"the loss became {loss.item()} at step {self.state.step + 1} of {self.config.total_steps} "
+            f"the loss became {loss} at step {self.state.step + 1} of {self.config.total_steps} "
             f"(learning rate {rate:g}; batch of {len(batch.labels)} pictures: {', '.join(names)}, …)",
             hint=f"train again with a lower rate, e.g. --lr {self.config.optimizer.lr / 10:g}, or with "
             "--set optimizer.clip=1; the last good checkpoint is kept",
@@ -155,10 +159,11 @@ class Training:
         return state
 
     def run_steps(self, stop: StopRequest) -> None:
-        config, state = self.config, self.state
+        config, state, clock = self.config, self.state, self.clock
         mark = time.perf_counter()
-        for batch in self.loader.batches(state.step, config.total_steps):
-            self.update(to_device(batch, self.device))
+        for batch in clock.waiting(self.loader.batches(state.step, config.total_steps), "data"):
+            with clock("compute"):
+                self.update(to_device(batch, self.device))
             now = time.perf_counter()
             state.seconds, mark = state.seconds + now - mark, now
             self.report.step(state.step, state.loss_sum / max(1, state.seen), self.rate(state.step - 1))
@@ -166,10 +171,11 @@ class Training:
                 self.end_epoch(stop)
                 mark = time.perf_counter()
                 if state.stopped_early:
-                    return
+                    break
             elif self.save_due():
                 self.save()
             self.stop_if_asked(stop)
+        self.report.say(clock.text())
 
     def epochs_due(self) -> int:
         """Epochs whose steps are all done; the last one may be shorter than the others."""
@@ -182,7 +188,8 @@ class Training:
 
     def end_epoch(self, stop: StopRequest) -> None:
         """Validates, remembers the best, saves. A signal meanwhile saves at once; resume validates then."""
-        result = self.evaluate(stop)
+        with self.clock("validation"):
+            result = self.evaluate(stop)
         if result is None:
             self.stop_if_asked(stop)
             return
@@ -255,6 +262,11 @@ class Training:
 
         Raises NonFiniteLoss instead of storing weights that are not finite.
         """
+        with self.clock("writing"):
+            self._save()
+        self.saved, self.saved_time = self.state.name, time.monotonic()
+
+    def _save(self) -> None:
         if self.saved != self.state.name and self.accelerator.is_main_process:
             weights = self.net.state_dict()
             optimizer = optimizer_tensors(self.optimizer, self.net)
@@ -271,7 +283,6 @@ class Training:
                 self.state.scaler = self.scaler.state_dict()
             checkpoint = Checkpoint(weights, optimizer, average, self.state)
             save_checkpoint(self.run.path / CHECKPOINTS, checkpoint, self.config.keep)
-        self.saved, self.saved_time = self.state.name, time.monotonic()
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continues from a checkpoint, exactly where it was made; says so where that cannot be bitwise."""
@@ -300,6 +311,7 @@ def conditions(config: TrainConfig, world: int) -> dict[str, str]:
         "torch": torch.__version__,
         "device": config.device,
         "precision": config.precision,
+        "compile": str(config.compile),
     }
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from resight.errors import ImageError, LoaderFailed
-from resight.recipes.config import AugmentConfig, TrainConfig
+from resight.recipes.config import TrainConfig
 from resight.samples import Sample
 from resight.training.augment import Parameters, crop_resized, draw
 from resight.training.randomness import generator
@@ -71,6 +71,21 @@ def _shuffled(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return generator(seed, epoch, _ORDER_STREAM).permutation(count)
 
 
+def size_at(config: TrainConfig, step: int) -> int:
+    """Side in pixels of the training pictures in update ``step``, from 0 (progressive resizing, Howard 2018).
+
+    Grows from ``data.start_size`` to ``data.train_size`` in equal stages, each as long as the others; multiples of 4
+    px, about an eighth of the final side apart.
+    """
+    last, first = config.data.train_size, config.data.start_size
+    if not first or first >= last:
+        return last
+    stage = max(4, last // 8 // 4 * 4)
+    sizes: list[int] = [*range(last, first, -stage), first][::-1]
+    growth = step / max(1.0, config.data.grow_until * config.total_steps)
+    return sizes[min(len(sizes) - 1, int(growth * (len(sizes) - 1)))]
+
+
 class TrainLoader:
     """Batches from any step on. Rank r of w takes every w-th picture of each batch.
 
@@ -91,13 +106,7 @@ class TrainLoader:
         start = position * config.batch
         indices = order[start : start + config.batch][self.rank :: self.world]
         parameters = draw(config.augment, config.seed, epoch, indices)
-        size = config.data.train_size
-        bicubic = config.data.interpolation == "bicubic"
-        cut = [
-            _cut(self.pictures[int(i)], u, config.augment, size, bicubic)
-            for i, u in zip(indices, parameters.crop, strict=True)
-        ]
-        pixels = torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2)
+        pixels = cut_pictures(self.pictures, indices, parameters, config, size_at(config, step))
         labels = torch.from_numpy(self.pictures.labels[indices])
         return Batch(pixels, labels, indices, parameters, step)
 
@@ -136,8 +145,20 @@ class TrainLoader:
             ) from error
 
 
-def _cut(pixels: Pixels, u: NDArray[np.float64], config: AugmentConfig, size: int, bicubic: bool) -> Pixels:
-    return crop_resized(pixels, u, config, size, bicubic) if config.crop == "resized" else pixels
+def cut_pictures(
+    pictures: Pictures, indices: NDArray[np.int64], parameters: Parameters, config: TrainConfig, size: int
+) -> Tensor:
+    """Pictures as training takes them: a random crop of each at ``size``, or squares as they are kept.
+
+    uint8 (B, C, S, S), channels-last in memory.
+    """
+    if config.augment.crop == "resized":
+        bicubic = config.data.interpolation == "bicubic"
+        crops = zip(indices, parameters.crop, strict=True)
+        cut = [crop_resized(pictures[int(i)], u, config.augment, size, bicubic) for i, u in crops]
+    else:
+        cut = [pictures[int(i)] for i in indices]
+    return torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2)
 
 
 def eval_batches(pictures: Pictures, indices: NDArray[np.int64], size: int) -> Iterator[Tensor]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from resight.errors import DownloadError, UsageError
-from resight.models.download import cache_directory
+from resight.runs.storage import cache_directory
 
 PREFIX = "torchvision:"
 # torchvision's class → the folder, inside the root that it is given, that holds the files.

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from resight.models import ResNet
 from resight.recipes.config import TrainConfig
-from resight.training.augment import apply, draw_mix, mix, one_hot
-from resight.training.loader import Batch
+from resight.training.augment import apply, draw_mix, mix, one_hot, shrink
+from resight.training.loader import Batch, size_at
 
 Logs = dict[str, Tensor]
 
@@ -56,7 +56,7 @@ class Supervised(Objective):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Logs]:
         config = self.config
-        pixels = apply(config.augment, batch.pixels, batch.parameters)
+        pixels = shrink(apply(config.augment, batch.pixels, batch.parameters), size_at(config, batch.step))
         images = self.normalize(pixels).contiguous(memory_format=torch.channels_last)
         targets = one_hot(batch.labels, self.net.num_classes, config.label_smoothing)
         how = draw_mix(config.augment, config.seed, batch.step)

@@ -33,7 +33,7 @@ def answers(objective: Objective, pictures: Pictures, indices: NDArray[np.int64]
     device = next(objective.parameters()).device
     for pixels in eval_batches(pictures, indices, batch):
         images = objective.normalize(pixels.to(device)).contiguous(memory_format=torch.channels_last)
-        yield objective.net(images).float()
+        yield objective.net.forward(images).float()  # eager also where training is compiled: no compiling for this
 
 
 def validate(
