@@ -3,10 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 LIGHT := .venv-answering
+PEERS := .venv-bench
 # Real pictures and weights for the tests that want them; the others skip and say so.
 ifneq ($(wildcard ../shared/data),)
 export RESIGHT_SHARED_DATA ?= $(abspath ../shared)
 endif
+
+# What `make bench` runs, in this order; `make bench ONLY=latency` runs one.
+ONLY ?= train_step profile_step data_loading latency int8 predict_folder cold_start growth
+BENCHES = $(wildcard $(ONLY:%=benchmarks/%.py))
 
 .PHONY: demo test check soak bench format clean help
 
@@ -15,7 +20,7 @@ help:
 	@echo "make test    all tests (the long ones are in 'make soak')"
 	@echo "make check   style, types, architecture"
 	@echo "make soak    long fault and load runs"
-	@echo "make bench   measurements against other tools"
+	@echo "make bench   measurements against other tools, an hour or so on an idle machine; ONLY=latency for one"
 	@echo "make format  let ruff rewrite the code's layout"
 
 # The full environment: training half and tools, at the pinned versions.
@@ -33,6 +38,14 @@ $(LIGHT)/.ready: pyproject.toml constraints.txt $(shell find src -name '*.py')
 	$(LIGHT)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt .
 	touch $@
 
+# The other tools that benchmarks measure against, with the answering half beside them.
+$(PEERS)/.ready: pyproject.toml constraints.txt benchmarks/requirements.txt
+	$(PYTHON) -m venv $(PEERS)
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch torchvision
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -r benchmarks/requirements.txt
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e .
+	touch $@
+
 demo: $(VENV)/.ready
 	$(BIN)/resight demo
 
@@ -48,13 +61,16 @@ check: $(VENV)/.ready
 soak: $(VENV)/.ready
 	$(BIN)/python -m pytest -m soak -s
 
-bench: $(VENV)/.ready
-	$(BIN)/python benchmarks/train_step.py
-	$(BIN)/python benchmarks/cold_start.py
+bench: $(VENV)/.ready $(LIGHT)/.ready $(PEERS)/.ready
+	$(if $(BENCHES),,$(error there is no benchmark '$(ONLY)'))
+	set -e; for script in $(BENCHES); do \
+		RESIGHT_ANSWERING_PYTHON=$(abspath $(LIGHT))/bin/python $(BIN)/python $$script; \
+	done
+	$(BIN)/python benchmarks/report.py
 
 format: $(VENV)/.ready
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
 clean:
-	rm -rf $(VENV) $(LIGHT) build dist
+	rm -rf $(VENV) $(LIGHT) $(PEERS) build dist

@@ -1,0 +1,173 @@
+"""Writes docs/benchmarks.md from benchmarks/results/*.json: every target, reached or missed, and every table.
+
+    python benchmarks/report.py
+
+The page is a function of the results and of benchmarks/intro.md alone; a test holds the committed page to it.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, ROOT
+
+PAGE = ROOT / "docs" / "benchmarks.md"
+INTRO = Path(__file__).resolve().parent / "intro.md"
+FIELDS = {"title", "target", "command", "machine", "rows", "notes"}
+REACHED, MISSED, UNKNOWN = "reached", "**missed**", "not yet measured"
+
+TARGETS = {
+    "P1": ("training throughput at equal work", "torchvision's reference step", "≥ 1.3×, 1.15×, 80 % of a product"),
+    "P2": ("wall-clock to equal test accuracy", "He's recipe on ResNet-20", "≥ 10× the full run, ≥ 4× a quarter"),
+    "P3": ("latency of one picture, fp32", "torch eager", "≥ 1.8×"),
+    "P4": ("int8", "the best fp32 backend", "≥ 1.8×, accuracy lost ≤ 0.5 points"),
+    "P5": ("a folder of JPEG files, end to end", "timm's inference loop", "≥ 2.2× in fp32, ≥ 4× with int8"),
+    "P6": ("cold start to the first label", "the same through torch", "≥ 5×"),
+    "P7": ("JPEG files to training batches", "ImageFolder and DataLoader", "≥ 1.5×, 3× from 2 MP, 15× from epoch 2"),
+    "P8": ("transfer to few pictures", "25 epochs of full fine-tuning", "≥ 5×, frozen features ≥ 30×"),
+    "P9": ("cost of growth", "the smallest case", "time linear, memory flat beyond the cache"),
+}
+"""What is promised: the work, what it is measured against, and the ratios to reach."""
+
+Result = Mapping[str, Any]
+
+
+def load(folder: Path = RESULTS) -> dict[str, Result]:
+    """Results by name, in natural order. Raises SystemExit for a file that ``common.save`` did not write."""
+    found = {}
+    for path in sorted(folder.glob("*.json"), key=lambda path: natural(path.stem)):
+        result = json.loads(path.read_text("utf-8"))
+        if not isinstance(result, dict) or set(result) != FIELDS:
+            raise SystemExit(f"{path} is not a result: expected the fields {', '.join(sorted(FIELDS))}")
+        found[path.stem] = result
+    return found
+
+
+def natural(name: str) -> list[tuple[int, str]]:
+    """A key by which P10 comes after P9."""
+    return [(int(digits or 0), text) for text, digits in re.findall(r"(\D*)(\d*)", name)]
+
+
+def page(results: Mapping[str, Result], intro: str) -> str:
+    """The whole document."""
+    sections = [section(name, result) for name, result in results.items()]
+    return "\n".join([intro.rstrip() + "\n", overview(results), *sections])
+
+
+# ── the targets ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def state(row: Mapping[str, Any]) -> str:
+    """Reached or missed; empty for a row without a target."""
+    if row["target"] is None:
+        return ""
+    return REACHED if row["ratio"]["median"] >= row["target"] else MISSED
+
+
+def overview(results: Mapping[str, Result]) -> str:
+    """Every target with its state: missed as soon as one of its rows is."""
+    lines = [
+        "## Targets",
+        "",
+        "| | work | against | to reach | state | rows reached |",
+        "|---|---|---|---|---|---|",
+    ]
+    for code, (work, against, reach) in TARGETS.items():
+        of_target = {name: result for name, result in results.items() if result["target"] == code}
+        states = [state(row) for result in of_target.values() for row in result["rows"] if row["target"] is not None]
+        verdict = UNKNOWN if not states else MISSED if MISSED in states else REACHED
+        reached = f"{states.count(REACHED)} of {len(states)}" if states else ""
+        where = ", ".join(f"[{name}](#{anchor(name)})" for name in of_target)
+        lines.append(f"| {code} | {work} | {against} | {reach} | {verdict} | {' '.join([reached, where]).strip()} |")
+    return "\n".join(lines) + "\n"
+
+
+def anchor(name: str) -> str:
+    return re.sub(r"[^\w-]", "", name.lower())
+
+
+# ── one result ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def section(name: str, result: Result) -> str:
+    """Title, command, machine, table, how outputs were compared, notes. The anchor keeps links short and stable."""
+    lines = [f'<a id="{anchor(name)}"></a>', "", f"## {result['title']}", ""]
+    if result["target"]:
+        lines += [f"Target {result['target']}. {machine(result['machine'])}.", ""]
+    else:
+        lines += [f"{machine(result['machine'])}.", ""]
+    lines += [f"    {result['command']}", "", *table(result["rows"]), "", *compared(result["rows"])]
+    if result["notes"]:
+        lines += ["Notes:", "", *(f"- {note}" for note in result["notes"]), ""]
+    return "\n".join(lines)
+
+
+def machine(found: Mapping[str, str]) -> str:
+    """``AMD EPYC, 2 cores; Python 3.11.7, torch 2.14.1, …``"""
+    rest = {name: value for name, value in found.items() if name not in ("cpu", "cores", "python")}
+    versions = [f"Python {found['python']}", *(f"{name} {value}" for name, value in rest.items())]
+    return f"{found['cpu']}, {found['cores']} cores; {', '.join(versions)}"
+
+
+def table(rows: list[dict[str, Any]]) -> list[str]:
+    """One line a row. Where all rows have the same sides, these are the columns' heads."""
+    heads = {tuple(row["sides"]) for row in rows}
+    shared = next(iter(heads)) if len(heads) == 1 else ()
+    titles = list(map(cell, shared)) or ["Resight", "other side"]
+    lines = [
+        f"| case | {' | '.join(titles)} | times better | n | target | |",
+        f"|---|{'---|' * len(titles)}---|---|---|---|",
+    ]
+    for row in rows:
+        sides = [
+            ("" if shared else f"{name}: ") + f"{spread(value)} {row['unit']}" for name, value in row["sides"].items()
+        ]
+        target = "" if row["target"] is None else f"≥ {row['target']:g}×"
+        cells = [row["case"], *sides, spread(row["ratio"], "×"), str(row["ratio"]["n"]), target, state(row)]
+        lines.append(f"| {' | '.join(map(cell, cells))} |")
+    return lines
+
+
+def compared(rows: list[dict[str, Any]]) -> list[str]:
+    """How the outputs of each row's sides were compared; said once where it is the same for all."""
+    texts = {row["case"]: row["equal"] for row in rows if row["equal"]}
+    if not texts:
+        return []
+    if len(texts) == len(rows) and len(set(texts.values())) == 1:
+        return [f"Outputs: {next(iter(texts.values()))}", ""]
+    return ["Outputs:", "", *(f"- {case}: {text}" for case, text in texts.items()), ""]
+
+
+def spread(values: Mapping[str, float], sign: str = "") -> str:
+    """Median, and the range in brackets."""
+    median, low, high = (number(values[name]) for name in ("median", "min", "max"))
+    return f"{median}{sign} ({low} to {high})"
+
+
+def number(value: float) -> str:
+    """Three significant digits, without an exponent where it can be avoided: 1,234 and 56.7 and 0.0123."""
+    if value == 0 or not 1e-4 <= abs(value) < 1e15:
+        return f"{value:.3g}"
+    digits = max(0, 2 - int(f"{value:.2e}".partition("e")[2]))
+    text = f"{value:,.{digits}f}"
+    return text.rstrip("0").rstrip(".") if value == int(value) else text
+
+
+def cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
+
+
+def main() -> None:
+    results = load()
+    PAGE.write_text(page(results, INTRO.read_text("utf-8")), "utf-8")
+    states = [state(row) for result in results.values() for row in result["rows"]]
+    print(f"{PAGE.relative_to(ROOT)}: {states.count(REACHED)} reached, {states.count(MISSED)} missed", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
