@@ -22,10 +22,10 @@ from resight.training.checkpoint import (
     checkpoint_name,
     found,
     load_checkpoint,
+    newest,
     save_checkpoint,
     usable,
 )
-from resight.training.fit import newest
 
 from .tiny import again, start
 

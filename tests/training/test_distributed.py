@@ -16,8 +16,7 @@ from torch.nn import functional as F
 from resight.evaluation import accuracy, log_loss
 from resight.runs import CHECKPOINTS, Run
 from resight.training.augment import apply
-from resight.training.checkpoint import found
-from resight.training.fit import newest
+from resight.training.checkpoint import found, newest
 
 from .tiny import Recorder, again, digest, last, start, write_patterns
 

@@ -191,8 +191,8 @@ def timed(patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
 
 
 def test_a_budget_becomes_steps(timed: Any) -> None:
-    # Six steps an epoch: 2 s each and a sixth of the validation's 6 s; 0.9 of the budget, six updates are spent.
-    assert estimate.steps_for(timed, 100.0) == int((90 - 12) / (2 + 6 / 6))
+    # Six steps an epoch: 2 s each and a sixth of the validation's 6 s; 0.9 of the budget; six batches are made and used.
+    assert estimate.steps_for(timed, 100.0) == int((90 - 6 * 3) / (2 + 6 / 6))
     with pytest.raises(UsageError, match="too short"):
         estimate.steps_for(timed, 15.0)
 
@@ -206,8 +206,27 @@ def test_slow_reading_is_counted_once(timed: Any, monkeypatch: pytest.MonkeyPatc
         return batch
 
     monkeypatch.setattr(timed.loader, "make", slow)
-    # The first epoch waits 10 − 2 s for each of its six batches; later ones come from memory.
-    assert estimate.steps_for(timed, 100.0) == int((90 - 6 * 8 - 12) / 3)
+    # All six batches of an epoch were made while measuring: from there on pictures come from memory.
+    assert estimate.steps_for(timed, 100.0) == int((90 - 6 * 12) / 3)
+    # In an epoch of ten, four are left: the first epoch waits 10 − 2 s for each.
+    monkeypatch.setattr(timed.loader, "steps_per_epoch", 10)
+    assert estimate.steps_for(timed, 200.0) == int((180 - 7 * 12 - 3 * 8) / (2 + 6 / 10))
+
+
+def test_a_budget_averages_over_the_sizes_that_pictures_will_have(timed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = estimate.time.perf_counter
+    data = timed.config.data
+    data.start_size, data.train_size, data.grow_until, timed.config.total_steps = 24, 28, 0.5, 1000
+    asked: list[int] = []
+
+    def update(_: Any) -> None:
+        clock.now += 1.0 if size_at(timed.config, asked[-1]) == 24 else 3.0
+
+    make = timed.loader.make
+    monkeypatch.setattr(timed.loader, "make", lambda step: asked.append(step) or make(step))
+    monkeypatch.setattr(timed, "update", update)
+    # Half of the steps take 1 s, the others 3 s; each size is measured by six batches.
+    assert estimate.steps_for(timed, 100.0) == int((90 - 6 * 2 - 6 * 4) / (2 + 6 / 6))
 
 
 def test_the_micro_batch_fits_into_the_free_memory(

@@ -13,7 +13,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resight.errors import NonFiniteLoss, UsageError
-from resight.training.fit import Training, split
+from resight.training.batches import split
+from resight.training.fit import Training
 from resight.training.objective import Normalize, Supervised
 
 from .tiny import Recorder, build, last, load, start, tiny_config, tiny_run

@@ -20,8 +20,8 @@ from resight.recipes.config import AugmentConfig, DataConfig, ModelConfig, Optim
 from resight.runs import CHECKPOINTS, Architecture, Run, RunCard
 from resight.samples import SampleSet
 from resight.training import prepare
-from resight.training.checkpoint import Checkpoint, found, load_checkpoint
-from resight.training.fit import Training, newest
+from resight.training.checkpoint import Checkpoint, found, load_checkpoint, newest
+from resight.training.fit import Training
 from resight.training.objective import Supervised
 from resight.training.whitening import whiten
 

@@ -15,7 +15,8 @@ from tests.training.tiny import Recorder, build, load, tiny_config, tiny_run
 from resight.errors import Interrupted
 from resight.runs import Run
 from resight.training import distributed
-from resight.training.fit import Training, newest
+from resight.training.checkpoint import newest
+from resight.training.fit import Training
 
 RANK = int(os.environ["RANK"])
 

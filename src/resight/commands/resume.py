@@ -105,7 +105,8 @@ def _same_settings(run: Run, config: Any) -> None:
 
 def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> None:
     """Runs the loop; when memory runs out, once more from the last checkpoint with half the micro-batch."""
-    from resight.training.fit import is_out_of_memory, newest
+    from resight.training.checkpoint import newest
+    from resight.training.machine import is_out_of_memory
     from resight.training.progress import TensorBoard
 
     if config.tensorboard and report.writes:
@@ -192,8 +193,7 @@ def _best(run: Run, config: Any, samples: data_sets.SampleSet) -> Any:
     """The network with the best weights by validation: the averaged ones where averaging is on."""
     from resight.errors import RunError
     from resight.training import prepare
-    from resight.training.checkpoint import load_checkpoint
-    from resight.training.fit import newest
+    from resight.training.checkpoint import load_checkpoint, newest
     from resight.training.objective import Supervised
 
     last = newest(run, lambda _: None)

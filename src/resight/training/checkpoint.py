@@ -13,7 +13,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from operator import methodcaller
 from pathlib import Path
@@ -24,6 +24,7 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from resight.errors import RunError
+from resight.runs import CHECKPOINTS, Run
 from resight.runs.storage import fsync_directory, sha256_of, storage_errors, write_file
 
 MANIFEST = "manifest.json"
@@ -193,3 +194,18 @@ def usable(directory: Path) -> Iterator[tuple[Path, Checkpoint | RunError]]:
             yield path, load_checkpoint(path)
         except RunError as error:
             yield path, error
+
+
+def newest(run: Run, say: Callable[[str], Any]) -> Checkpoint | None:
+    """The newest checkpoint that is whole; damaged ones are named and passed over. None where there is none."""
+    damaged = False
+    for path, checkpoint in usable(run.path / CHECKPOINTS):
+        if isinstance(checkpoint, Checkpoint):
+            if damaged:
+                say(f"going on from {path.name}, the newest that is whole")
+            return checkpoint
+        damaged = True
+        say(f"{checkpoint.message} ({path})")
+    if damaged:
+        say("no checkpoint is whole: training starts from the beginning")
+    return None

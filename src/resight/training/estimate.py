@@ -12,6 +12,8 @@ from torch import Tensor
 
 from resight.errors import OutOfMemory, UsageError
 from resight.recipes.config import TrainConfig
+from resight.training.batches import to_device
+from resight.training.loader import size_at
 from resight.training.objective import Objective
 from resight.training.validate import answers
 
@@ -29,23 +31,16 @@ def steps_for(training: Training, seconds: float) -> int:
     when the time is too short for a single one.
     """
     loader, config = training.loader, training.config
-    steps = min(_WARM + _TIMED, loader.steps_per_epoch)
-    start = time.perf_counter()
-    batches = [loader.make(step) for step in range(steps)]
-    read = (time.perf_counter() - start) / steps
-    times = []
-    for batch in batches:
-        start = time.perf_counter()
-        training.update(batch)
-        times.append(time.perf_counter() - start)
-    step = float(np.median(times[_WARM:] or times))
+    begun = time.perf_counter()
+    read, step, made = _per_step(training)
+    spent = time.perf_counter() - begun
     start = time.perf_counter()
     sample = np.arange(min(64, len(training.val)))
     for _ in answers(training.objective, training.val, sample, 64):
         pass
     validation = (time.perf_counter() - start) / len(sample) * len(training.val)
-    decode_once = max(0.0, read / max(1, config.data.workers) - step) * loader.steps_per_epoch
-    usable = 0.9 * seconds - decode_once - sum(times)
+    decode_once = max(0.0, read / max(1, config.data.workers) - step) * max(0, loader.steps_per_epoch - made)
+    usable = 0.9 * seconds - decode_once - spent
     total = int(usable / (step + validation / loader.steps_per_epoch))
     if total < 1:
         raise UsageError(
@@ -53,6 +48,30 @@ def steps_for(training: Training, seconds: float) -> int:
             hint="give more time, or a smaller --model or --image-size",
         )
     return total
+
+
+def _per_step(training: Training) -> tuple[float, float, int]:
+    """Seconds to make a batch and to update with it, averaged over the picture sizes as the training will use them,
+    and how many batches were made for this."""
+    loader, config = training.loader, training.config
+    sizes = [size_at(config, step) for step in range(0, config.total_steps, max(1, config.total_steps // 1000))]
+    reads, updates = [], []
+    for size in sorted(set(sizes)):
+        first = sizes.index(size) * max(1, config.total_steps // 1000)
+        timed = [_timed(training, first + n) for n in range(min(_WARM + _TIMED, loader.steps_per_epoch))]
+        share = sizes.count(size) / len(sizes)
+        reads.append(share * float(np.mean([read for read, _ in timed])))
+        updates.append(share * float(np.median([update for _, update in timed[_WARM:] or timed])))
+    return sum(reads), sum(updates), len(set(sizes)) * len(timed)
+
+
+def _timed(training: Training, step: int) -> tuple[float, float]:
+    """Seconds to make the batch of ``step``, and to update with it."""
+    start = time.perf_counter()
+    batch = training.loader.make(step)
+    made = time.perf_counter()
+    training.update(to_device(batch, training.device))
+    return made - start, time.perf_counter() - made
 
 
 def micro_batch_for(objective: Objective, config: TrainConfig, share: int, device: torch.device) -> int:

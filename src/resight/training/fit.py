@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator
 from contextlib import closing, nullcontext
-from dataclasses import fields, replace
 from typing import Any, Protocol
 
 import torch
@@ -17,14 +15,13 @@ from resight.errors import Interrupted, NonFiniteLoss, RunError, UsageError
 from resight.recipes.config import TrainConfig
 from resight.runs import CHECKPOINTS, HISTORY, Run
 from resight.runs.storage import write_atomic
-from resight.training.augment import Parameters
+from resight.training.batches import ahead, split
 from resight.training.checkpoint import (
     Checkpoint,
     State,
     load_optimizer,
     optimizer_tensors,
     save_checkpoint,
-    usable,
 )
 from resight.training.clock import Clock
 from resight.training.loader import Batch, Pictures, TrainLoader
@@ -161,9 +158,10 @@ class Training:
     def run_steps(self, stop: StopRequest) -> None:
         config, state, clock = self.config, self.state, self.clock
         mark = time.perf_counter()
-        for batch in clock.waiting(self.loader.batches(state.step, config.total_steps), "data"):
+        batches = ahead(self.loader.batches(state.step, config.total_steps), self.device)
+        for batch in clock.waiting(batches, "data"):
             with clock("compute"):
-                self.update(to_device(batch, self.device))
+                self.update(batch)
             now = time.perf_counter()
             state.seconds, mark = state.seconds + now - mark, now
             self.report.step(state.step, state.loss_sum / max(1, state.seen), self.rate(state.step - 1))
@@ -313,44 +311,3 @@ def conditions(config: TrainConfig, world: int) -> dict[str, str]:
         "precision": config.precision,
         "compile": str(config.compile),
     }
-
-
-def split(batch: Batch, size: int) -> Iterator[Batch]:
-    """The batch in micro-batches of at most ``size`` pictures."""
-    for start in range(0, len(batch.labels), size):
-        part = slice(start, start + size)
-        rows = {f.name: getattr(batch.parameters, f.name)[part] for f in fields(Parameters)}
-        yield Batch(batch.pixels[part], batch.labels[part], batch.indices[part], Parameters(**rows), batch.step)
-
-
-def to_device(batch: Batch, device: torch.device) -> Batch:
-    """Moves pixels and labels; pinned and asynchronous for a GPU."""
-    if device.type == "cpu":
-        return batch
-    pixels, labels = batch.pixels, batch.labels
-    if device.type == "cuda":
-        pixels, labels = pixels.pin_memory(), labels.pin_memory()
-    return replace(batch, pixels=pixels.to(device, non_blocking=True), labels=labels.to(device, non_blocking=True))
-
-
-def is_out_of_memory(error: BaseException) -> bool:
-    """Whether an exception says that memory ran out, on a GPU or in PyTorch's CPU allocator."""
-    text = str(error)
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
-    )
-
-
-def newest(run: Run, say: Any) -> Checkpoint | None:
-    """The newest checkpoint that is whole; damaged ones are named and passed over. None where there is none."""
-    damaged = False
-    for path, checkpoint in usable(run.path / CHECKPOINTS):
-        if isinstance(checkpoint, Checkpoint):
-            if damaged:
-                say(f"going on from {path.name}, the newest that is whole")
-            return checkpoint
-        damaged = True
-        say(f"{checkpoint.message} ({path})")
-    if damaged:
-        say("no checkpoint is whole: training starts from the beginning")
-    return None

@@ -87,3 +87,11 @@ def accelerator_for(config: TrainConfig) -> Accelerator:
     # Accelerate keeps the first device and precision for the whole process: a second training may have others.
     AcceleratorState._reset_state(reset_partial_state=int(os.environ.get("WORLD_SIZE", "1")) == 1)
     return Accelerator(cpu=config.device == "cpu", mixed_precision=mixed)
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an exception says that memory ran out, on a GPU or in PyTorch's CPU allocator."""
+    text = str(error)
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text)
+    )

@@ -1,0 +1,47 @@
+"""What is done to whole batches between the loader and the network."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import fields, replace
+
+import torch
+
+from resight.training.augment import Parameters
+from resight.training.loader import Batch
+
+
+def split(batch: Batch, size: int) -> Iterator[Batch]:
+    """The batch in micro-batches of at most ``size`` pictures."""
+    for start in range(0, len(batch.labels), size):
+        part = slice(start, start + size)
+        rows = {f.name: getattr(batch.parameters, f.name)[part] for f in fields(Parameters)}
+        yield Batch(batch.pixels[part], batch.labels[part], batch.indices[part], Parameters(**rows), batch.step)
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Moves pixels and labels; from pinned memory and asynchronously to a CUDA device."""
+    if device.type == "cpu":
+        return batch
+    pixels, labels = batch.pixels, batch.labels
+    if device.type == "cuda":
+        pixels, labels = pixels.pin_memory(), labels.pin_memory()
+    return replace(batch, pixels=pixels.to(device, non_blocking=True), labels=labels.to(device, non_blocking=True))
+
+
+def ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
+    """The batches on ``device``; the next one is on its way there before the one at hand is used.
+
+    On the CPU nothing moves, and nothing is held back.
+    """
+    if device.type == "cpu":
+        yield from batches
+        return
+    waiting: Batch | None = None
+    for batch in batches:
+        moved = to_device(batch, device)
+        if waiting is not None:
+            yield waiting
+        waiting = moved
+    if waiting is not None:
+        yield waiting
