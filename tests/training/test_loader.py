@@ -191,7 +191,7 @@ def timed(patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> An
 
 
 def test_a_budget_becomes_steps(timed: Any) -> None:
-    # Six steps an epoch: 2 s each and a sixth of the validation's 6 s; 0.9 of the budget; six batches are made and used.
+    # Six steps an epoch: 2 s each and a sixth of the 6 s of validation; 0.9 of the budget; six batches are used up.
     assert estimate.steps_for(timed, 100.0) == int((90 - 6 * 3) / (2 + 6 / 6))
     with pytest.raises(UsageError, match="too short"):
         estimate.steps_for(timed, 15.0)
