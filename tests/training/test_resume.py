@@ -162,6 +162,9 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "stochastic depth": {"model.options.stochastic_depth": 0.4, "save_steps": 4},
     "adamw": {"optimizer.name": "adamw", "optimizer.lr": 0.003, "save_steps": 4},
     "lamb": {"optimizer.name": "lamb", "optimizer.lr": 0.01, "loss": "bce", "save_steps": 4},
+    "muon": {"optimizer.name": "muon", "model.whitening": True, "augment.flip": "alternate", "save_steps": 4},
+    "growing pictures": {"data.start_size": 20, "data.grow_until": 0.8, "save_steps": 4},
+    "growing crops": {"augment.crop": "resized", "data.start_size": 20, "data.train_size": 32, "save_steps": 4},
     "accumulation": {"micro_batch": 3, "optimizer.clip": 0.5, "save_steps": 5},
     "checkpointing": {"model.checkpointing": True, "save_steps": 4},
     "a short last epoch": {"total_steps": 10, "save_steps": 3},
@@ -200,6 +203,13 @@ def test_twenty_steps_have_the_same_losses_twice(patterns: Path, tmp_path: Path)
 def test_another_seed_gives_another_training(patterns: Path, straight: str, tmp_path: Path) -> None:
     start(tmp_path / "run", patterns, {"seed": 1}).fit()
     assert digest(tmp_path / "run") != straight
+
+
+def test_what_limits_a_training_is_said_at_its_end(patterns: Path, tmp_path: Path) -> None:
+    training = start(tmp_path / "run", patterns)
+    training.fit()
+    assert [line for line in training.report.said if line.startswith("time: ") and "computing" in line]
+    assert all(seconds > 0 for seconds in training.clock.seconds.values())
 
 
 def test_the_patterns_are_learnt(patterns: Path, tmp_path: Path) -> None:
