@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from resight.errors import DownloadError, StorageError
-from resight.models.download import cache_directory, download, mirrored
-from resight.runs.storage import exclusive
+from resight.models.download import download, mirrored
+from resight.runs.storage import cache_directory, exclusive
 
 from .conftest import FileServer
 

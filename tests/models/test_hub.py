@@ -73,14 +73,14 @@ def test_torchvision_tags_bring_everything_without_a_network() -> None:
     found = resolve("tv2_in1k", "resnet50")
     assert found.source == "https://download.pytorch.org/models/resnet50-11ad3fa6.pth"
     assert found.sha256 == "11ad3fa6"
-    assert found.geometry == Geometry("crop", 224, 232, "bilinear")
+    assert found.geometry == Geometry("crop", 224, 232, "bilinear", version=1)
     assert (found.mean, found.std) == ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
     assert found.classes is not None
     assert (len(found.classes), found.classes[0], found.classes[999]) == (1000, "tench", "toilet tissue")
     assert resolve("IMAGENET1K_V2", "resnet50") == resolve("DEFAULT", "resnet50") == found
     old = resolve("tv_in1k", "resnet18")
     assert old == resolve("DEFAULT", "resnet18")
-    assert old.geometry == Geometry("crop", 224, 256, "bilinear")
+    assert old.geometry == Geometry("crop", 224, 256, "bilinear", version=1)
     assert old.tag == "tv_in1k"
 
 
@@ -117,7 +117,7 @@ def test_timm_tags_come_from_the_hub(server: FileServer) -> None:
 
     found = resolve("a1_in1k", "resnet18")
     assert found.source == "timm/resnet18.a1_in1k"
-    assert found.geometry == Geometry("crop", 224, 235, "bicubic")  # floor(224 / 0.95)
+    assert found.geometry == Geometry("crop", 224, 235, "bicubic", version=1)  # floor(224 / 0.95)
     assert found.license == "apache-2.0"
     assert found.classes is not None
     assert len(found.classes) == 1000
@@ -177,7 +177,7 @@ def test_class_names_are_those_of_the_publisher_or_none(server: FileServer) -> N
     server.files[REPOSITORY + "config.json"] = changed(num_classes=11821, crop_pct=1.0)
     found = resolve("a1_in1k", "resnet18")
     assert found.classes is None
-    assert found.geometry == Geometry("crop", 224, 224, "bicubic")
+    assert found.geometry == Geometry("crop", 224, 224, "bicubic", version=1)
 
 
 def test_torchvision_weights_through_a_mirror(

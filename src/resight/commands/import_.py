@@ -115,7 +115,7 @@ def cached_import(source: str) -> Run:
     The cache is ``$RESIGHT_CACHE/runs`` or ``~/.cache/resight/runs``. A file is known by its content. Of several
     processes that want the same Run, the first imports it.
     """
-    from resight.models.download import cache_directory
+    from resight.runs.storage import cache_directory
 
     path, root = Path(source), cache_directory("runs")
     digest = f"-{_digest(path)}" if path.is_file() else ""

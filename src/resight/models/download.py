@@ -24,14 +24,6 @@ _TIMEOUT = 30.0  # seconds without a byte
 _PATIENCE = 1800.0  # seconds to wait for another process
 
 
-def cache_directory(kind: str) -> Path:
-    """Where what was downloaded is kept: ``$RESIGHT_CACHE/kind`` or ``~/.cache/resight/kind``.
-
-    The kinds are ``weights``, ``data`` and ``runs``.
-    """
-    return Path(os.environ.get("RESIGHT_CACHE") or "~/.cache/resight").expanduser() / kind
-
-
 def mirrored(url: str) -> str:
     """The address that is really asked: ``$RESIGHT_WEIGHTS_MIRROR`` takes the place of scheme and host."""
     if mirror := os.environ.get("RESIGHT_WEIGHTS_MIRROR"):

@@ -19,9 +19,9 @@ from typing import Any
 
 from resight.errors import DownloadError, UsageError, WeightsError
 from resight.images import Geometry
-from resight.models.download import Progress, cache_directory, download
+from resight.models.download import Progress, download
 from resight.models.variants import spec_of
-from resight.runs.storage import sha256_of
+from resight.runs.storage import cache_directory, sha256_of
 
 TORCHVISION_TAGS = {
     "tv_in1k": "IMAGENET1K_V1",
@@ -177,7 +177,9 @@ def _resolve_torchvision(tag: str, architecture: str) -> PretrainedWeights:
         own_tag,
         source=entry.url,
         sha256=hash_in_name[1],
-        geometry=Geometry("crop", transforms.crop_size[0], transforms.resize_size[0], transforms.interpolation.value),
+        geometry=Geometry(
+            "crop", transforms.crop_size[0], transforms.resize_size[0], transforms.interpolation.value, version=1
+        ),
         mean=tuple(transforms.mean),
         std=tuple(transforms.std),
         classes=tuple(entry.meta["categories"]),
@@ -221,7 +223,7 @@ def _from_timm_config(config: Mapping[str, Any], tag: str, architecture: str, re
         tag,
         source=repository,
         sha256=None,
-        geometry=Geometry("crop", size, resize, settings["interpolation"]),
+        geometry=Geometry("crop", size, resize, settings["interpolation"], version=1),
         mean=tuple(settings["mean"]),
         std=tuple(settings["std"]),
         classes=tuple(classes) if classes else None,

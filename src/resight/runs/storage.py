@@ -14,6 +14,14 @@ from typing import IO
 from resight.errors import RunLocked, StorageError
 
 
+def cache_directory(kind: str) -> Path:
+    """Where what can be made or fetched again is kept: ``$RESIGHT_CACHE/kind`` or ``~/.cache/resight/kind``.
+
+    The kinds are ``weights``, ``data``, ``runs`` and ``bench``.
+    """
+    return Path(os.environ.get("RESIGHT_CACHE") or "~/.cache/resight").expanduser() / kind
+
+
 def sha256_of(path: Path) -> str:
     """The file's SHA-256 as 64 hexadecimal digits, read in pieces."""
     with path.open("rb") as file:
