@@ -1,72 +1,98 @@
-"""From a cold start to the first label: ``resight predict`` for one picture, seconds and peak memory.
+"""P6: from a cold start to the first label: ``resight predict`` for one photo, against a short script with PyTorch.
 
-    python benchmarks/cold_start.py [--run RUN --picture FILE] [--rounds 5]
+    python benchmarks/cold_start.py [--picture FILE] [--python PYTHON] [--rounds 5]
 
-Without a Run, an untrained ResNet-18 at 224 px is imported (speed does not depend on the weights). Every round is a
-process of its own; memory is the peak resident set that the kernel reports for it.
+Each round is a process of its own, from its start to its end. The script does no more than it must: import torch and
+torchvision, build the network, load its weights, decode and transform the photo, answer, print. Memory is the peak
+resident set that the kernel reports for the process. Our interpreter is that of the answering half alone where
+RESIGHT_ANSWERING_PYTHON names one (`make bench` does), else this one. Files are in the page cache.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
+import answering
+from common import PEERS, row, save
+
+TARGET, NEAR = 5.0, 1e-3
+SCRIPT = """
+import sys, json
+import torch, torchvision
 from PIL import Image
-
-from common import save, summary
-
-
-def prepare(folder: Path) -> None:
-    from safetensors.torch import save_file
-
-    from resight.commands.import_ import import_weights
-    from resight.models import create
-
-    save_file(create("resnet18", num_classes=10).state_dict(), folder / "weights.safetensors")
-    names = [f"class {number}" for number in range(10)]
-    import_weights(folder / "weights.safetensors", model="resnet18", classes=names, out=folder / "run")
-    noise = np.random.default_rng(0).integers(0, 256, (375, 500, 3), dtype=np.uint8)
-    Image.fromarray(noise).save(folder / "picture.jpg")
+from torchvision import transforms
+model, weights, picture = sys.argv[1:]
+net = getattr(torchvision.models, model)(num_classes=1000)
+net.load_state_dict(torch.load(weights, weights_only=True))
+prepare = transforms.Compose([
+    transforms.Resize(256), transforms.CenterCrop(224), transforms.ToTensor(),
+    transforms.Normalize((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+])
+with torch.inference_mode():
+    best = net.eval()(prepare(Image.open(picture).convert("RGB"))[None]).softmax(1)[0].max(0)
+print(json.dumps([{"label": f"class {int(best.indices)}", "probability": float(best.values)}]))
+"""
 
 
-def once(python: str, run: Path, picture: Path) -> tuple[float, float]:
-    """Seconds and peak MiB of one ``resight predict``."""
+def once(command: list[str | Path]) -> tuple[float, float, dict]:
+    """Seconds, peak MiB, and the answer that it printed."""
     start = time.perf_counter()
-    process = subprocess.Popen(
-        [python, "-m", "resight.cli", "predict", str(run), str(picture), "--json"], stdout=subprocess.DEVNULL
-    )
+    process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+    assert process.stdout is not None
+    text = process.stdout.read()
     _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
+    process.stdout.close()
     if process.returncode:
-        sys.exit(f"resight predict failed with exit code {process.returncode}")
-    return time.perf_counter() - start, usage.ru_maxrss / 1024
+        sys.exit(f"{command[0]} failed with exit code {process.returncode}")
+    return seconds, usage.ru_maxrss / 1024, json.loads(text)[0]
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path)
-    parser.add_argument("--picture", type=Path)
-    parser.add_argument("--python", default=sys.executable, help="interpreter that runs resight")
+    parser.add_argument("--picture", type=Path, help="default: a generated JPEG of 500 × 375")
+    parser.add_argument("--python", default=os.environ.get("RESIGHT_ANSWERING_PYTHON") or sys.executable)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--prepare", type=Path, help="only make a Run and a picture there (used by the program itself)")
     args = parser.parse_args()
-    if args.prepare:
-        prepare(args.prepare)
-        return
-    with tempfile.TemporaryDirectory() as folder:
-        run, picture = args.run, args.picture
-        if run is None:  # in a process of its own: a child's peak starts at the memory of its parent
-            subprocess.run([sys.executable, __file__, "--prepare", folder], check=True)
-            run, picture = Path(folder) / "run", Path(folder) / "picture.jpg"
-        once(args.python, run, picture)  # the files are in the page cache from here on
-        seconds, memory = zip(*(once(args.python, run, picture) for _ in range(args.rounds)), strict=True)
-    save("cold_start", {"seconds": summary(list(seconds)), "peak_mib": summary(list(memory))})
+    rows, notes = [], []
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        picture = args.picture or next(answering.generate_photos(folder / "photo", 1).iterdir())
+        for model in answering.MODELS:
+            run = answering.make_run(model, folder / model)
+            sides = {
+                "resight predict": [args.python, "-m", "resight.cli", "predict", run, picture, "--json"],
+                "torch": [PEERS, "-c", SCRIPT, model, folder / model / answering.WEIGHTS, picture],
+            }
+            answers = {side: once(command)[2] for side, command in sides.items()}  # files are cached from here on
+            one, other = answers.values()
+            difference = abs(one["probability"] - other["probability"])
+            if one["label"] != other["label"] or difference > NEAR:
+                sys.exit(f"the sides answer differently: {answers}")
+            found: dict[str, list[tuple[float, float, dict]]] = {side: [] for side in sides}
+            for number in range(args.rounds):
+                for side, command in sides.items():
+                    found[side].append(once(command))
+                    print(f"round {number + 1} of {args.rounds}  {model} {side}: {found[side][-1]}", file=sys.stderr)
+            seconds = {side: [r[0] for r in results] for side, results in found.items()}
+            memory = {side: statistics.median(r[1] for r in results) for side, results in found.items()}
+            ours, theirs = seconds.items()
+            equal = f"one photo: the same label, |Δp| {difference:.1g}"
+            rows.append(row(model, ours, theirs, unit="s", target=TARGET, equal=equal, more_is_better=False))
+            notes.append(
+                f"{model}: peak memory " + ", ".join(f"{side} {peak:.0f} MiB" for side, peak in memory.items())
+            )
+    command = "python benchmarks/cold_start.py"
+    save("P6-cold-start", title="Cold start to the first label", target="P6", command=command, rows=rows, notes=notes)
 
 
 if __name__ == "__main__":

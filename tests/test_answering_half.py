@@ -39,6 +39,13 @@ def test_predict_and_eval_answer(tmp_path: Path) -> None:
     assert json.loads(scores.stdout)["evaluation"]["metrics"]["accuracy"]["value"] == 1.0
 
 
+def test_bench_measures_what_is_installed(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "run")
+    found = run_there("-m", "resight.cli", "bench", str(run.path), "--json", cwd=tmp_path)
+    assert found.returncode == 0, found.stderr
+    assert [backend["name"] for backend in json.loads(found.stdout)["backends"]] == ["onnxruntime"]
+
+
 @pytest.mark.parametrize(
     "command",
     [
@@ -46,6 +53,8 @@ def test_predict_and_eval_answer(tmp_path: Path) -> None:
         ["resume", "run"],
         ["import", "weights.pth"],
         ["predict", "resnet50.tv2_in1k", "sky.png"],
+        ["predict", "run", "sky.png", "--backend", "openvino"],
+        ["eval", "run", "data", "--backend", "openvino"],
         ["models"],
         ["preview", "data"],
         ["demo"],

@@ -14,7 +14,7 @@ from tests.inference import tiny
 from resight.commands.eval import evaluate_run, match_classes
 from resight.errors import DataError, MissingExtra, RunError, UsageError
 from resight.inference import unescape_cell
-from resight.runs import CONFIG, Run
+from resight.runs import CONFIG, SPLIT, WEIGHTS, Run
 from resight.samples import load
 
 
@@ -201,3 +201,12 @@ def test_data_by_name(run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setitem(sys.modules, "torchvision", None)
     with pytest.raises(MissingExtra, match=r"resight\[train\]"):
         evaluate_run(run, Path("torchvision:MNIST"))
+
+
+def test_a_changed_split_is_refused_and_files_that_are_not_used_are_not(run: Run, data: Path) -> None:
+    (run.path / WEIGHTS).unlink()
+    assert evaluate_run(run.path).choice is not None
+    (run.path / SPLIT).write_text((run.path / SPLIT).read_text("utf-8").replace("test", "train"), "utf-8")
+    with pytest.raises(RunError, match=SPLIT):
+        evaluate_run(run.path)
+    assert evaluate_run(run.path, data, backend="openvino").evaluation.metrics["accuracy"].value == 1

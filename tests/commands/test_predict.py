@@ -16,7 +16,7 @@ from tests.inference import tiny
 from resight.commands.predict import find_sources, predict, prepare, resolve_run, stream
 from resight.errors import MissingExtra, RunError, UsageError
 from resight.inference import Predictions, unescape_cell
-from resight.runs import CARD, Run
+from resight.runs import CARD, ONNX, WEIGHTS, Run
 
 
 @pytest.fixture(scope="module")
@@ -194,3 +194,23 @@ def test_thousands_of_files_in_order(run: Run, tmp_path: Path) -> None:
 def test_probabilities_are_those_of_float32(run: Run, photos: Path) -> None:
     for found in predict(run, photos):
         assert found.probability == float(np.float32(found.probability))
+
+
+def test_every_backend_answers_alike(run: Run, photos: Path) -> None:
+    one, other = (predict(run, photos, backend=name, threads=2) for name in ("onnxruntime", "openvino"))
+    assert answers(one) == answers(other) == EXPECTED
+    assert [p.probability for p in one] == pytest.approx([p.probability for p in other], abs=1e-6)
+
+
+def test_only_the_files_that_are_used_are_verified(photos: Path, tmp_path: Path) -> None:
+    run = tiny.make_run(tmp_path / "run")
+    (run.path / WEIGHTS).unlink()
+    for backend in ("onnxruntime", "openvino"):
+        assert answers(predict(run.path, photos, backend=backend)) == EXPECTED
+    (run.path / ONNX).write_bytes(tiny.graph(temperature=1.0).SerializeToString())
+    for backend in ("onnxruntime", "openvino"):
+        with pytest.raises(RunError, match="changed after the Run was sealed"):
+            predict(run.path, photos, backend=backend)
+    (run.path / ONNX).unlink()
+    with pytest.raises(RunError, match=ONNX):
+        predict(run.path, photos)

@@ -3,6 +3,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,13 +12,15 @@ import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, numpy_helper
 
-from resight.errors import RunError, UsageError
-from resight.inference import OnnxRuntime, Predictor, load_onnxruntime
-from resight.inference.backend import open_backend
+from resight.errors import MissingExtra, RunError, UsageError
+from resight.inference import AUTO, OnnxRuntime, Predictor, backend, check_backend, load_onnxruntime, open_backend
+from resight.inference.openvino import OpenVino, load_openvino
 from resight.runs import ONNX, Run
 
 from . import tiny
 
+Kind = type[OnnxRuntime] | type[OpenVino]
+both = pytest.mark.parametrize("kind", [OnnxRuntime, OpenVino])
 PIXELS = np.stack([tiny.picture(name, side=tiny.SIZE) for name in tiny.CLASSES])
 
 
@@ -26,8 +29,9 @@ def save(path: Path, model: onnx.ModelProto) -> Path:
     return path
 
 
-def test_answers_in_the_order_asked_for(tmp_path: Path) -> None:
-    backend = OnnxRuntime(save(tmp_path / ONNX, tiny.graph()), 1)
+@both
+def test_answers_in_the_order_asked_for(kind: Kind, tmp_path: Path) -> None:
+    backend = kind(save(tmp_path / ONNX, tiny.graph()), 1)
     features, probabilities, embedding, logits = backend.answer(
         PIXELS, ("features", "probabilities", "embedding", "logits")
     )
@@ -50,9 +54,10 @@ def external(model: onnx.ModelProto, location: str) -> onnx.ModelProto:
     return model
 
 
+@both
 @pytest.mark.parametrize("location", ["head.bin", "below/head.bin", "../head.bin", "{absolute}"])
 def test_external_data_is_refused_even_where_it_is_there(
-    location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    kind: Kind, location: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
     for place in (folder, folder / "below", tmp_path):
@@ -65,14 +70,18 @@ def test_external_data_is_refused_even_where_it_is_there(
         OnnxRuntime(path, 1)
 
 
-def test_a_pointer_into_memory_is_refused(tmp_path: Path) -> None:
+@both
+def test_a_pointer_into_memory_is_refused(kind: Kind, tmp_path: Path) -> None:
     path = save(tmp_path / ONNX, external(tiny.graph(), "*/_ORT_MEM_ADDR_/*"))
     with pytest.raises(RunError):
         OnnxRuntime(path, 1)
 
 
+@both
 @pytest.mark.parametrize("data", [b"", b"<html>", b"\x00" * 100, tiny.graph().SerializeToString()[:-200]])
-def test_a_damaged_file_is_refused_in_words(data: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_damaged_file_is_refused_in_words(
+    kind: Kind, data: bytes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / ONNX).write_bytes(data)
     with pytest.raises(RunError, match=r"damaged|takes|lacks") as caught:
         OnnxRuntime(tmp_path / ONNX, 1)
@@ -80,12 +89,14 @@ def test_a_damaged_file_is_refused_in_words(data: bytes, tmp_path: Path, capfd: 
     assert capfd.readouterr() == ("", "")
 
 
-def test_a_missing_file_is_refused(tmp_path: Path) -> None:
+@both
+def test_a_missing_file_is_refused(kind: Kind, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot be read"):
         OnnxRuntime(tmp_path / ONNX, 1)
 
 
-def test_a_graph_with_another_input_or_without_an_output_is_refused(tmp_path: Path) -> None:
+@both
+def test_a_graph_with_another_input_or_without_an_output_is_refused(kind: Kind, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="expected only 'pixels'"):
         OnnxRuntime(save(tmp_path / ONNX, tiny.graph(input_name="image")), 1)
     model = tiny.graph()
@@ -103,6 +114,7 @@ def test_a_file_changed_after_the_check_is_refused(tmp_path: Path) -> None:
         Predictor(opened)
 
 
+@both
 @pytest.mark.parametrize(
     "pixels",
     [
@@ -113,16 +125,19 @@ def test_a_file_changed_after_the_check_is_refused(tmp_path: Path) -> None:
         PIXELS[..., :1],
     ],
 )
-def test_pixels_that_do_not_fit(pixels: NDArray[np.uint8], tmp_path: Path) -> None:
-    backend = OnnxRuntime(save(tmp_path / ONNX, tiny.graph()), 1)
+def test_pixels_that_do_not_fit(kind: Kind, pixels: NDArray[np.uint8], tmp_path: Path) -> None:
+    backend = kind(save(tmp_path / ONNX, tiny.graph()), 1)
     with pytest.raises(UsageError, match="expected pixels"):
         backend.answer(pixels, ("logits",))
 
 
-def test_wrong_arguments(tmp_path: Path) -> None:
+@both
+def test_wrong_arguments(kind: Kind, tmp_path: Path) -> None:
     path = save(tmp_path / ONNX, tiny.graph())
-    with pytest.raises(UsageError, match="onnxruntime"):
+    with pytest.raises(UsageError, match="auto, onnxruntime, openvino"):
         open_backend("tensorrt", path)
+    with pytest.raises(UsageError, match="chosen"):
+        open_backend(AUTO, path)
     for threads in (0, -1, True, 1.5):
         with pytest.raises(UsageError, match="threads"):
             OnnxRuntime(path, threads)  # type: ignore[arg-type]
@@ -130,12 +145,30 @@ def test_wrong_arguments(tmp_path: Path) -> None:
         OnnxRuntime(path, 1).answer(PIXELS, ("chances",))
 
 
-def test_a_graph_that_fails_at_work_is_an_error(tmp_path: Path) -> None:
+def open_channels() -> onnx.ModelProto:
     model = tiny.graph()
     model.graph.input[0].type.tensor_type.shape.dim[3].dim_param = "C"
-    backend = OnnxRuntime(save(tmp_path / ONNX, model), 1)
+    return model
+
+
+def test_a_graph_that_fails_at_work_is_an_error(tmp_path: Path) -> None:
+    backend = OnnxRuntime(save(tmp_path / ONNX, open_channels()), 1)
     with pytest.raises(RunError, match="cannot compute"):
         backend.answer(np.zeros((1, tiny.SIZE, tiny.SIZE, 5), np.uint8), ("logits",))
+
+
+def test_openvino_refuses_what_it_would_compute_wrongly(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pixels with more channels than the weights have: it does not notice."""
+    with pytest.raises(RunError, match="open size"):
+        OpenVino(save(tmp_path / ONNX, open_channels()), 1)
+    ready = OpenVino(save(tmp_path / ONNX, tiny.graph()), 1)
+
+    def fail(*_: object) -> None:
+        raise RuntimeError("no memory")
+
+    monkeypatch.setattr(ready, "_compile", fail)
+    with pytest.raises(RunError, match="cannot compute an answer: no memory"):
+        ready.answer(PIXELS, ("logits",))
 
 
 def test_no_telemetry_is_prepared_or_stored(tmp_path: Path) -> None:
@@ -159,13 +192,91 @@ def test_no_telemetry_is_prepared_or_stored(tmp_path: Path) -> None:
     assert list(home.rglob("*")) == []
 
 
+def test_openvino_stores_and_sends_nothing(tmp_path: Path) -> None:
+    """Without the switch, ``import openvino`` (2026.4) stores an id at home and sends an event in a process."""
+    path = save(tmp_path / ONNX, tiny.graph())
+    home = tmp_path / "home"
+    home.mkdir()
+    program = (
+        "import multiprocessing, sys, urllib.request; import numpy; from pathlib import Path\n"
+        "def refuse(*_, **__): print('sent'); raise OSError\n"
+        "urllib.request.urlopen = multiprocessing.Process.start = refuse\n"
+        "from resight.inference import open_backend\n"
+        "backend = open_backend('openvino', Path(sys.argv[1]), 1)\n"
+        "backend.answer(numpy.zeros((1, 8, 8, 3), numpy.uint8), ['logits'])\n"
+        "import openvino; openvino.convert_model(sys.argv[1])\n"
+        "print(sys.modules['openvino_telemetry'])"
+    )
+    kept = {k: v for k, v in os.environ.items() if k not in ("CI", "XDG_CACHE_HOME")}
+    found = subprocess.run(
+        [sys.executable, "-c", program, str(path)],
+        env=kept | {"HOME": str(home), "TMPDIR": str(home)},
+        check=True,
+        timeout=60,
+        capture_output=True,
+        text=True,
+    )
+    assert found.stdout == "None\n"
+    assert list(home.rglob("*")) == []
+
+
+def test_openvino_with_its_telemetry_stays_importable(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What another part of the program has imported already is not taken away from it."""
+    monkeypatch.setitem(sys.modules, "openvino_telemetry", sys)
+    assert load_openvino().__name__ == "openvino"
+    assert sys.modules["openvino_telemetry"] is sys
+
+
 def test_telemetry_is_switched_off_for_later_imports_too(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("ORT_DISABLE_TELEMETRY", raising=False)
     load_onnxruntime()
     assert os.environ["ORT_DISABLE_TELEMETRY"] == "1"
 
 
-def test_initializers_survive(tmp_path: Path) -> None:
+@both
+def test_initializers_survive(kind: Kind, tmp_path: Path) -> None:
     """A tensor that nobody uses is no reason to refuse a graph."""
     extra = numpy_helper.from_array(np.zeros(3, np.float32), "unused")
-    OnnxRuntime(save(tmp_path / ONNX, tiny.graph(extra=[extra])), 1)
+    kind(save(tmp_path / ONNX, tiny.graph(extra=[extra])), 1)
+
+
+@both
+@pytest.mark.parametrize("callers", [1, 2, None])
+def test_many_threads_ask_at_once(kind: Kind, callers: int | None, tmp_path: Path) -> None:
+    ready = kind(save(tmp_path / ONNX, tiny.graph()), 2, callers=callers)
+    expected = ready.answer(PIXELS, ("logits", "features"))
+
+    def ask(number: int) -> bool:
+        logits, features = ready.answer(np.roll(PIXELS, number, axis=0), ("logits", "features"))
+        same = np.allclose(logits, np.roll(expected[0], number, axis=0), atol=1e-6)
+        return same and np.allclose(features, np.roll(expected[1], number, axis=0), atol=1e-6)
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(200)))
+
+
+def test_answers_of_both_backends_are_equal_for_any_batch(tmp_path: Path) -> None:
+    path = save(tmp_path / ONNX, tiny.graph(50))
+    pixels = np.random.default_rng(3).integers(0, 256, (17, tiny.SIZE, tiny.SIZE, 3), dtype=np.uint8)
+    (expected,) = OnnxRuntime(path, 1).answer(pixels, ("probabilities",))
+    ready = OpenVino(path, 2, callers=2)
+    for batch in (1, 3, 17):
+        parts = [ready.answer(pixels[i : i + batch], ("probabilities",))[0] for i in range(0, 17, batch)]
+        assert all(part.dtype == np.float32 for part in parts)
+        np.testing.assert_allclose(np.concatenate(parts), expected, atol=1e-6)
+
+
+def test_answers_are_the_callers_own(tmp_path: Path) -> None:
+    """They are not overwritten by the next question."""
+    ready = OpenVino(save(tmp_path / ONNX, tiny.graph()), 1)
+    (first,) = ready.answer(PIXELS[:1], ("logits",))
+    before = first.copy()
+    ready.answer(PIXELS[1:2], ("logits",))
+    np.testing.assert_array_equal(first, before)
+
+
+def test_a_backend_that_is_not_installed_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(backend, "find_spec", lambda name: None)
+    with pytest.raises(MissingExtra, match=r"pip install 'resight\[openvino\]'"):
+        check_backend("openvino")
+    check_backend(AUTO)

@@ -105,6 +105,22 @@ def test_a_changed_byte_is_refused_by_name(name: str, position: int, sealed: Run
 
 
 @pytest.mark.parametrize("name", FILES)
+def test_only_the_files_that_are_used_need_be_verified(name: str, sealed: Run) -> None:
+    (sealed.path / name).write_bytes(b"changed")
+    opened = Run.open(sealed.path, verify=False)
+    opened.verify(*[other for other in FILES if other != name], "not-recorded.json")
+    with pytest.raises(RunError, match=name):
+        opened.verify(name)
+
+
+@pytest.mark.parametrize("files", [{}, {WEIGHTS: "0" * 64}, {WEIGHTS: "0", ONNX: "0", "../x": "0"}])
+def test_a_card_without_sound_hashes_is_refused_even_unverified(files: dict[str, str], sealed: Run) -> None:
+    edit(sealed.path, files=files)
+    with pytest.raises(RunError, match=r"records no hash|outside the Run"):
+        Run.open(sealed.path, verify=False)
+
+
+@pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_refused_by_name(name: str, sealed: Run) -> None:
     (sealed.path / name).unlink()
     with pytest.raises(RunError, match=name):

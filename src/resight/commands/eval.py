@@ -16,7 +16,7 @@ from resight.commands.predict import resolve_run
 from resight.errors import DataError, RunError, UsageError
 from resight.evaluation import Evaluation, evaluate
 from resight.images import printable
-from resight.inference import Predictor, bad_files, csv_row, save
+from resight.inference import AUTO, BATCH, Choice, Predictor, bad_files, check_backend, csv_row, save
 from resight.runs import CONFIG, SPLIT, Run
 from resight.samples import SPLITS, Sample, SampleSet, load
 
@@ -31,7 +31,7 @@ class EvalResult:
     part: train, val, test, or all. logits: float32 (N, K), divided by the temperature. probabilities:
     float32 (N, K) in 0 … 1. labels: int64 (N,), positions in the Run's classes. sources: N names, exact;
     ``file[index]`` for array files. skipped: (source, reason) of pictures that could not be read. warnings:
-    whole sentences.
+    whole sentences. choice: which backend answered, and why.
     """
 
     run: Path
@@ -44,6 +44,7 @@ class EvalResult:
     sources: tuple[str, ...]
     skipped: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
+    choice: Choice | None = None
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -95,9 +96,9 @@ def evaluate_run(
     part: str | None = None,
     skip_bad: bool = False,
     predictions: Path | None = None,
-    backend: str = "onnxruntime",
+    backend: str = AUTO,
     threads: int | None = None,
-    batch: int = 32,
+    batch: int = BATCH,
 ) -> EvalResult:
     """Evaluate a Run on labelled pictures; classes are matched by name.
 
@@ -113,6 +114,7 @@ def evaluate_run(
     """
     if part is not None and part not in PARTS:
         raise UsageError(f"the part is {part!r}; expected one of {', '.join(PARTS)}")
+    check_backend(backend)
     opened = resolve_run(run)
     data = None if data is None else _path_of(data)
     samples = load_own(opened) if data is None else load(data, val_fraction=0, test_fraction=0, training=False)
@@ -123,7 +125,8 @@ def evaluate_run(
         raise DataError(f"{printable(str(samples.root))} has no pictures in {chosen}; {_counts(samples)}")
     if data is None and opened.card.data.get("fingerprint") not in (None, samples.fingerprint()):
         warnings.append("pictures have been replaced since training: they have the same names but other sizes")
-    found = Predictor(opened, backend=backend, threads=threads, batch=batch).answers(samples, indices)
+    predictor = Predictor(opened, backend=backend, threads=threads, batch=batch, pictures=len(indices))
+    found = predictor.answers(samples, indices)
     if found.bad and not skip_bad:
         raise bad_files(found.bad)
     labels = np.array([numbers[samples.samples[i].label] for i in found.indices], np.int64)
@@ -138,6 +141,7 @@ def evaluate_run(
         sources=tuple(_name(samples.samples[i]) for i in found.indices),
         skipped=found.bad,
         warnings=(*samples.warnings, *warnings),
+        choice=predictor.choice,
     )
     if predictions is not None:
         result.save_predictions(predictions)
@@ -161,6 +165,7 @@ def load_own(run: Run) -> SampleSet:
     """
     path = run.path / CONFIG
     hint = "say which data to evaluate on: resight eval RUN DATA"
+    run.verify(CONFIG, SPLIT)
     if not path.is_file():
         raise UsageError(f"{run.path} has no {CONFIG}, so its data is not known", hint=hint)
     try:

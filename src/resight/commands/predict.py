@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from resight.errors import MissingExtra, RunError, UsageError
 from resight.images import printable
-from resight.inference import Prediction, Predictions, Predictor, Source
+from resight.inference import AUTO, BATCH, Prediction, Predictions, Predictor, Source, check_backend
 from resight.runs import CARD, Run
 from resight.samples import find_images
 
@@ -30,21 +30,22 @@ def predict(
     images: Images,
     *,
     top: int = 5,
-    backend: str = "onnxruntime",
+    backend: str = AUTO,
     threads: int | None = None,
-    batch: int = 32,
+    batch: int = BATCH,
 ) -> Predictions:
     """Answer for each picture, in order.
 
     run: a Run, its directory, or weights (a tag such as ``resnet50.tv2_in1k``, a file), which are imported
     first. images: files, folders and patterns such as ``"photos/*.jpg"``, each file once; or encoded
     pictures (bytes); or decoded ones (arrays uint8 (H, W) or (H, W, C)). A picture that cannot be used is a
-    Prediction with ``error``.
+    Prediction with ``error``. backend: ``onnxruntime``, ``openvino``, or ``auto``, the quickest by what
+    ``resight bench`` has stored, else onnxruntime.
 
         resight.predict(run, "photos/*.jpg").to_csv("out.csv")
 
     Raises RunError for a Run that is missing, unfinished or damaged; UsageError for arguments and inputs
-    without pictures; MissingExtra for weights where PyTorch is not installed.
+    without pictures; MissingExtra for weights where PyTorch is not installed, and for a backend that is not.
     """
     return Predictions(stream(run, images, top=top, backend=backend, threads=threads, batch=batch))
 
@@ -54,9 +55,9 @@ def stream(
     images: Images,
     *,
     top: int = 5,
-    backend: str = "onnxruntime",
+    backend: str = AUTO,
     threads: int | None = None,
-    batch: int = 32,
+    batch: int = BATCH,
 ) -> Iterator[Prediction]:
     """As ``predict``, one by one, for more pictures than fit into memory. What is wrong is raised at the
     call.
@@ -77,13 +78,15 @@ def prepare(
     run: Run | str | Path,
     images: Images,
     *,
-    backend: str = "onnxruntime",
+    backend: str = AUTO,
     threads: int | None = None,
-    batch: int = 32,
+    batch: int = BATCH,
 ) -> Ready:
     """Find the pictures and open the Run. Raises what ``predict`` raises."""
+    check_backend(backend)
     sources = find_sources(images)
-    return Ready(Predictor(resolve_run(run), backend=backend, threads=threads, batch=batch), sources)
+    opened = resolve_run(run)
+    return Ready(Predictor(opened, backend=backend, threads=threads, batch=batch, pictures=len(sources)), sources)
 
 
 def find_sources(images: Images) -> list[Source]:
@@ -102,6 +105,8 @@ def find_sources(images: Images) -> list[Source]:
 def resolve_run(source: Run | str | Path) -> Run:
     """The Run that ``source`` is, lies in, or is made of: a directory is opened, weights are imported.
 
+    Of a directory only the card is read: whoever uses another file verifies it (``Run.verify``; a Predictor does).
+
     Raises UsageError for an empty name; RunError for a directory, path or word that is nothing of these;
     MissingExtra for weights where PyTorch is not installed.
     """
@@ -111,7 +116,7 @@ def resolve_run(source: Run | str | Path) -> Run:
         raise UsageError("the Run's name is empty", hint="perhaps a shell variable is not set")
     path = Path(source)
     if path.is_dir() or (path / CARD).exists():
-        return Run.open(path)
+        return Run.open(path, verify=False)
     shown = printable(str(source))
     if path.name == CARD and path.is_file():
         raise RunError(f"{shown} is a Run's card", hint=f"give its directory: {printable(str(path.parent))}")

@@ -3,38 +3,49 @@
 from __future__ import annotations
 
 from resight.inference.backend import (
+    AUTO,
     BACKENDS,
     OUTPUTS,
     Backend,
-    OnnxRuntime,
     available_cpus,
-    load_onnxruntime,
+    check_backend,
+    installed_backends,
+    open_backend,
 )
+from resight.inference.choose import Choice, Speed
+from resight.inference.onnxruntime import OnnxRuntime, load_onnxruntime
 from resight.inference.pipeline import batched, map_ordered
 from resight.inference.prediction import Prediction, Predictions
-from resight.inference.predictor import Answers, Outputs, Predictor, Source, bad_files
+from resight.inference.predictor import BATCH, Answers, Outputs, Predictor, Source, bad_files
 from resight.inference.writers import FORMATS, csv_row, dump_json, escape_cell, save, send, unescape_cell, write
 
 __all__ = [
+    "AUTO",
     "BACKENDS",
+    "BATCH",
     "FORMATS",
     "OUTPUTS",
     "Answers",
     "Backend",
+    "Choice",
     "OnnxRuntime",
     "Outputs",
     "Prediction",
     "Predictions",
     "Predictor",
     "Source",
+    "Speed",
     "available_cpus",
     "bad_files",
     "batched",
+    "check_backend",
     "csv_row",
     "dump_json",
     "escape_cell",
+    "installed_backends",
     "load_onnxruntime",
     "map_ordered",
+    "open_backend",
     "save",
     "send",
     "unescape_cell",

@@ -1,4 +1,4 @@
-"""What computes the answer: a session over a Run's ``model.onnx``.
+"""What computes the answer: a session over a Run's ``model.onnx``. What all backends share, and their table.
 
 The graph's contract: ``pixels`` uint8 (N, S, S, C) in; ``probabilities`` (N, K), ``logits`` (N, K),
 ``embedding`` (N, D) and ``features`` (N, D, h, w) out, all float32. The logits are the network's own; the
@@ -9,30 +9,100 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
 from pathlib import Path
-from types import ModuleType
-from typing import Any, Protocol
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.errors import RunError, UsageError
+from resight.errors import MissingExtra, RunError, UsageError
 from resight.images import printable
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+Shape = tuple[int | str | None, ...]
 
 INPUT = "pixels"
 OUTPUTS = ("probabilities", "logits", "embedding", "features")
+AUTO = "auto"
 
 
 class Backend(Protocol):
     """Anything that answers the graph's contract. Safe to call from several threads."""
 
     def answer(self, pixels: Pixels, outputs: Sequence[str]) -> list[Floats]:
-        """uint8 (N, S, S, C), N ≥ 1 → the outputs asked for, in that order; only these are computed."""
+        """uint8 (N, S, S, C), N ≥ 1 → the outputs asked for, in that order; only what these need is computed.
+
+        Raises UsageError for unknown outputs or pixels that do not fit the graph, RunError when it fails.
+        """
         ...
+
+
+@dataclass(frozen=True)
+class Kind:
+    """One line of ``BACKENDS``: the class, its module here, the package that it needs, and the extra that brings it.
+
+    The class is called with (path, threads, sha256=…, callers=…) and imports the package then, not before.
+    """
+
+    module: str
+    name: str
+    package: str
+    extra: str | None = None
+
+    @property
+    def installed(self) -> bool:
+        return find_spec(self.package) is not None
+
+    @property
+    def version(self) -> str:
+        """Of the package. Imports nothing of it."""
+        from importlib.metadata import version  # takes 20 ms, and few need it
+
+        return version(self.package)
+
+
+BACKENDS: dict[str, Kind] = {
+    "onnxruntime": Kind("resight.inference.onnxruntime", "OnnxRuntime", "onnxruntime"),
+    "openvino": Kind("resight.inference.openvino", "OpenVino", "openvino", extra="openvino"),
+}
+
+
+def installed_backends() -> list[str]:
+    """Names of the backends whose packages are there, in the order of ``BACKENDS``. Imports none of them."""
+    return [name for name, kind in BACKENDS.items() if kind.installed]
+
+
+def check_backend(name: str) -> None:
+    """Raises UsageError for a name that is neither ``auto`` nor in ``BACKENDS``, MissingExtra for one that is not
+    installed.
+    """
+    if name == AUTO:
+        return
+    if name not in BACKENDS:
+        raise UsageError(f"there is no backend {printable(name)!r}; expected one of {', '.join((AUTO, *BACKENDS))}")
+    kind = BACKENDS[name]
+    if kind.extra is not None and not kind.installed:
+        raise MissingExtra(f"the backend {name}", kind.extra)
+
+
+def open_backend(
+    name: str, path: Path, threads: int | None = None, *, sha256: str | None = None, callers: int = 1
+) -> Backend:
+    """Open ``path`` with the backend of this name, not ``auto``; the arguments are those of ``OnnxRuntime``.
+
+    Raises what ``check_backend`` and the backend raise.
+    """
+    check_backend(name)
+    if name == AUTO:
+        raise UsageError("a backend must be chosen before it is opened")
+    kind = BACKENDS[name]
+    backend: Backend = getattr(import_module(kind.module), kind.name)(path, threads, sha256=sha256, callers=callers)
+    return backend
 
 
 def available_cpus() -> int:
@@ -42,82 +112,22 @@ def available_cpus() -> int:
     return os.cpu_count() or 1
 
 
-def load_onnxruntime() -> ModuleType:
-    """Import onnxruntime with its telemetry off: the only place where Resight imports it.
-
-    Since 1.29 the packages for Linux and macOS write a device id to the home folder and send events; on
-    these systems only ``ORT_DISABLE_TELEMETRY``, set before the first import, prevents both.
-    ``disable_telemetry_events`` is what works on Windows.
-    """
-    os.environ["ORT_DISABLE_TELEMETRY"] = "1"
-    import onnxruntime
-
-    module: ModuleType = onnxruntime
-    module.disable_telemetry_events()
-    return module
+def thread_count(threads: int | None) -> int:
+    """``threads``, by default all processors that this process may use. Raises UsageError below 1."""
+    if threads is not None and (type(threads) is not int or threads < 1):
+        raise UsageError(f"threads is {threads!r}; expected a whole number, 1 or more")
+    return threads or available_cpus()
 
 
-class OnnxRuntime:
-    """ONNX Runtime on the CPU.
-
-    path: the model.onnx. threads: for computing, default: all processors that this process may use. sha256:
-    what the file must hash to, if known. The file is read once and hashed and loaded from the same bytes,
-    so nobody can exchange it in between; and a graph that keeps its weights in other files is refused,
-    wherever these are.
-
-    Raises RunError for a file that is missing, changed, no valid graph, or not of the contract; UsageError
-    for a number of threads below 1.
-    """
-
-    def __init__(self, path: Path, threads: int | None = None, *, sha256: str | None = None) -> None:
-        if threads is not None and (type(threads) is not int or threads < 1):
-            raise UsageError(f"threads is {threads!r}; expected a whole number, 1 or more")
-        self.path = path
-        self.threads = threads or available_cpus()
-        self._session = _session(path, _read(path, sha256), self.threads)
-        self._check_contract()
-
-    def answer(self, pixels: Pixels, outputs: Sequence[str]) -> list[Floats]:
-        """See :class:`Backend`. Raises UsageError for unknown outputs or pixels that do not fit the graph,
-        RunError when
-        the graph fails."""
-        if unknown := [name for name in outputs if name not in OUTPUTS]:
-            raise UsageError(f"unknown outputs: {', '.join(unknown)}; expected some of {', '.join(OUTPUTS)}")
-        fits = all(
-            not isinstance(want, int) or want == got for want, got in zip(self.shape, pixels.shape, strict=False)
-        )
-        if pixels.dtype != np.uint8 or pixels.ndim != 4 or 0 in pixels.shape or not fits:
-            raise UsageError(f"expected pixels of uint8 {_show(self.shape)}, found {pixels.dtype} {pixels.shape}")
-        try:
-            found: list[Floats] = self._session.run(list(outputs), {INPUT: pixels})
-        except Exception as error:  # its exceptions have no base class of their own
-            raise RunError(f"{self.path} cannot compute an answer: {printable(str(error))}") from error
-        return found
-
-    def _check_contract(self) -> None:
-        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        self.shape: tuple[int | str | None, ...] = tuple(inputs[0].shape) if inputs else ()
-        found = [(node.name, node.type, len(node.shape)) for node in inputs]
-        if found != [(INPUT, "tensor(uint8)", 4)]:
-            raise RunError(f"{self.path} takes {found}; expected only '{INPUT}', uint8 (N, S, S, C)")
-        types = {node.name: node.type for node in outputs}
-        if wrong := [name for name in OUTPUTS if types.get(name) != "tensor(float)"]:
-            raise RunError(f"{self.path} lacks the outputs {', '.join(wrong)} as float32; it has {types}")
+def caller_count(callers: int | None, threads: int) -> int:
+    """``callers``, by default ``threads``, and never more. Raises UsageError below 1."""
+    if callers is not None and (type(callers) is not int or callers < 1):
+        raise UsageError(f"callers is {callers!r}; expected a whole number, 1 or more")
+    return min(callers or threads, threads)
 
 
-BACKENDS: dict[str, Callable[..., Backend]] = {"onnxruntime": OnnxRuntime}
-
-
-def open_backend(name: str, path: Path, threads: int | None = None, *, sha256: str | None = None) -> Backend:
-    """Open ``path`` with the backend of this name. Raises UsageError for an unknown one, and what it
-    raises.
-    """
-    if name not in BACKENDS:
-        raise UsageError(f"there is no backend {printable(name)!r}; expected one of {', '.join(BACKENDS)}")
-    return BACKENDS[name](path, threads, sha256=sha256)
-
-
-def _read(path: Path, sha256: str | None) -> bytes:
+def read_graph(path: Path, sha256: str | None) -> bytes:
+    """The file's bytes. Raises RunError when it cannot be read, or does not hash to ``sha256`` if that is known."""
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -127,36 +137,46 @@ def _read(path: Path, sha256: str | None) -> bytes:
     return data
 
 
-def _session(path: Path, data: bytes, threads: int) -> Any:
-    runtime = load_onnxruntime()
-    options = runtime.SessionOptions()
-    options.intra_op_num_threads = threads
-    options.inter_op_num_threads = 1
-    options.log_severity_level = 4  # what goes wrong is raised; nothing is printed besides
-    # Threads that spin while they wait take the processors from those that decode: 2.3 s instead of 1.4 s for
-    # 37 pictures through a resnet18 in batches of 32, on 2 shared cores of an AMD EPYC, onnxruntime 1.32, n=1
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    options.add_session_config_entry("session.load_model_format", "ONNX")
-    # No file can lie below the null device: weights outside of model.onnx cannot be found, wherever we run.
-    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
-    try:
-        return runtime.InferenceSession(data, options, providers=["CPUExecutionProvider"])
-    except Exception as error:  # its exceptions have no base class of their own
-        raise _refused(path, error) from error
+def check_contract(path: Path, inputs: Sequence[tuple[str, str, int]], outputs: Mapping[str, str]) -> None:
+    """Raises RunError unless the graph takes only ``pixels`` and gives all of ``OUTPUTS``.
+
+    inputs: (name, type, number of dimensions) of each; outputs: types by name. Types are NumPy's names.
+    """
+    if list(inputs) != [(INPUT, "uint8", 4)]:
+        raise RunError(f"{path} takes {list(inputs)}; expected only '{INPUT}', uint8 (N, S, S, C)")
+    if wrong := [name for name in OUTPUTS if outputs.get(name) != "float32"]:
+        raise RunError(f"{path} lacks the outputs {', '.join(wrong)} as float32; it has {dict(outputs)}")
 
 
-def _refused(path: Path, error: Exception) -> RunError:
-    detail = str(error)
-    if "external" in detail.lower():
-        return RunError(
-            f"{path} refers to data outside of itself, which is refused",
-            hint="a Run's model.onnx is one file: restore it, or export it again without external data",
-        )
+def check_request(shape: Shape, pixels: Pixels, outputs: Sequence[str]) -> None:
+    """Raises UsageError for unknown outputs, or pixels that do not fit a graph that takes ``shape``."""
+    if unknown := [name for name in outputs if name not in OUTPUTS]:
+        raise UsageError(f"unknown outputs: {', '.join(unknown)}; expected some of {', '.join(OUTPUTS)}")
+    fits = all(not isinstance(want, int) or want == got for want, got in zip(shape, pixels.shape, strict=False))
+    if pixels.dtype != np.uint8 or pixels.ndim != 4 or 0 in pixels.shape or not fits:
+        raise UsageError(f"expected pixels of uint8 {_show(shape)}, found {pixels.dtype} {pixels.shape}")
+
+
+def failed(path: Path, error: Exception) -> RunError:
+    """For what a runtime raises at work; its exceptions have no base class of their own."""
+    return RunError(f"{path} cannot compute an answer: {printable(str(error))}")
+
+
+def damaged(path: Path, package: str, error: Exception) -> RunError:
+    """For what a runtime raises when it loads a graph."""
     return RunError(
-        f"{path} is damaged, or not a graph that this onnxruntime can load: {printable(detail)}",
+        f"{path} is damaged, or not a graph that this {package} can load: {printable(str(error))}",
         hint="restore the file from a copy, or export it again",
     )
 
 
-def _show(shape: Sequence[int | str | None]) -> str:
+def outside(path: Path) -> RunError:
+    """For a graph that keeps data in other files."""
+    return RunError(
+        f"{path} refers to data outside of itself, which is refused",
+        hint="a Run's model.onnx is one file: restore it, or export it again without external data",
+    )
+
+
+def _show(shape: Shape) -> str:
     return "(" + ", ".join("N" if side is None else str(side) for side in shape) + ")"

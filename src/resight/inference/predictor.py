@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import DataError, ImageError, RunError, UsageError
-from resight.images import decode, printable
+from resight.images import decode_for, printable
 from resight.images.modes import to_grey
-from resight.inference.backend import Backend, Floats, Pixels, available_cpus, open_backend
+from resight.inference.backend import AUTO, Backend, Floats, Pixels, open_backend, thread_count
+from resight.inference.choose import Choice, choose
 from resight.inference.pipeline import batched, map_ordered
 from resight.inference.prediction import Prediction
 from resight.runs import ONNX, Run
 from resight.samples import SampleSet
 
 Source = Path | bytes | NDArray[np.uint8]
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+BATCH = 8
+"""Pictures computed at a time, where nothing else is said. More were not quicker, one was slower."""
 
 
 @dataclass(frozen=True)
@@ -50,9 +56,11 @@ class Answers:
 class Predictor:
     """Answers with a sealed Run.
 
-    backend: a name in ``resight.inference.BACKENDS``. threads: for computing and, as many again, for
-    decoding; default: all processors that this process may use. batch: pictures computed at a time; it
-    changes speed and memory, not answers.
+    backend: a name in ``resight.inference.BACKENDS``, or ``auto``: the quickest by what ``resight bench`` stored;
+    ``choice`` says which and why. threads: default: all processors that this process may use. batch: pictures
+    computed at a time by one thread; it changes speed and memory, not answers. pictures: how many will be asked
+    for; None: many. For many, each thread decodes and answers pictures of its own; of fewer than two for each
+    thread, one after the other is answered by all threads together, which is quickest for a single one.
 
     **The same picture gets the same answer alone and in any batch**, within 1e-6 in probability for fp32
     graphs. No padding is needed for that: with onnxruntime 1.32 the answers were equal to the bit for
@@ -60,20 +68,32 @@ class Predictor:
     to 1000 classes; AMD EPYC). ONNX Runtime promises no equality to the bit, and another processor may sum
     in another order.
 
-    Memory: at most three batches of squares (S, S, C) wait, and each decoding thread holds one picture in
-    full size.
+    Memory: each thread holds one batch of squares (S, S, C) and one picture in full size.
 
     Raises RunError for a model.onnx that is missing, damaged or does not fit the Run's card, UsageError for
-    wrong arguments.
+    wrong arguments, MissingExtra for a backend that is not installed.
     """
 
-    def __init__(self, run: Run, *, backend: str = "onnxruntime", threads: int | None = None, batch: int = 32) -> None:
+    def __init__(
+        self,
+        run: Run,
+        *,
+        backend: str = AUTO,
+        threads: int | None = None,
+        batch: int = BATCH,
+        pictures: int | None = None,
+    ) -> None:
         if type(batch) is not int or batch < 1:
             raise UsageError(f"batch is {batch!r}; expected a whole number, 1 or more")
         self.run = run
         self.batch = batch
-        self.threads = available_cpus() if threads is None else threads
-        self.backend: Backend = open_backend(backend, run.file(ONNX), threads, sha256=run.card.files.get(ONNX))
+        self.threads = thread_count(threads)
+        self.callers = 1 if pictures is not None and pictures < 2 * self.threads else self.threads
+        sha256 = run.card.files.get(ONNX)
+        self.choice: Choice = choose(backend, sha256, self.threads, pictures=pictures, callers=self.callers)
+        self.backend: Backend = open_backend(
+            self.choice.name, run.file(ONNX), self.threads, sha256=sha256, callers=self.callers
+        )
         _check_fits(self)
 
     @property
@@ -104,7 +124,12 @@ class Predictor:
                 f"found {pixels.dtype} {pixels.shape}"
             )
         starts = range(0, len(pixels), self.batch)
-        parts = [self.backend.answer(pixels[i : i + self.batch], outputs) for i in starts]
+
+        def answer(start: int) -> list[Floats]:
+            return self.backend.answer(pixels[start : start + self.batch], outputs)
+
+        alone = len(starts) == 1 or self.callers == 1
+        parts = list(map(answer, starts) if alone else self._in_threads(answer, starts))
         joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
         if not all(np.isfinite(array).all() for array in joined):
             raise RunError(
@@ -134,21 +159,35 @@ class Predictor:
             except ImageError as error:
                 return name, error
 
-        prepared = map_ordered(prepare, enumerate(sources), threads=self.threads, window=2 * self.batch)
-        for group in batched(prepared, self.batch):
+        def answer(items: list[tuple[int, Source]]) -> list[Prediction]:
+            group = [prepare(item) for item in items]
             good = [outcome for _, outcome in group if not isinstance(outcome, ImageError)]
             rows = iter(self.ask(np.stack(good), ("probabilities",))[0] if good else ())
-            for name, outcome in group:
-                if isinstance(outcome, ImageError):
-                    yield Prediction(name, None, None, error=outcome.reason)
-                else:
-                    yield self._prediction(name, next(rows), top)
+            return [
+                Prediction(name, None, None, error=outcome.reason)
+                if isinstance(outcome, ImageError)
+                else self._prediction(name, next(rows), top)
+                for name, outcome in group
+            ]
+
+        size = self._group_size(len(sources) if isinstance(sources, Sized) else None)
+        for answers in self._in_threads(answer, batched(enumerate(sources), size)):
+            yield from answers
+
+    def _in_threads(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
+        """``map`` in as many threads as may ask at once; with a single one, in one more that decodes meanwhile."""
+        threads = min(self.callers + 1, self.threads)
+        return map_ordered(function, items, threads=threads, window=2 * threads)
+
+    def _group_size(self, pictures: int | None) -> int:
+        """As many as ``batch``; of a few pictures so many that every thread has its share, twice."""
+        return self.batch if pictures is None else max(1, min(self.batch, pictures // (2 * self.threads)))
 
     def _pixels(self, source: Source) -> Pixels:
         """uint8 (H, W, C) with the Run's number of channels."""
         channels = self.run.card.channels
         if isinstance(source, (Path, bytes)):
-            return decode(source, channels=channels)
+            return decode_for(self.run.card.geometry, source, channels=channels)
         if not isinstance(source, np.ndarray):
             raise UsageError(f"cannot predict a {type(source).__name__}; expected a pathlib.Path, bytes or an array")
         pixels = source[:, :, None] if source.ndim == 2 else source
@@ -170,22 +209,31 @@ class Predictor:
         Raises DataError when not one could be read.
         """
 
+        outputs = ("logits", "probabilities")
+
         def prepare(index: int) -> tuple[int, Pixels | ImageError]:
             try:
-                pixels = samples.read(samples.samples[index], self.run.card.channels)
-                return index, self.run.card.geometry.apply(pixels)
+                geometry = self.run.card.geometry
+                pixels = samples.read(samples.samples[index], self.run.card.channels, geometry=geometry)
+                return index, geometry.apply(pixels)
             except ImageError as error:
                 return index, error
+
+        def answer(group: list[int]) -> tuple[list[int], list[Floats] | None, list[tuple[str, str]]]:
+            found = [prepare(index) for index in group]
+            good = [(index, outcome) for index, outcome in found if not isinstance(outcome, ImageError)]
+            failed = [(samples.samples[i].source, error.reason) for i, error in found if isinstance(error, ImageError)]
+            arrays = self.ask(np.stack([pixels for _, pixels in good]), outputs) if good else None
+            return [index for index, _ in good], arrays, failed
 
         parts: list[list[Floats]] = []
         kept: list[int] = []
         bad: list[tuple[str, str]] = []
-        for group in batched(map_ordered(prepare, indices, threads=self.threads, window=2 * self.batch), self.batch):
-            good = [(index, outcome) for index, outcome in group if not isinstance(outcome, ImageError)]
-            bad += [(samples.samples[i].source, error.reason) for i, error in group if isinstance(error, ImageError)]
-            kept += [index for index, _ in good]
-            if good:
-                parts.append(self.ask(np.stack([pixels for _, pixels in good]), ("logits", "probabilities")))
+        for answered, arrays, failed in self._in_threads(answer, batched(indices, self._group_size(len(indices)))):
+            kept += answered
+            bad += failed
+            if arrays is not None:
+                parts.append(arrays)
         if not parts:
             raise DataError(
                 f"none of {len(indices):,} pictures could be read" + (f": {_reasons(bad)}" if bad else ""),

@@ -1,0 +1,118 @@
+"""``resight bench``: how fast a Run answers on this machine. Needs no PyTorch."""
+
+from __future__ import annotations
+
+import io
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from resight.commands.predict import resolve_run
+from resight.errors import UsageError
+from resight.images import Geometry, decode_for, printable
+from resight.inference import BACKENDS, BATCH, Speed, installed_backends
+from resight.inference.backend import thread_count
+from resight.inference.choose import choose, processor, remember
+from resight.inference.measure import measure
+from resight.inference.pipeline import map_ordered
+from resight.runs import ONNX, Run
+
+PHOTO = (375, 500)
+"""Height and width of the JPEG that decoding is measured with."""
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What was measured. speeds: by backend. decode: JPEG files of 500 × 375 a second to the network's square, all
+    threads. chosen: what ``auto`` takes for one picture, and for many. stored: where ``auto`` finds it.
+    """
+
+    run: Path
+    processor: str
+    threads: int
+    batch: int
+    speeds: dict[str, Speed]
+    decode: float
+    chosen: dict[str, str]
+    stored: Path
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON. Times in seconds, rates in pictures a second."""
+        backends = [{"name": n, "version": BACKENDS[n].version, **asdict(s)} for n, s in self.speeds.items()]
+        plain: dict[str, Any] = {"run": str(self.run), "processor": self.processor, "threads": self.threads}
+        plain |= {"batch": self.batch, "backends": backends, "decode": self.decode}
+        return plain | {"auto": self.chosen, "stored": str(self.stored)}
+
+    def to_text(self) -> str:
+        """A table for a terminal."""
+        lines = [f"{printable(str(self.run))}, {self.processor}, {self.threads} threads", ""]
+        lines.append(f"{'':24}{'starts in':>12}{'one picture in':>17}{'one by one':>14}{f'{self.batch} at a time':>16}")
+        for name, speed in self.speeds.items():
+            shown = f"{name} {BACKENDS[name].version}"
+            times = f"{speed.start:>10.2f} s{1000 / speed.one:>14,.1f} ms"
+            lines.append(f"{shown:24}{times}{speed.one:>12,.1f}/s{speed.many:>14,.1f}/s")
+        lines += ["", f"decoding JPEG files of {PHOTO[1]} × {PHOTO[0]}: {self.decode:,.0f}/s"]
+        for case, name in self.chosen.items():
+            lines.append(f"--backend auto takes {name} for {case}")
+        return "\n".join([*lines, f"stored in {printable(str(self.stored))}"])
+
+
+def bench(
+    run: Run | str | Path,
+    *,
+    threads: int | None = None,
+    batch: int = BATCH,
+    seconds: float = 2.0,
+    rounds: int = 3,
+) -> Bench:
+    """Measure every installed backend with this Run, and store it for ``--backend auto``.
+
+    threads: for computing; default: all processors that this process may use. batch: pictures computed at a time by
+    each thread, when many are asked for. seconds: for each rate. rounds: medians are of that many.
+
+    Raises UsageError for wrong arguments, RunError for a Run that is missing, damaged, or answered differently by two
+    backends; StorageError when the result cannot be stored.
+    """
+    for name, value in (("batch", batch), ("rounds", rounds)):
+        if type(value) is not int or value < 1:
+            raise UsageError(f"{name} is {value!r}; expected a whole number, 1 or more")
+    if not 0 < seconds < float("inf"):
+        raise UsageError(f"seconds is {seconds!r}; expected a number above 0")
+    count = thread_count(threads)
+    opened = resolve_run(run)
+    opened.verify(ONNX)
+    sha256 = opened.card.files[ONNX]
+    speeds = measure(opened, installed_backends(), count, batch=batch, seconds=seconds, rounds=rounds)
+    stored = remember(sha256, count, speeds)
+    chosen = {
+        "one picture": choose("auto", sha256, count, pictures=1).name,
+        "many": choose("auto", sha256, count, callers=count).name,
+    }
+    decode = decode_rate(opened.card.geometry, opened.card.channels, count, seconds)
+    return Bench(opened.path, processor(), count, batch, speeds, decode, chosen, stored)
+
+
+def decode_rate(geometry: Geometry, channels: int, threads: int, seconds: float) -> float:
+    """JPEG files a second, from bytes in memory to the network's square, in ``threads`` threads."""
+    photo = _photo()
+
+    def prepare(_: int) -> None:
+        geometry.apply(decode_for(geometry, photo, channels=channels))
+
+    count, start = 0, time.perf_counter()
+    while count == 0 or time.perf_counter() - start < seconds:
+        count += sum(1 for _ in map_ordered(prepare, range(16 * threads), threads=threads, window=4 * threads))
+    return count / (time.perf_counter() - start)
+
+
+def _photo() -> bytes:
+    """A JPEG of smooth noise, about as large a file as a photo of its size."""
+    from PIL import Image
+
+    coarse = np.random.default_rng(0).integers(0, 256, (47, 63, 3), dtype=np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(coarse).resize(PHOTO[::-1], Image.Resampling.BICUBIC).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
