@@ -52,6 +52,7 @@ def one_epoch(data: Path, cache_gb: float) -> dict[str, float]:
     from resight.training.progress import Silent
 
     wishes = {"model.name": "resnet20", "epochs": 1, "data.image_size": SIZE, "data.cache_gb": cache_gb, "batch": 128}
+    wishes |= {"data.disk_cache_gb": 0}  # memory alone is measured
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
         run = _create(data, {**wishes, "device": "cpu"}, "quick", Path(out) / "run", lambda _: None)

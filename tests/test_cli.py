@@ -16,7 +16,7 @@ from resight import __version__
 from resight.cli import app, main
 from resight.errors import UsageError
 
-COMMANDS = ("train", "resume", "import", "preview", "eval", "predict", "models", "demo")
+COMMANDS = ("train", "resume", "import", "preview", "eval", "predict", "bench", "models", "cache", "demo")
 
 
 def resight(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -36,7 +36,7 @@ def test_version_and_help_import_nothing_heavy() -> None:
         "import sys; from typer.testing import CliRunner; from resight.cli import app; r = CliRunner();"
         f"outs = [r.invoke(app, [c, '--help']) for c in {COMMANDS!r}] + [r.invoke(app, ['--version'])];"
         "assert all(o.exit_code == 0 for o in outs); print(outs[-1].output.strip());"
-        "heavy = {'torch', 'numpy', 'onnxruntime', 'PIL', 'accelerate', 'sklearn'} & set(sys.modules);"
+        "heavy = {'torch', 'numpy', 'onnxruntime', 'openvino', 'PIL', 'accelerate', 'sklearn'} & set(sys.modules);"
         "print(sorted(heavy))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -70,6 +70,8 @@ def test_without_arguments_it_shows_help() -> None:
         (["predict", "run", "sky.png", "--json", "--format", "csv"], "contradict"),
         (["predict", "run", "sky.png", "--backend", "abacus"], "abacus"),
         (["eval", "run", "data", "--part", "some"], "some"),
+        (["eval", "run", "data", "--backend", "abacus"], "abacus"),
+        (["bench", "data"], "not a Run"),
         (["import", "weights.pth"], "weights.pth"),
         (["import", "resnet19.tv_in1k"], "resnet19"),
     ],

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from resight import errors as errors
     from resight import images as images
     from resight import models as models
+    from resight.commands.bench import bench as bench
+    from resight.commands.cache import cache as cache
     from resight.commands.demo import demo as demo
     from resight.commands.eval import evaluate_run as evaluate_run
     from resight.commands.import_ import import_weights as import_weights
@@ -37,6 +39,8 @@ _WHERE = {
     "Predictor": "resight.inference",
     "ResightError": "resight.errors",
     "Run": "resight.runs",
+    "bench": "resight.commands.bench",
+    "cache": "resight.commands.cache",
     "demo": "resight.commands.demo",
     "errors": "",
     "evaluate_run": "resight.commands.eval",

@@ -39,8 +39,11 @@ Top = Annotated[int, typer.Option(min=1, help="Classes shown for each picture.")
 Format = Annotated[str | None, typer.Option(help="table, json, jsonl or csv.")]
 Json = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
 OutFile = Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")]
-Backend = Annotated[str, typer.Option(help="What computes the answers.")]
+Backend = Annotated[
+    str, typer.Option(help="onnxruntime, openvino, or auto: the quickest by what `resight bench` stored.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads that compute; default: all cores.")]
+Batch = Annotated[int, typer.Option(min=1, help="Pictures computed at a time, by each thread.")]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable pictures out, counted and recorded.")]
 
 
@@ -170,9 +173,9 @@ def eval_(
         Path | None, typer.Option(help="Also write a CSV: each picture, true and predicted class.")
     ] = None,
     skip_bad: SkipBad = False,
-    backend: Backend = "onnxruntime",
+    backend: Backend = "auto",
     threads: Threads = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures computed at a time.")] = 32,
+    batch: Batch = 8,
 ) -> None:
     """How good a Run is: accuracy, per-class figures, confusions, each with a 95 % interval."""
     from resight.commands.eval import evaluate_run
@@ -188,6 +191,7 @@ def eval_(
         threads=threads,
         batch=batch,
     )
+    _say_backend(backend, result.choice)
     if chosen == "json":
         _print_json(result.to_dict())
     else:
@@ -202,9 +206,9 @@ def predict(
     format: Format = None,
     json_: Json = False,
     out: OutFile = None,
-    backend: Backend = "onnxruntime",
+    backend: Backend = "auto",
     threads: Threads = None,
-    batch: Annotated[int, typer.Option(min=1, help="Pictures computed at a time.")] = 32,
+    batch: Batch = 8,
 ) -> None:
     """What is in these pictures. Exits with 1 when some of them could not be read."""
     from resight.commands.predict import prepare
@@ -212,6 +216,7 @@ def predict(
 
     chosen = _format(format, json_, tuple(FORMATS))
     ready = prepare(run, images, backend=backend, threads=threads, batch=batch)
+    _say_backend(backend, ready.predictor.choice)
     failed = 0
 
     def counted() -> Any:
@@ -224,6 +229,24 @@ def predict(
     if failed:
         typer.echo(f"{failed} of {len(ready.sources)} pictures could not be read", err=True)
         raise typer.Exit(1)
+
+
+@app.command()
+def bench(
+    run: RunOrTag,
+    threads: Threads = None,
+    batch: Batch = 8,
+    json_: Json = False,
+) -> None:
+    """How fast a Run answers on this machine, with each backend; stored for --backend auto."""
+    from resight.commands.bench import bench
+
+    typer.echo("measuring each backend in turn, some seconds each …", err=True)
+    result = bench(run, threads=threads, batch=batch)
+    if json_:
+        _print_json(result.to_dict())
+    else:
+        typer.echo(result.to_text())
 
 
 @app.command()
@@ -248,11 +271,39 @@ def models(
 
 
 @app.command()
+def cache(
+    clear: Annotated[
+        str | None, typer.Option(metavar="KIND|all", help="Remove it: pictures, weights, data, runs, bench or all.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """What Resight keeps to be quicker next time, with sizes; removing it."""
+    from resight.commands.cache import cache, table
+
+    content = cache(clear)
+    if json_:
+        _print_json(content.to_dict())
+    else:
+        for line in table(content):
+            typer.echo(line)
+
+
+@app.command()
 def demo(out: Annotated[Path, typer.Option(help="Where to put everything.")] = Path("runs/demo")) -> None:
     """The whole way in about a minute, on real data that a dependency carries."""
     from resight.commands.demo import demo
 
     typer.echo(demo(out).path)
+
+
+def _say_backend(wanted: str, choice: Any) -> None:
+    """Of ``auto``, to stderr: which backend answers and why."""
+    from resight.images import printable
+
+    if choice.note:
+        typer.echo(f"note: {printable(choice.note, 2000)}", err=True)
+    if wanted == "auto":
+        typer.echo(f"backend: {choice.name}, {choice.reason}", err=True)
 
 
 def _show_run(run: Any, json_: bool) -> None:

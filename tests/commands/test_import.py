@@ -40,6 +40,7 @@ def test_the_architecture_is_recognised_and_the_run_is_sealed(run: Run) -> None:
     assert opened.card.architecture.name == "resnet20"
     assert opened.classes == NAMES
     assert opened.card.geometry.size == 32
+    assert opened.card.geometry.version == 1  # as torchvision answers: JPEGs decoded in full
     assert not opened.card.calibrated
     assert opened.card.parity["max_abs"] <= 1e-4
     assert opened.card.parity["generated"] is True

@@ -42,6 +42,7 @@ MEANING = {
     "data.std": "standard deviation, likewise",
     "data.workers": "threads that decode: `--workers`",
     "data.cache_gb": "decoded training pictures kept in memory, GiB",
+    "data.disk_cache_gb": "decoded pictures of all trainings on the disk, where memory is too small, GiB; 0: none",
     "augment.crop": "`resized`: random area and aspect; `shift`: by some pixels",
     "augment.scale_min": "smallest area of a random crop, as a share",
     "augment.scale_max": "largest area",

@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
+from torch.nn import functional as F
 
+from resight.images import resize_short
 from resight.recipes.config import AugmentConfig
 from resight.training.augment import (
     Mix,
@@ -24,6 +26,7 @@ from resight.training.augment import (
     mix,
     one_hot,
     random_box,
+    to_short,
 )
 
 NOTHING = AugmentConfig(crop="none", flip="none")
@@ -220,19 +223,80 @@ def test_boxes_have_the_configured_areas_and_aspects() -> None:
     assert np.abs(logs).max() <= np.log(4 / 3) + 1e-9
 
 
+def crops(u: NDArray[np.float64], flip: bool = False) -> Parameters:
+    """Parameters with these uniforms for the crops, everything else left alone."""
+    none = draw(NOTHING, 0, 0, np.arange(max(1, len(u))))
+    return replace(none, crop=u, flip=np.full(len(u), flip))
+
+
 @pytest.mark.parametrize("channels", [1, 3])
 @pytest.mark.parametrize("bicubic", [False, True])
 def test_a_crop_is_pillows_resize_of_the_box(channels: int, bicubic: bool) -> None:
     config = AugmentConfig(scale_min=0.2)
     pixels = np.random.default_rng(0).integers(0, 256, (40, 50, channels), dtype=np.uint8)
     u = np.array([0.3, 0.8, 0.5, 0.25])
-    box = random_box(40, 50, u, config)
-    ours = crop_resized(pixels, u, config, 28, bicubic)
-    assert ours.shape == (28, 28, channels)
+    box = tuple(map(round, random_box(40, 50, u, config)))
+    batch = crop_resized([pixels], crops(u[None]), config, 28, bicubic)
+    assert (batch.shape, batch.dtype) == ((1, channels, 28, 28), torch.uint8)
+    ours = batch[0].permute(1, 2, 0).numpy().astype(int)
     method = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
     for c in range(channels):
-        theirs = Image.fromarray(pixels[:, :, c]).resize((28, 28), method, box=box)
-        np.testing.assert_array_equal(ours[:, :, c], np.asarray(theirs))
+        theirs = Image.fromarray(pixels[:, :, c]).crop(box).resize((28, 28), method)
+        difference = np.abs(ours[:, :, c] - np.asarray(theirs))  # two ways of rounding fixed-point weights
+        assert difference.max() <= (5 if bicubic else 1)
+        assert difference.mean() < 0.5
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("bicubic", [False, True])
+def test_crops_are_torchs_own_and_do_not_depend_on_the_batch(channels: int, bicubic: bool) -> None:
+    random = np.random.default_rng(1)
+    config = AugmentConfig(scale_min=0.05)
+    shapes = [(40, 50), (1, 1), (1, 90), (300, 20), (64, 64)]
+    pixels = [random.integers(0, 256, (*shape, channels), dtype=np.uint8) for shape in shapes]
+    for picture in pixels:
+        picture.flags.writeable = False  # as pictures on the disk are
+    u = random.random((len(pixels), 4))
+    batch = crop_resized(pixels, crops(u), config, 24, bicubic)
+    assert batch.is_contiguous(memory_format=torch.channels_last)
+    for number, picture in enumerate(pixels):
+        alone = crop_resized([picture], crops(u[number : number + 1]), config, 24, bicubic)
+        assert torch.equal(batch[number : number + 1], alone)
+    left, top, right, bottom = map(round, random_box(40, 50, u[0], config))
+    part = torch.from_numpy(pixels[0][top:bottom, left:right].copy()).permute(2, 0, 1)[None]
+    mode = "bicubic" if bicubic else "bilinear"
+    assert torch.equal(batch[:1], F.interpolate(part, (24, 24), mode=mode, antialias=True))
+    mirrored = crop_resized(pixels, crops(u, flip=True), config, 24, bicubic)
+    assert torch.equal(mirrored, batch.flip(3))
+    with pytest.raises(ValueError, match="at least one"):
+        crop_resized([], crops(u[:0]), config, 24, bicubic)
+
+
+@pytest.mark.parametrize("bicubic", [False, True])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_shortened_as_for_answering(channels: int, bicubic: bool) -> None:
+    random = np.random.default_rng(1)
+    for shape in ((80, 120), (120, 80), (200, 75), (3, 900)):
+        pixels = random.integers(0, 256, (*shape, channels), dtype=np.uint8)
+        found, expected = to_short(pixels, 40, bicubic), resize_short(pixels, 40, "bicubic" if bicubic else "bilinear")
+        if min(shape) <= 50:
+            assert found is pixels
+        else:
+            assert found.shape == expected.shape
+            difference = np.abs(found.astype(int) - expected)
+            assert difference.max() <= (5 if bicubic else 1)
+            assert difference.mean() < 0.5
+
+
+def test_mirroring_changes_the_chosen_pictures_only() -> None:
+    batch, config = pictures(9, 3, 150), AugmentConfig(crop="none", flip="random")
+    before, parameters = batch.clone(), draw(config, 0, 0, np.arange(9))
+    assert 0 < parameters.flip.sum() < 9
+    for layout in (batch, batch.contiguous(memory_format=torch.channels_last)):
+        found = apply(config, layout, parameters)
+        for number, mirrored in enumerate(parameters.flip):
+            assert torch.equal(found[number], before[number].flip(2) if mirrored else before[number])
+    assert torch.equal(batch, before)
 
 
 # ── mixing ─────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -88,7 +88,7 @@ def test_every_picture_is_counted_once_and_answered_by_the_saved_network(
     single = start(tmp_path / "run", data, ONE_STEP)
     assert len(single.val) % 2 == 1  # so that the two shares differ in length
     single.restore(last(trained / "one"))
-    pixels = torch.stack([torch.from_numpy(single.val[i]).permute(2, 0, 1) for i in range(len(single.val))])
+    pixels = torch.stack([torch.tensor(single.val[i]).permute(2, 0, 1) for i in range(len(single.val))])
     with torch.inference_mode():
         logits = single.net.eval()(single.objective.normalize(pixels)).numpy()
     assert entry["val_accuracy"] == accuracy(logits, single.val.labels).share

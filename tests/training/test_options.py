@@ -82,7 +82,7 @@ def trained(training: Training) -> str:
 
 
 def validated(training: Training) -> str:
-    return sha(*(torch.from_numpy(training.val[i]) for i in range(len(training.val))))
+    return sha(*(torch.tensor(training.val[i]) for i in range(len(training.val))))
 
 
 def initial(training: Training) -> str:
@@ -233,10 +233,20 @@ def check_workers(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def check_cache(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
     kept = []
     for size in (0.0, 1.0):
-        training = start(tmp_path / str(size), wide, {"data.cache_gb": size})
+        training = start(tmp_path / str(size), wide, {"data.cache_gb": size, "data.disk_cache_gb": 0})
         pictures = training.loader.pictures
         kept.append(pictures[0] is pictures[0])
     assert kept == [False, True]
+
+
+def check_disk_cache(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESIGHT_CACHE", str(tmp_path / "cache"))
+    found = []
+    for size in (0.0, 0.1):
+        training = start(tmp_path / str(size), wide, {"data.cache_gb": 0, "data.disk_cache_gb": size})
+        training.loader.make(0)
+        found.append(len(list((tmp_path / "cache").rglob("pixels"))))
+    assert found == [0, 1]
 
 
 def check_epochs(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
@@ -353,6 +363,7 @@ CHECKED: dict[str, Callable[[Path, Path, pytest.MonkeyPatch], None]] = {
     "data.skip_bad": check_skip_bad,
     "data.workers": check_workers,
     "data.cache_gb": check_cache,
+    "data.disk_cache_gb": check_disk_cache,
     "epochs": check_epochs,
     "budget_seconds": check_budget,
     "auto_batch": check_auto_batch,

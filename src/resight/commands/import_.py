@@ -231,7 +231,7 @@ def _geometry(
     side = size if size is not None else known.size if known else 32 if cifar else 224
     if ratio is None:
         ratio = known.size / known.resize if known else 1.0 if cifar else 0.875
-    wanted = Geometry(size=side, resize=max(side, round(side / ratio)))
+    wanted = Geometry(size=side, resize=max(side, round(side / ratio)), version=1)  # as torchvision answers
     return replace(known, size=wanted.size, resize=wanted.resize) if known else wanted
 
 
@@ -264,6 +264,6 @@ def _seal(run: Run, net: Any) -> None:
     size = run.card.geometry.size
     shape = (_PARITY_PICTURES, size, size, run.card.channels)
     noise = np.random.default_rng(0).integers(0, 256, shape, dtype=np.uint8)
-    parity = check_parity(answering, Predictor(run), noise)
+    parity = check_parity(answering, Predictor(run, backend="onnxruntime"), noise)
     run.update(parity=parity_dict(parity) | {"generated": True})
     run.seal()

@@ -151,8 +151,8 @@ def _training(run: Run, config: Any, samples: data_sets.SampleSet, report: Any, 
 
     machine.set_threads(config.threads)
     machine.keep_memory()
-    train_set = prepare.train_pictures(samples, config)
-    val_set = prepare.eval_pictures(samples, "val", config)
+    train_set = prepare.train_pictures(samples, config, report.say)
+    val_set = prepare.eval_pictures(samples, "val", config, report.say)
 
     def build(say: Callable[[str], None]) -> Training:
         weights = config.model.weights if fresh else None

@@ -114,7 +114,7 @@ def _create(
     config, source = prepare.configure(samples, checked.sizes, wishes, recipe)
     prepare.with_path(config, data)
     if not config.data.mean:
-        pictures = prepare.train_pictures(samples, config)
+        pictures = prepare.train_pictures(samples, config, say)
         config.data.mean, config.data.std = prepare.measure(pictures, config.data.channels, config.seed)
     config.threads = machine.set_threads(config.threads)
     if not config.budget_seconds:

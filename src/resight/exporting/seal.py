@@ -60,10 +60,10 @@ def seal(run: Run, net: ResNet, samples: SampleSet, val_logits: np.ndarray, say:
     say(f"calibrated on validation: temperature {temperature:.3f}")
     answering = write_model(run, net, temperature)
     run.update(temperature=temperature, calibrated=True)
-    predictor = Predictor(run)
+    predictor = Predictor(run, backend="onnxruntime")  # what is sealed does not depend on what is installed
     checked = samples.part("val")[:_PARITY_PICTURES]
     geometry, channels = run.card.geometry, run.card.channels
-    pixels = np.stack([geometry.apply(samples.read(sample, channels)) for sample in checked])
+    pixels = np.stack([geometry.apply(samples.read(sample, channels, geometry=geometry)) for sample in checked])
     parity = check_parity(answering, predictor, pixels)
     say(f"model.onnx answers as the network does: |Δp| ≤ {parity.max_abs:.1g} on {parity.n} validation pictures")
     metrics: dict[str, Any] = {}

@@ -4,7 +4,7 @@
 
 from __future__ import annotations
 
-from resight.images.decode import ImageInfo, decode, decode_with_info, probe
+from resight.images.decode import ImageInfo, decode, decode_for, decode_with_info, probe, read_bytes, verify
 from resight.images.formats import EXTENSIONS, FORMATS, UNSUPPORTED_EXTENSIONS, extension_matches
 from resight.images.geometry import Geometry, center_crop, resize, resize_short
 from resight.images.limits import MAX_BYTES, MAX_PIXELS, check_bytes, check_pixels
@@ -22,10 +22,13 @@ __all__ = [
     "check_bytes",
     "check_pixels",
     "decode",
+    "decode_for",
     "decode_with_info",
     "extension_matches",
     "printable",
     "probe",
+    "read_bytes",
     "resize",
     "resize_short",
+    "verify",
 ]

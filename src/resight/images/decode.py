@@ -38,6 +38,7 @@ from PIL import (
 
 from resight.errors import ImageError, ImageTooLarge, UndecodableImage, UsageError
 from resight.images.formats import FORMATS, HEADER_BYTES, extension_matches, identify, peek_size
+from resight.images.geometry import Geometry
 from resight.images.limits import MAX_PIXELS, check_bytes, check_pixels
 from resight.images.modes import to_grey, to_pixels
 from resight.images.orientation import find_orientation, upright
@@ -65,6 +66,7 @@ _DAMAGE = (
 )  # fmt: skip
 
 _TIFF_ORIENTATION = 274
+_SMALLEST = Geometry("squash", 1)  # JPEGs at 1/8
 
 
 @dataclass(frozen=True)
@@ -113,6 +115,52 @@ def decode_with_info(
     source: str | None = None,
 ) -> tuple[NDArray[np.uint8], ImageInfo]:
     """As ``decode``, together with what the header said."""
+    pixels, info = _decode(data, channels, max_pixels, formats, source, None)
+    return _own(pixels), info
+
+
+def decode_for(
+    geometry: Geometry,
+    data: bytes | Path,
+    *,
+    channels: int = 3,
+    max_pixels: int = MAX_PIXELS,
+    source: str | None = None,
+) -> NDArray[np.uint8]:
+    """As ``decode``, for ``geometry.apply`` or training's crops: a JPEG much larger than ``geometry`` needs is
+    decoded at 1/2, 1/4 or 1/8 of its size (``geometry.reduction``), which reads all of the file but computes
+    fewer pixels. Everything else is the same: limits, which count the full size, orientation, errors.
+
+    uint8 (H, W, ``channels``), perhaps read-only.
+    """
+    return _decode(data, channels, max_pixels, FORMATS, source, geometry)[0]
+
+
+def verify(data: bytes | Path, *, max_pixels: int = MAX_PIXELS, source: str | None = None) -> ImageInfo:
+    """Decode a picture only to see whether it can be: raises what ``decode`` raises, and returns what the header
+    said. JPEGs are decoded at 1/8: all of the file is read, few pixels are computed.
+    """
+    return _decode(data, 3, max_pixels, FORMATS, source, _SMALLEST)[1]
+
+
+def read_bytes(path: Path, *, source: str | None = None) -> bytes:
+    """The encoded picture in ``path``. Raises ``ImageError`` as ``decode`` does for a path that cannot be read."""
+    name = _name(path, source)
+    with _stream(path, name) as stream:
+        try:
+            return stream.read()
+        except OSError as error:
+            raise ImageError(f"the file cannot be read ({printable(str(error))})", source=name) from error
+
+
+def _decode(
+    data: bytes | Path,
+    channels: int,
+    max_pixels: int,
+    formats: Sequence[str],
+    source: str | None,
+    geometry: Geometry | None,
+) -> tuple[NDArray[np.uint8], ImageInfo]:
     if channels not in (1, 3):
         raise UsageError(f"channels is {channels!r}; expected 3 (RGB) or 1 (grey)")
     name = _name(data, source)
@@ -120,16 +168,23 @@ def decode_with_info(
         image, header = _open(stream, formats, max_pixels, name)
         with image:
             orientation = _tiff_orientation(image)
+            width, height = image.size
+            if geometry is not None and image.format == "JPEG":
+                factor = geometry.reduction(width, height)
+                image.draft(None, (max(1, width // factor), max(1, height // factor)))
             pixels = _load(image, header, max_pixels, name)
-            if image.format != "TIFF":  # Pillow turns a TIFF itself
+            if image.format == "TIFF":  # Pillow turns a TIFF itself
+                height, width = pixels.shape[:2]
+            else:
                 orientation = find_orientation(image.info)
                 pixels = upright(pixels, orientation)
-            info = _info(image, pixels.shape[1], pixels.shape[0], orientation, data, source)
+                width, height = (height, width) if orientation >= 5 else (width, height)
+            info = _info(image, width, height, orientation, data, source)
     if channels == 1 and pixels.shape[2] == 3:
         pixels = to_grey(pixels)
     elif channels == 3 and pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
-    return _own(pixels), info
+    return pixels, info
 
 
 def probe(

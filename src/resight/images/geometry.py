@@ -2,6 +2,11 @@
 
 Pillow's antialiased filters and torchvision's rounding: ``crop`` is equal, to the pixel, to torchvision's
 ``Resize`` and ``CenterCrop`` on PIL pictures (up to a ratio of sides of 16:1, see ``resize_short``).
+
+Versions:
+
+    1   JPEGs are decoded in full
+    2   JPEGs are decoded by libjpeg at 1/2, 1/4 or 1/8, as small as leaves ``MARGIN`` times the pixels needed
 """
 
 from __future__ import annotations
@@ -20,7 +25,15 @@ Kind = Literal["crop", "squash", "letterbox"]
 Interpolation = Literal["bilinear", "bicubic"]
 Pixels = NDArray[np.uint8]
 
-VERSION = 1
+VERSION = 2
+VERSIONS = (1, 2)
+MARGIN = 1.5
+"""By how much a picture decoded at a reduced size is still larger, in each direction, than what it is resized to.
+
+libjpeg shrinks by leaving out high frequencies of each 8 × 8 block, which is not quite Pillow's filter. What is left
+is resized by Pillow: the closer the two sizes, the more of the difference remains (docs/decisions.md, 24).
+"""
+
 PADDING = 114
 """The grey around a letterboxed picture, in every channel."""
 
@@ -30,6 +43,7 @@ MAX_RATIO = 16
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 _KINDS = ("crop", "squash", "letterbox")
 _MAX_SIDE = 8192
+_KNOWN = " and ".join(map(str, VERSIONS))
 
 
 @dataclass(frozen=True)
@@ -40,7 +54,8 @@ class Geometry:
     squash     both sides become ``size``; the shape is not kept
     letterbox  the longer side becomes ``size``; the rest is grey (114)
 
-    Only crop has a ``resize``; for the others it is set to ``size``. Raises ``UsageError`` for anything else.
+    Only crop has a ``resize``; for the others it is set to ``size``. ``version``: how JPEGs are decoded before, see
+    above. Raises ``UsageError`` for anything else.
     """
 
     kind: Kind = "crop"
@@ -54,8 +69,8 @@ class Geometry:
             raise UsageError(f"geometry kind is {self.kind!r}; expected one of {', '.join(_KINDS)}")
         if self.interpolation not in _FILTERS:
             raise UsageError(f"interpolation is {self.interpolation!r}; expected one of {', '.join(_FILTERS)}")
-        if self.version != VERSION:
-            raise UsageError(f"geometry version is {self.version!r}; this Resight knows version {VERSION}")
+        if self.version not in VERSIONS:
+            raise UsageError(f"geometry version is {self.version!r}; this Resight knows versions {_KNOWN}")
         if self.kind != "crop":
             object.__setattr__(self, "resize", self.size)
         for name, side in (("size", self.size), ("resize", self.resize)):
@@ -66,6 +81,16 @@ class Geometry:
                 f"geometry resize is {self.resize}, smaller than its size {self.size}: the crop would not be filled",
                 hint=f"resize={self.size} or more",
             )
+
+    def reduction(self, width: int, height: int) -> int:
+        """By how much a JPEG of this size is divided when it is decoded for this geometry: 1, 2, 4 or 8.
+
+        The same for a picture and for the same one lying on its side.
+        """
+        if self.version == 1:
+            return 1
+        side = max(width, height) if self.kind == "letterbox" else min(width, height)
+        return max(factor for factor in (1, 2, 4, 8) if factor == 1 or side >= factor * MARGIN * self.resize)
 
     def apply(self, pixels: Pixels) -> Pixels:
         """uint8 (H, W, C) → uint8 (size, size, C). A picture that needs no change is returned itself, not a
@@ -101,9 +126,9 @@ class Geometry:
         or wrong keys.
         """
         version = values.get("version")
-        if version != VERSION:
+        if version not in VERSIONS:
             raise RunError(
-                f"the geometry has version {version!r}; this Resight knows version {VERSION}",
+                f"the geometry has version {version!r}; this Resight knows versions {_KNOWN}",
                 hint="use the version of Resight that made this Run, or a newer one",
             )
         known = {field.name for field in fields(cls)}

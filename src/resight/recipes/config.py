@@ -43,7 +43,9 @@ class DataConfig(Section):
     of the updates.
     crop_ratio: side of the centre crop divided by the shorter side of the resized picture, for ``crop``.
     channels: 1 (grey) or 3 (RGB); 0 decides by the files. mean, std: of pixels in [0, 1], empty: measured.
-    workers: threads that decode. cache_gb: decoded pictures kept in memory, in GiB.
+    workers: threads that decode. cache_gb: decoded pictures kept in memory, in GiB. disk_cache_gb: the most that
+    decoded pictures of all trainings take on the disk, in GiB; a part that does not fit into memory is kept there; 0
+    for none.
     """
 
     path: str = ""
@@ -62,6 +64,7 @@ class DataConfig(Section):
     std: list[float] = []
     workers: int = Field(2, ge=0, le=64)
     cache_gb: float = Field(4.0, ge=0)
+    disk_cache_gb: float = Field(20.0, ge=0)
 
 
 class AugmentConfig(Section):

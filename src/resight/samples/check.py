@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import ImageError, UsageError
-from resight.images import MAX_PIXELS, ImageInfo, decode_with_info
+from resight.images import MAX_PIXELS, ImageInfo, verify
 from resight.samples.model import Sample, SampleSet
 
 
@@ -68,7 +68,7 @@ def _outcomes(samples: SampleSet, threads: int, max_pixels: int) -> Iterator[tup
             height, width = samples.array(sample.source).shape[1:3]
             return width, height, ""
         try:
-            info: ImageInfo = decode_with_info(samples.path(sample), max_pixels=max_pixels)[1]
+            info: ImageInfo = verify(samples.path(sample), max_pixels=max_pixels)
         except ImageError as error:
             return error.reason
         return info.width, info.height, "" if info.extension_matches else info.format

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import DataError, UsageError
-from resight.images import MAX_PIXELS, decode, printable
+from resight.images import MAX_PIXELS, Geometry, decode, decode_for, printable, read_bytes
 from resight.images.modes import to_grey
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
@@ -88,20 +88,36 @@ class SampleSet:
         """The file that ``sample`` is, or is in."""
         return self.root / sample.source
 
-    def read(self, sample: Sample, channels: int = 3, *, max_pixels: int = MAX_PIXELS) -> NDArray[np.uint8]:
+    def read(
+        self,
+        sample: Sample,
+        channels: int = 3,
+        *,
+        geometry: Geometry | None = None,
+        data: bytes | None = None,
+        max_pixels: int = MAX_PIXELS,
+    ) -> NDArray[np.uint8]:
         """Decode one sample to uint8 (H, W, ``channels``); 1 is grey, 3 RGB. Safe to call from many threads.
 
-        Raises what ``resight.images.decode`` raises, with the path relative to the root as its name. An
-        array file is opened at the first use and then kept.
+        ``geometry``: no larger than it needs, see ``resight.images.decode_for``; perhaps read-only. ``data``: the
+        file's content, where it was read already. Raises what ``resight.images.decode`` raises, with the path
+        relative to the root as its name. An array file is opened at the first use and then kept.
         """
         if sample.index is None:
-            return decode(self.path(sample), channels=channels, max_pixels=max_pixels, source=sample.source)
+            where = self.path(sample) if data is None else data
+            if geometry is None:
+                return decode(where, channels=channels, max_pixels=max_pixels, source=sample.source)
+            return decode_for(geometry, where, channels=channels, max_pixels=max_pixels, source=sample.source)
         if channels not in (1, 3):
             raise UsageError(f"channels is {channels!r}; expected 3 (RGB) or 1 (grey)")
         pixels = self.array(sample.source)[sample.index]
         if channels == 1:
             return to_grey(pixels) if pixels.shape[2] == 3 else pixels.copy()
         return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels.copy()
+
+    def file_bytes(self, sample: Sample) -> bytes:
+        """The encoded picture of a sample that is a file of its own. Raises ``ImageError`` as ``read`` does."""
+        return read_bytes(self.path(sample), source=sample.source)
 
     def array(self, source: str) -> NDArray[np.uint8]:
         """The pictures of an array file, uint8 (N, H, W, C). Read once, then shared: do not write to it."""

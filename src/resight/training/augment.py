@@ -1,25 +1,28 @@
 """Augmentation as two pure functions: ``draw`` the parameters, ``apply`` them to a batch.
 
-``draw`` depends on (seed, epoch, index) of each picture only. The crop of :func:`random_box` is cut where the
-picture is decoded, since pictures differ in size; everything else works on whole uint8 batches on any device.
+``draw`` depends on (seed, epoch, index) of each picture only. The crop of :func:`random_box` is cut where the batch is
+put together, since pictures differ in size; everything else works on whole uint8 batches on any device.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
+from resight.images import resize_short
+from resight.images.geometry import MAX_RATIO
 from resight.recipes.config import AugmentConfig
 from resight.training.policies import apply_policy, color_jitter
 from resight.training.randomness import generator, uniforms
 
 _MIX_STREAM = 2
+_ALONE = 32767  # elements that PyTorch computes with in one thread (at::internal::GRAIN_SIZE is one more)
 
 
 @dataclass(frozen=True)
@@ -82,14 +85,52 @@ def random_box(
 
 
 def crop_resized(
-    pixels: NDArray[np.uint8], u: NDArray[np.float64], config: AugmentConfig, size: int, bicubic: bool
-) -> NDArray[np.uint8]:
-    """A random part of one picture at the training size. uint8 (H, W, C) → (size, size, C)."""
-    box = random_box(pixels.shape[0], pixels.shape[1], u, config)
-    picture = Image.fromarray(pixels[..., 0] if pixels.shape[2] == 1 else pixels)
-    method = Image.Resampling.BICUBIC if bicubic else Image.Resampling.BILINEAR
-    resized = np.asarray(picture.resize((size, size), method, box=box))
-    return resized.reshape(size, size, pixels.shape[2])
+    pictures: Iterable[NDArray[np.uint8]], parameters: Parameters, config: AugmentConfig, size: int, bicubic: bool
+) -> Tensor:
+    """A random part of each picture, antialiased to ``size``, and mirrored where ``parameters.flip`` says so: done at
+    once, while it is in the processor's cache, that costs a tenth of mirroring the batch later.
+
+    pictures: B times uint8 (H, W, C), each of its own size. The edges of :func:`random_box` are rounded to whole
+    pixels. Returns uint8 (B, C, size, size), channels-last in memory. Raises ValueError for none.
+    """
+    batch: Tensor | None = None
+    for number, (pixels, row) in enumerate(zip(pictures, parameters.crop, strict=True)):
+        height, width, channels = pixels.shape
+        left, top, right, bottom = map(round, random_box(height, width, row, config))
+        right, bottom = max(right, left + 1), max(bottom, top + 1)
+        left, top = min(left, width - 1), min(top, height - 1)
+        if batch is None:
+            batch = torch.empty(len(parameters.crop), size, size, channels, dtype=torch.uint8).permute(0, 3, 1, 2)
+        _resize(pixels[top:bottom, left:right].copy(), batch[number : number + 1], bicubic)
+        if parameters.flip[number]:
+            _mirror_one(batch[number : number + 1])
+    if batch is None:
+        raise ValueError("a batch needs at least one picture")
+    return batch
+
+
+def to_short(pixels: NDArray[np.uint8], short: int, bicubic: bool) -> NDArray[np.uint8]:
+    """uint8 (H, W, C), antialiased so that the shorter side is ``short``; itself where it is at most a quarter longer:
+    that costs less memory than shrinking costs time.
+
+    As ``resight.images.resize_short``, several times faster; values differ from Pillow's by rounding.
+    """
+    height, width, channels = pixels.shape
+    if min(height, width) <= 1.25 * short:
+        return pixels
+    if max(height, width) > MAX_RATIO * min(height, width):
+        return resize_short(pixels, short, "bicubic" if bicubic else "bilinear")
+    size = (short, int(short * width / height)) if height <= width else (int(short * height / width), short)
+    made = torch.empty(1, *size, channels, dtype=torch.uint8).permute(0, 3, 1, 2)
+    _resize(np.require(pixels, requirements="W"), made, bicubic)
+    return made[0].permute(1, 2, 0).numpy()
+
+
+def _resize(pixels: NDArray[np.uint8], out: Tensor, bicubic: bool) -> None:
+    """What ``torch.nn.functional.interpolate`` makes of (H, W, C) with antialiasing, into ``out`` (1, C, h, w),
+    channels-last in memory. In place it takes less than half of the time; in one thread."""
+    resize = torch.ops.aten._upsample_bicubic2d_aa.out if bicubic else torch.ops.aten._upsample_bilinear2d_aa.out
+    resize(torch.from_numpy(pixels).permute(2, 0, 1)[None], out.shape[2:], False, out=out)
 
 
 def apply(config: AugmentConfig, batch: Tensor, parameters: Parameters) -> Tensor:
@@ -99,9 +140,8 @@ def apply(config: AugmentConfig, batch: Tensor, parameters: Parameters) -> Tenso
     """
     if config.crop == "shift" and config.shift:
         batch = _shift(batch, parameters.shift, config)
-    if config.flip != "none":
-        flip = torch.from_numpy(parameters.flip).to(batch.device)
-        batch = torch.where(flip[:, None, None, None], batch.flip(3), batch)
+    if parameters.flip.any():
+        batch = _mirror(batch, parameters.flip)
     if config.policy != "none":
         batch = apply_policy(batch, parameters.policy, config)
     if config.color:
@@ -116,6 +156,26 @@ def shrink(batch: Tensor, size: int) -> Tensor:
     if batch.shape[-1] == size:
         return batch
     return F.interpolate(batch, (size, size), mode="bilinear", antialias=True, align_corners=False)
+
+
+def _mirror(batch: Tensor, flip: NDArray[np.bool_]) -> Tensor:
+    """The pictures that ``flip`` (B,) says, left to right."""
+    if not batch.is_cpu:
+        return torch.where(torch.from_numpy(flip).to(batch.device)[:, None, None, None], batch.flip(3), batch)
+    out = torch.from_numpy(batch.permute(0, 2, 3, 1).numpy().copy()).permute(0, 3, 1, 2)
+    for number in np.flatnonzero(flip).tolist():
+        _mirror_one(out[number : number + 1])
+    return out
+
+
+def _mirror_one(picture: Tensor) -> None:
+    """(1, C, H, W) on the CPU, in place. In pieces so small that PyTorch starts no threads for them: they stay in the
+    processor's cache, and nothing waits for a core that decodes. Several times faster than a whole batch at once."""
+    _, channels, height, width = picture.shape
+    rows = max(1, _ALONE // (channels * width))
+    for top in range(0, height, rows):
+        piece = picture[:, :, top : top + rows]
+        piece.copy_(piece.flip(3))
 
 
 def _shift(batch: Tensor, shift: NDArray[np.int64], config: AugmentConfig) -> Tensor:

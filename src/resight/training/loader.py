@@ -1,11 +1,12 @@
-"""Pictures in memory, and batches as a pure function of the step."""
+"""Pictures in memory or on the disk, and batches as a pure function of the step."""
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 
 import numpy as np
@@ -17,16 +18,18 @@ from resight.errors import ImageError, LoaderFailed
 from resight.recipes.config import TrainConfig
 from resight.samples import Sample
 from resight.training.augment import Parameters, crop_resized, draw
+from resight.training.picture_cache import PictureCache, content_key
 from resight.training.randomness import generator
 
 Pixels = NDArray[np.uint8]
 _ORDER_STREAM = 1
+_TRIED = 8  # pictures that show how large a part will be
 
 
 @dataclass
 class Batch:
     """pixels: uint8 (B, C, S, S), channels-last in memory. labels: int64 (B,). indices: int64 (B,), positions
-    in the training part. parameters: what augmentation will do. step: the update they belong to."""
+    in the training part. parameters: what is left for ``augment.apply`` to do. step: the update they belong to."""
 
     pixels: Tensor
     labels: Tensor
@@ -35,30 +38,84 @@ class Batch:
     step: int
 
 
-class Pictures:
-    """The pictures of one part, decoded once and kept while they fit. ``pictures[i]`` is uint8 (H, W, C).
+@dataclass(frozen=True)
+class Disk:
+    """Where pictures are kept that do not fit into memory. file_bytes: the encoded picture of a sample."""
 
-    ``read`` decodes and resizes one sample. Safe to use from many threads: at worst a picture is decoded twice.
+    cache: PictureCache
+    file_bytes: Callable[[Sample], bytes]
+
+
+class Pictures:
+    """The pictures of one part, decoded once. ``pictures[i]`` is uint8 (H, W, C), not to be written to.
+
+    ``read(sample)`` decodes and resizes one sample; ``read(sample, data)`` does so with its file's content. The part is
+    kept in memory while it fits into ``cache_bytes``; a larger one on the ``disk``, if there is one, where later
+    trainings find it. Where a picture is kept changes nothing but time. Safe to use from many threads: at worst a
+    picture is decoded twice.
     """
 
-    def __init__(self, samples: Sequence[Sample], read: Callable[[Sample], Pixels], cache_bytes: int) -> None:
+    def __init__(
+        self, samples: Sequence[Sample], read: Callable[..., Pixels], cache_bytes: int, disk: Disk | None = None
+    ) -> None:
         self.samples = samples
         self.labels = np.array([sample.label for sample in samples], np.int64)
         self._read = read
         self._kept: list[Pixels | None] = [None] * len(samples)
         self._room = cache_bytes
+        self._disk = disk
+        self._places = np.full(len(samples) if disk else 0, -1, np.int64)  # on the disk: shard and record in one number
+        self._fits: bool | None = None if disk else True
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self.samples)
 
     def __getitem__(self, index: int) -> Pixels:
         kept = self._kept[index]
-        if kept is None:
-            kept = self._read(self.samples[index])
-            if self._room >= kept.nbytes:
-                self._kept[index] = kept
-                self._room -= kept.nbytes
-        return kept
+        if kept is not None:
+            return kept
+        if self._fits is None:
+            self._decide()
+        if self._fits or self._disk is None:
+            pixels = self._read(self.samples[index])
+            if not self._keep(index, pixels) and self._disk:
+                self._fits = False  # larger than it looked: the rest goes to the disk
+            return pixels
+        return self._from_disk(index, self._disk)
+
+    def _decide(self) -> None:
+        """Whether the part will fit into memory, by some pictures of it."""
+        with self._lock:
+            if self._fits is None:
+                some = self.samples[:: max(1, len(self.samples) // _TRIED)] if self._room else ()
+                sizes = [self._read(sample).nbytes for sample in some]
+                self._fits = bool(sizes) and sum(sizes) / len(sizes) * len(self.samples) <= self._room
+
+    def _keep(self, index: int, pixels: Pixels) -> bool:
+        """Whether there was room in memory."""
+        with self._lock:
+            if self._kept[index] is None and self._room >= pixels.nbytes:
+                self._kept[index] = pixels
+                self._room -= pixels.nbytes
+            return self._kept[index] is not None
+
+    def _from_disk(self, index: int, disk: Disk) -> Pixels:
+        number = int(self._places[index])
+        pixels = disk.cache.view((number >> 32, number & 0xFFFFFFFF)) if number >= 0 else None
+        if pixels is not None:
+            return pixels
+        data = disk.file_bytes(self.samples[index])
+        key = content_key(data)
+        place = disk.cache.find(key)
+        pixels = disk.cache.view(place) if place else None
+        if pixels is None:
+            pixels = self._read(self.samples[index], data)
+            place = disk.cache.put(key, pixels)
+            if place is None:
+                self._keep(index, pixels)
+        self._places[index] = -1 if place is None else place[0] << 32 | place[1]
+        return pixels
 
 
 def shuffled(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
@@ -107,6 +164,8 @@ class TrainLoader:
         indices = order[start : start + config.batch][self.rank :: self.world]
         parameters = draw(config.augment, config.seed, epoch, indices)
         pixels = cut_pictures(self.pictures, indices, parameters, config, size_at(config, step))
+        if config.augment.crop == "resized":
+            parameters = replace(parameters, flip=np.zeros(len(indices), bool))  # they are mirrored already
         labels = torch.from_numpy(self.pictures.labels[indices])
         return Batch(pixels, labels, indices, parameters, step)
 
@@ -148,17 +207,15 @@ class TrainLoader:
 def cut_pictures(
     pictures: Pictures, indices: NDArray[np.int64], parameters: Parameters, config: TrainConfig, size: int
 ) -> Tensor:
-    """Pictures as training takes them: a random crop of each at ``size``, or squares as they are kept.
+    """Pictures as training takes them: a random crop of each at ``size``, mirrored as drawn, or squares as they are
+    kept.
 
     uint8 (B, C, S, S), channels-last in memory.
     """
     if config.augment.crop == "resized":
         bicubic = config.data.interpolation == "bicubic"
-        crops = zip(indices, parameters.crop, strict=True)
-        cut = [crop_resized(pictures[int(i)], u, config.augment, size, bicubic) for i, u in crops]
-    else:
-        cut = [pictures[int(i)] for i in indices]
-    return torch.from_numpy(np.stack(cut)).permute(0, 3, 1, 2)
+        return crop_resized((pictures[int(i)] for i in indices), parameters, config.augment, size, bicubic)
+    return torch.from_numpy(np.stack([pictures[int(i)] for i in indices])).permute(0, 3, 1, 2)
 
 
 def eval_batches(pictures: Pictures, indices: NDArray[np.int64], size: int) -> Iterator[Tensor]:

@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import math
+import sys
 from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from resight.errors import DataError, UsageError
-from resight.images import Geometry, probe, resize_short
+from resight.images import Geometry, probe
 from resight.models import ResNet, Source, create, guess, load_weights, read_weights, spec_of, stem_for, zero_gamma
 from resight.recipes import Facts, TrainConfig, check_effects, override, recipe
+from resight.runs.storage import cache_directory
 from resight.samples import CheckReport, Sample, SampleSet, check_files, printable
-from resight.training.loader import Pictures
+from resight.training.augment import to_short
+from resight.training.loader import Disk, Pictures
 from resight.training.machine import available_cores, resolve_device, resolve_precision
+from resight.training.picture_cache import KIND, PictureCache
 
 _MEASURED = 2000  # pictures that the mean and deviation are measured on
 
@@ -130,12 +135,17 @@ def first_look(wishes: dict[str, Any], recipe_name: str | None) -> TrainConfig:
 def measure(pictures: Pictures, channels: int, seed: int) -> tuple[list[float], list[float]]:
     """Mean and standard deviation per channel, of pixels in [0, 1], over up to 2,000 training pictures."""
     chosen = np.random.default_rng(seed).permutation(len(pictures))[:_MEASURED]
-    total, squares, count = np.zeros(channels), np.zeros(channels), 0
-    for index in chosen:
-        pixels = pictures[int(index)].reshape(-1, channels) / 255.0
-        total += pixels.sum(axis=0)
-        squares += (pixels**2).sum(axis=0)
-        count += len(pixels)
+
+    def sums(index: np.int64) -> tuple[np.ndarray, np.ndarray, int]:
+        """Of one picture's pixels, exact in whole numbers: so their order changes nothing."""
+        pixels = pictures[int(index)].reshape(-1, channels)
+        return pixels.sum(0, np.uint64), np.square(pixels, dtype=np.uint16).sum(0, np.uint64), len(pixels)
+
+    with ThreadPoolExecutor(available_cores(), thread_name_prefix="resight-measure") as pool:
+        found = list(pool.map(sums, chosen))
+    count = sum(pixels for _, _, pixels in found)
+    total = np.sum([first for first, _, _ in found], axis=0) / 255.0
+    squares = np.sum([second for _, second, _ in found], axis=0) / 255.0**2
     mean = total / count
     std = np.sqrt(np.maximum(squares / count - mean**2, 1e-6))
     return np.round(mean, 4).tolist(), np.maximum(np.round(std, 4), 1e-3).tolist()
@@ -148,33 +158,72 @@ def geometry_of(config: TrainConfig) -> Geometry:
     return Geometry(data.geometry, data.image_size, resize, data.interpolation)
 
 
-def train_pictures(samples: SampleSet, config: TrainConfig) -> Pictures:
-    """The training part: squares at the training size, or, for random crops, whole pictures not larger than needed."""
-    data, geometry = config.data, geometry_of(config)
-    side = data.train_size if config.augment.crop != "resized" else 0
-    scaled = round(data.train_size * geometry.resize / geometry.size)
-    square = Geometry(data.geometry, side, max(side, scaled), data.interpolation) if side else None
-    short = math.ceil(data.train_size / math.sqrt(config.augment.scale_min))  # the smallest crop is not enlarged
+def train_pictures(samples: SampleSet, config: TrainConfig, say: Callable[[str], None] | None = None) -> Pictures:
+    """The training part: squares at the training size, or, for random crops, whole pictures not larger than needed.
 
-    def read(sample: Sample) -> np.ndarray:
-        pixels = samples.read(sample, data.channels)
-        if square is not None:
-            return square.apply(pixels)
-        if min(pixels.shape[:2]) > short:
-            return resize_short(pixels, short, data.interpolation)
-        return pixels
-
-    return Pictures(samples.part("train"), read, int(data.cache_gb * 2**30))
+    Both are decoded as they are for answering at the training size: by ``Geometry.reduction``. So a random crop of
+    average area is never enlarged, nor is the smallest of a picture that was decoded in full.
+    """
+    data, answer = config.data, geometry_of(config)
+    resize = max(data.train_size, round(data.train_size * answer.resize / answer.size))
+    if config.augment.crop != "resized":
+        return _pictures(
+            samples, "train", Geometry(data.geometry, data.train_size, resize, data.interpolation), config, say
+        )
+    geometry = Geometry("crop", data.train_size, resize, data.interpolation)
+    short = math.ceil(data.train_size / math.sqrt(config.augment.scale_min))
+    return _pictures(samples, "train", geometry, config, say, short=short)
 
 
-def eval_pictures(samples: SampleSet, part: str, config: TrainConfig) -> Pictures:
+def eval_pictures(
+    samples: SampleSet, part: str, config: TrainConfig, say: Callable[[str], None] | None = None
+) -> Pictures:
     """A part as it will be answered: through the Run's geometry."""
-    geometry = geometry_of(config)
+    return _pictures(samples, part, geometry_of(config), config, say)
 
-    def read(sample: Sample) -> np.ndarray:
-        return geometry.apply(samples.read(sample, config.data.channels))
 
-    return Pictures(samples.part(part), read, int(config.data.cache_gb * 2**30) // 4)
+def _pictures(
+    samples: SampleSet,
+    part: str,
+    geometry: Geometry,
+    config: TrainConfig,
+    say: Callable[[str], None] | None,
+    short: int = 0,
+) -> Pictures:
+    """Squares by ``geometry``; with ``short``, whole pictures with a shorter side of at most so many pixels."""
+    data = config.data
+
+    def read(sample: Sample, content: bytes | None = None) -> np.ndarray:
+        pixels = samples.read(sample, data.channels, geometry=geometry, data=content)
+        return to_short(pixels, short, data.interpolation == "bicubic") if short else geometry.apply(pixels)
+
+    room = int(data.cache_gb * 2**30) // (1 if part == "train" else 4)
+    limit = int(data.disk_cache_gb * 2**30)
+    if not limit or samples.kind in ("idx", "cifar"):  # array files are decoded already
+        return Pictures(samples.part(part), read, room)
+    preparation = {
+        "geometry": geometry.to_dict(),
+        "short": short,
+        "channels": data.channels,
+        "versions": _versions(bool(short)),
+    }
+    cache = PictureCache(cache_directory(KIND), preparation, data=str(samples.root), limit=limit, say=say or _to_stderr)
+    return Pictures(samples.part(part), read, room, Disk(cache, samples.file_bytes))
+
+
+def _versions(resized_by_torch: bool) -> dict[str, str]:
+    """Of what decodes and resizes: another one may round differently."""
+    import torch
+    from PIL import __version__, features
+
+    versions = {"pillow": __version__, "libjpeg": str(features.version("libjpeg_turbo") or features.version("jpg"))}
+    if resized_by_torch:
+        versions["torch"] = f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
+    return versions
+
+
+def _to_stderr(text: str) -> None:
+    sys.stderr.write(f"{text}\n")
 
 
 def build_net(config: TrainConfig, classes: int, source: Source | None, say: Callable[[str], None]) -> ResNet:
