@@ -11,7 +11,7 @@ endif
 
 # What `make bench` runs, in this order; `make bench ONLY=latency` runs one.
 ONLY ?= train_step profile_step data_loading latency int8 predict_folder cold_start growth
-BENCHES = $(wildcard $(ONLY:%=benchmarks/%.py))
+BENCHES = $(ONLY:%=benchmarks/%.py)
 
 .PHONY: demo test check soak bench format clean help
 
@@ -62,7 +62,7 @@ soak: $(VENV)/.ready
 	$(BIN)/python -m pytest -m soak -s
 
 bench: $(VENV)/.ready $(LIGHT)/.ready $(PEERS)/.ready
-	$(if $(BENCHES),,$(error there is no benchmark '$(ONLY)'))
+	$(foreach name,$(ONLY),$(if $(wildcard benchmarks/$(name).py),,$(error there is no benchmark '$(name)')))
 	set -e; for script in $(BENCHES); do \
 		RESIGHT_ANSWERING_PYTHON=$(abspath $(LIGHT))/bin/python $(BIN)/python $$script; \
 	done

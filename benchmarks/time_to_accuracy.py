@@ -202,7 +202,7 @@ def rows(
             ("Resight", times["ours"]),
             ("He's recipe", times["line"]),
             unit="h",
-            target=target,
+            target=target if mean >= line.estimate.value else None,  # no time counts below the line
             equal=f"ours has {100 * mean:.2f} % on average over {len(ours)} seeds, {verdict} the line of "
             f"{percent(line.estimate)}",
             more_is_better=False,

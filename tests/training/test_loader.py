@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from pathlib import Path
@@ -17,7 +18,7 @@ from resight.recipes.config import AugmentConfig
 from resight.samples import Sample
 from resight.training import estimate
 from resight.training.augment import apply, draw
-from resight.training.loader import Pictures, TrainLoader, eval_batches, size_at
+from resight.training.loader import Pictures, TrainLoader, eval_batches, size_at, sizes_of
 from resight.training.prepare import measure
 
 from .tiny import Recorder, again, start, tiny_config
@@ -274,16 +275,36 @@ def sizes(**changes: Any) -> list[int]:
 
 
 def test_sizes_grow_in_equal_stages_and_end_at_the_training_size() -> None:
-    found = sizes(start_size=128, train_size=224, image_size=224, grow_until=0.8)
-    assert found == [128] * 20 + [140] * 0 + sorted(found)[20:]
-    assert sorted(set(found)) == [128, 140, 168, 196, 224]
-    assert [found.count(side) for side in (128, 140, 168, 196)] == [20] * 4
+    found = sizes(start_size=112, train_size=224, image_size=224, grow_until=0.8)
+    assert found == sorted(found)
+    assert sorted(set(found)) == [112, 140, 168, 196, 224]
+    assert [found.count(side) for side in (112, 140, 168, 196)] == [20] * 4
     assert found[80:] == [224] * 20
+
+
+@pytest.mark.parametrize("total", [1, 2, 3, 4, 7, 10, 1000])
+@pytest.mark.parametrize("until", [0.01, 0.5, 0.95, 0.999])
+def test_sizes_never_fall_and_the_last_update_has_the_training_size(total: int, until: float) -> None:
+    data = {"data.start_size": 17, "data.train_size": 40, "data.image_size": 40, "data.grow_until": until}
+    config = tiny_config(Path("nowhere"), data | {"total_steps": total})
+    found = [size_at(config, step) for step in range(total)]
+    assert found == sorted(found)
+    assert found[-1] == 40
+    if total >= 1000 and until > 0.1:
+        assert sorted(set(found)) == sizes_of(config) == [17, 20, 24, 28, 32, 36, 40]
+    assert all(size == 40 for size in found[math.ceil(until * total) :])
+
+
+def test_sizes_are_not_closer_than_half_a_stage() -> None:
+    config = tiny_config(Path("nowhere"), {"data.start_size": 27, "data.train_size": 32, "data.image_size": 32})
+    assert sizes_of(config) == [27, 32]
 
 
 def test_without_growth_the_size_is_always_the_same() -> None:
     assert set(sizes(start_size=0, train_size=32)) == {32}
-    assert set(sizes(start_size=32, train_size=32)) == {32}
+    for size in (32, 33, 15):
+        with pytest.raises(UsageError, match=r"data\.start_size must be"):
+            sizes(start_size=size, train_size=32)
 
 
 def test_random_crops_are_cut_at_the_size_of_their_step() -> None:

@@ -288,6 +288,7 @@ def check_patience(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
 def check_compile(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
     plain = start(tmp_path / "plain", wide)
     compiled = start(tmp_path / "compiled", wide, {"compile": True})
+    compiled.compile()
     assert [t.net._compiled_call_impl is not None for t in (plain, compiled)] == [False, True]
     assert list(compiled.net.state_dict()) == list(plain.net.state_dict())
     assert (

@@ -55,7 +55,7 @@ class DataConfig(Section):
     image_size: int = Field(0, ge=0, le=4096)
     train_size: int = Field(0, ge=0, le=4096)
     start_size: int = Field(0, ge=0, le=4096)
-    grow_until: float = Field(0.7, gt=0, le=1)
+    grow_until: float = Field(0.7, gt=0, lt=1)
     geometry: Literal["crop", "squash", "letterbox"] = "crop"
     crop_ratio: float = Field(1.0, gt=0, le=1)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
@@ -167,8 +167,12 @@ class TrainConfig(Section):
             raise ValueError("augment.scale_min is larger than augment.scale_max")
         if self.optimizer.nesterov and self.optimizer.name in ("sgd", "muon") and self.optimizer.momentum == 0:
             raise ValueError("optimizer.nesterov needs optimizer.momentum > 0")
-        if self.data.start_size > (self.data.train_size or self.data.image_size or 4096):
-            raise ValueError("data.start_size is larger than the size while training")
+        if self.data.start_size >= (self.data.train_size or self.data.image_size or 4097):
+            raise ValueError("data.start_size must be smaller than the size while training, or 0")
+        if 0 < self.data.start_size < 16:
+            raise ValueError("data.start_size must be at least 16 px, or 0")
+        if self.model.whitening and self.model.weights:
+            raise ValueError("model.whitening would replace the first convolution of model.weights")
         if self.loss == "bce" and self.label_smoothing:
             raise ValueError("label_smoothing belongs to loss=cross_entropy")
         if self.schedule.milestones and self.schedule.name != "step":

@@ -155,7 +155,11 @@ def shrink(batch: Tensor, size: int) -> Tensor:
     """uint8 (B, C, S, S) → (B, C, size, size), antialiased; itself where it has that size."""
     if batch.shape[-1] == size:
         return batch
-    return F.interpolate(batch, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    if batch.is_cpu:
+        return F.interpolate(batch, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    # Elsewhere PyTorch's antialiased filter takes floating-point numbers only.
+    small = F.interpolate(batch.float(), (size, size), mode="bilinear", antialias=True, align_corners=False)
+    return small.round().clamp(0, 255).to(torch.uint8)
 
 
 def _mirror(batch: Tensor, flip: NDArray[np.bool_]) -> Tensor:

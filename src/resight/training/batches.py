@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from contextlib import nullcontext
 from dataclasses import fields, replace
 
 import torch
@@ -30,18 +31,25 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
-    """The batches on ``device``; the next one is on its way there before the one at hand is used.
+    """The batches on ``device``; the next one is copied while the one at hand is used, on a stream of its own.
 
     On the CPU nothing moves, and nothing is held back.
     """
     if device.type == "cpu":
         yield from batches
         return
+    stream = torch.cuda.Stream(device) if device.type == "cuda" else None  # type: ignore[no-untyped-call]
     waiting: Batch | None = None
     for batch in batches:
-        moved = to_device(batch, device)
+        with torch.cuda.stream(stream) if stream else nullcontext():
+            moved = to_device(batch, device)
         if waiting is not None:
             yield waiting
+        if stream:  # whoever computes with the batch waits for its copy, and keeps its memory until then
+            current = torch.cuda.current_stream(device)
+            current.wait_stream(stream)
+            moved.pixels.record_stream(current)
+            moved.labels.record_stream(current)
         waiting = moved
     if waiting is not None:
         yield waiting

@@ -86,11 +86,13 @@ def optimizer_tensors(optimizer: torch.optim.Optimizer, net: nn.Module) -> dict[
 def load_optimizer(optimizer: torch.optim.Optimizer, net: nn.Module, tensors: dict[str, Tensor]) -> None:
     """The inverse of :func:`optimizer_tensors`."""
     parameters = dict(net.named_parameters())
+    fused = {id(p) for group in optimizer.param_groups if group.get("fused") for p in group["params"]}
     optimizer.state.clear()
     for key, value in tensors.items():
         kind, name = key.split("/", 1)
         parameter = parameters[name]
-        on_device = value if kind == "step" else value.to(parameter.device)
+        counts_here = kind == "step" and id(parameter) not in fused  # only fused steps count on the device
+        on_device = value if counts_here else value.to(parameter.device)
         if value.ndim == 4:
             on_device = on_device.contiguous(memory_format=torch.channels_last)
         optimizer.state[parameter][kind] = on_device

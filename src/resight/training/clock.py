@@ -48,9 +48,9 @@ class Clock:
             yield item  # type: ignore[misc]  # not the sentinel
 
     def text(self) -> str:
-        """One line: shares of the time, and what limits the training; empty before anything was measured."""
+        """One line: shares of the time, and what limits the training; empty before the first update."""
         total = sum(self.seconds.values())
-        if total <= 0:
+        if not self.seconds["compute"]:
             return ""
         shares = sorted(((s / total, a) for a, s in self.seconds.items() if s / total >= 0.005), reverse=True)
         parts = ", ".join(f"{100 * share:.0f} % {_NAMES[activity]}" for share, activity in shares)

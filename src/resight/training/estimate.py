@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -32,37 +33,48 @@ def steps_for(training: Training, seconds: float) -> int:
     """
     loader, config = training.loader, training.config
     begun = time.perf_counter()
-    read, step, made = _per_step(training)
+    rates = _rates(training)
     spent = time.perf_counter() - begun
     start = time.perf_counter()
     sample = np.arange(min(64, len(training.val)))
     for _ in answers(training.objective, training.val, sample, 64):
         pass
     validation = (time.perf_counter() - start) / len(sample) * len(training.val)
-    decode_once = max(0.0, read / max(1, config.data.workers) - step) * max(0, loader.steps_per_epoch - made)
-    usable = 0.9 * seconds - decode_once - spent
-    total = int(usable / (step + validation / loader.steps_per_epoch))
+    waiting = max(0.0, rates.read / max(1, config.data.workers) - rates.update)
+    decode_once = waiting * max(0, loader.steps_per_epoch - rates.made)
+    usable = 0.9 * seconds - decode_once - rates.compiling - spent
+    total = int(usable / (rates.update + validation / loader.steps_per_epoch))
     if total < 1:
         raise UsageError(
-            f"a budget of {seconds:.0f} s is too short: one update takes {step:.1f} s here",
+            f"a budget of {seconds:.0f} s is too short: one update takes {rates.update:.1f} s here",
             hint="give more time, or a smaller --model or --image-size",
         )
     return total
 
 
-def _per_step(training: Training) -> tuple[float, float, int]:
-    """Seconds to make a batch and to update with it, averaged over the picture sizes as the training will use them,
-    and how many batches were made for this."""
-    loader, config = training.loader, training.config
-    sizes = [size_at(config, step) for step in range(0, config.total_steps, max(1, config.total_steps // 1000))]
-    reads, updates = [], []
+@dataclass(frozen=True)
+class _Rates:
+    """Seconds to make a batch, and for an update, averaged over the sizes that pictures will have; batches made for
+    measuring them; seconds of compiling that the training will take once more."""
+
+    read: float
+    update: float
+    made: int
+    compiling: float
+
+
+def _rates(training: Training) -> _Rates:
+    config, every = training.config, max(1, training.config.total_steps // 1000)
+    sizes = [size_at(config, step) for step in range(0, config.total_steps, every)]
+    count = min(_WARM + _TIMED, training.loader.steps_per_epoch)
+    read = update = compiling = 0.0
     for size in sorted(set(sizes)):
-        first = sizes.index(size) * max(1, config.total_steps // 1000)
-        timed = [_timed(training, first + n) for n in range(min(_WARM + _TIMED, loader.steps_per_epoch))]
-        share = sizes.count(size) / len(sizes)
-        reads.append(share * float(np.mean([read for read, _ in timed])))
-        updates.append(share * float(np.median([update for _, update in timed[_WARM:] or timed])))
-    return sum(reads), sum(updates), len(set(sizes)) * len(timed)
+        first, share = sizes.index(size) * every, sizes.count(size) / len(sizes)
+        reads, updates = zip(*(_timed(training, first + n) for n in range(count)), strict=True)
+        usual = float(np.median(updates[_WARM:] or updates))
+        read, update = read + share * float(np.mean(reads)), update + share * usual
+        compiling += max(0.0, updates[0] - usual) if config.compile else 0.0
+    return _Rates(read, update, count * len(set(sizes)), compiling)
 
 
 def _timed(training: Training, step: int) -> tuple[float, float]:
@@ -91,7 +103,7 @@ def micro_batch_for(objective: Objective, config: TrainConfig, share: int, devic
     objective.net.train()
     state = {name: value.clone() for name, value in objective.net.state_dict().items()}
     with torch.autograd.graph.saved_tensors_hooks(remember, lambda tensor: tensor):
-        logits = objective.net(images.contiguous(memory_format=torch.channels_last))
+        logits = objective.net.forward(images.contiguous(memory_format=torch.channels_last))
     del logits
     objective.net.load_state_dict(state)
     weights = sum(p.numel() * p.element_size() for p in objective.net.parameters())

@@ -24,6 +24,7 @@ from resight.training.checkpoint import (
     save_checkpoint,
 )
 from resight.training.clock import Clock
+from resight.training.compiling import compile_net
 from resight.training.loader import Batch, Pictures, TrainLoader
 from resight.training.machine import accelerator_for
 from resight.training.objective import Objective
@@ -78,14 +79,15 @@ class Training:
         self.scaler = getattr(self.accelerator, "scaler", None)
         self.saved, self.saved_time = "", time.monotonic()
         self.clock = Clock()
-        if config.compile:  # in place, so that names of weights stay; validation calls ``forward``, which stays eager
-            self.net.compile(dynamic=False)
+        self.compiled = False
 
     # ── one update ─────────────────────────────────────────────────────────────────────────────────────────
 
     def update(self, batch: Batch) -> None:
         """Set the rate, forward, backward, clip, step, average: one update from one effective batch."""
         config, step = self.config, self.state.step
+        if config.compile and not self.compiled:
+            self.compile()
         rate = self.rate(step)
         for group in self.optimizer.param_groups:
             group["lr"] = rate * group.get("scale", 1.0)
@@ -93,16 +95,16 @@ class Training:
         torch.manual_seed(torch_seed(config.seed, step, self.accelerator.process_index))
         self.net.train()
         parts = list(split(batch, self.state.micro_batch))
-        sums = [0.0, 0.0, 0.0]
+        totals = torch.zeros(len(_SUMS), device=self.device)
         for number, part in enumerate(parts):
             last = number == len(parts) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.wrapped):
                 with self.accelerator.autocast():
                     loss, logs = self.wrapped(part)
                 self.accelerator.backward(loss * (len(part.labels) / len(batch.labels)))
-            found = torch.stack([logs[name] for name in _SUMS]).tolist()  # the only wait for a GPU in an update
-            self.check_finite(found[0], rate, batch)
-            sums = [total + value for total, value in zip(sums, found, strict=True)]
+            totals += torch.stack([logs[name] for name in _SUMS])
+        sums = totals.tolist()  # here the CPU waits for a GPU, once an update
+        self.check_finite(sums[0], rate, batch)
         if config.optimizer.clip:
             self.accelerator.clip_grad_norm_(self.net.parameters(), config.optimizer.clip)
         self.stepper.step()
@@ -135,9 +137,20 @@ class Training:
         raise NonFiniteLoss(
             f"the loss became {loss} at step {self.state.step + 1} of {self.config.total_steps} "
             f"(learning rate {rate:g}; batch of {len(batch.labels)} pictures: {', '.join(names)}, …)",
-            hint=f"train again with a lower rate, e.g. --lr {self.config.optimizer.lr / 10:g}, or with "
+            hint=f"train again with a lower rate, e.g. {self.lower_rate()}, or with "
             "--set optimizer.clip=1; the last good checkpoint is kept",
         )
+
+    def compile(self) -> None:
+        """Prepares the network to be compiled, for the micro-batches as they are now."""
+        compile_net(self.net, self.config, self.config.batch // self.accelerator.num_processes, self.state.micro_batch)
+        self.compiled = True
+
+    def lower_rate(self) -> str:
+        """The options for a tenth of the learning rate."""
+        optimizer = self.config.optimizer
+        muon = f" --set optimizer.muon_lr={optimizer.muon_lr / 10:g}" if optimizer.name == "muon" else ""
+        return f"--lr {optimizer.lr / 10:g}{muon}"
 
     # ── the loop ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -152,7 +165,10 @@ class Training:
                 self.end_epoch(stop)
                 self.stop_if_asked(stop)
             if not state.stopped_early:
-                self.run_steps(stop)
+                try:
+                    self.run_steps(stop)
+                finally:
+                    self.report.say(self.clock.text())
         return state
 
     def run_steps(self, stop: StopRequest) -> None:
@@ -173,7 +189,6 @@ class Training:
             elif self.save_due():
                 self.save()
             self.stop_if_asked(stop)
-        self.report.say(clock.text())
 
     def epochs_due(self) -> int:
         """Epochs whose steps are all done; the last one may be shorter than the others."""

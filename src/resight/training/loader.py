@@ -128,19 +128,27 @@ def _shuffled(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return generator(seed, epoch, _ORDER_STREAM).permutation(count)
 
 
-def size_at(config: TrainConfig, step: int) -> int:
-    """Side in pixels of the training pictures in update ``step``, from 0 (progressive resizing, Howard 2018).
+def sizes_of(config: TrainConfig) -> list[int]:
+    """Sides in pixels that training pictures will have, in order (progressive resizing, Howard 2018).
 
-    Grows from ``data.start_size`` to ``data.train_size`` in equal stages, each as long as the others; multiples of 4
-    px, about an eighth of the final side apart.
+    From ``data.start_size`` to ``data.train_size``, about an eighth of the latter apart and at least 4 px, counted
+    down from it.
     """
     last, first = config.data.train_size, config.data.start_size
     if not first or first >= last:
-        return last
+        return [last]
     stage = max(4, last // 8 // 4 * 4)
-    sizes: list[int] = [*range(last, first, -stage), first][::-1]
-    growth = step / max(1.0, config.data.grow_until * config.total_steps)
-    return sizes[min(len(sizes) - 1, int(growth * (len(sizes) - 1)))]
+    return [*range(last, first + stage // 2, -stage), first][::-1]
+
+
+def size_at(config: TrainConfig, step: int) -> int:
+    """Side in pixels of the training pictures in update ``step``, from 0: the sizes in turn, equally long.
+
+    The last size is reached after ``data.grow_until`` of the updates, and in the last update at the latest.
+    """
+    sizes = sizes_of(config)
+    until = min(config.data.grow_until * config.total_steps, config.total_steps - 1)
+    return sizes[-1] if step >= until else sizes[int(step / until * (len(sizes) - 1))]
 
 
 class TrainLoader:

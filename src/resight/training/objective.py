@@ -67,6 +67,6 @@ class Supervised(Objective):
             loss = F.binary_cross_entropy_with_logits(logits, targets)
         else:
             loss = F.cross_entropy(logits, targets)
-        seen = torch.tensor(float(len(logits)), device=logits.device)
+        seen = torch.full((), float(len(logits)), device=logits.device)
         correct = (logits.detach().argmax(1) == batch.labels).sum().float()
         return loss, {"loss": loss.detach() * seen, "correct": correct, "seen": seen}

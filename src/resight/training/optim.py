@@ -49,12 +49,11 @@ class Lamb(torch.optim.Optimizer):
         state["exp_avg_sq"].lerp_(grad.square(), 1 - b2)
         mean = state["exp_avg"] / (1 - b1**step)
         update = mean / ((state["exp_avg_sq"] / (1 - b2**step)).sqrt() + group["eps"])
-        ratio = 1.0
         if group["weight_decay"]:
             update = update + group["weight_decay"] * p
-            norm_p, norm_u = p.norm().item(), update.norm().item()
-            ratio = norm_p / norm_u if norm_p > 0 and norm_u > 0 else 1.0
-        p.sub_(update, alpha=group["lr"] * ratio)
+            norm_p, norm_u = p.norm(), update.norm()
+            update *= torch.where((norm_p > 0) & (norm_u > 0), norm_p / norm_u, torch.ones_like(norm_p))
+        p.sub_(update, alpha=group["lr"])
 
 
 class Muon(torch.optim.Optimizer):
