@@ -5,7 +5,8 @@
 Each round is a process of its own, from its start to its end. The script does no more than it must: import torch and
 torchvision, build the network, load its weights, decode and transform the photo, answer, print. Memory is the peak
 resident set that the kernel reports for the process. Our interpreter is that of the answering half alone where
-RESIGHT_ANSWERING_PYTHON names one (`make bench` does), else this one. Files are in the page cache.
+RESIGHT_ANSWERING_PYTHON names one (`make bench` does), else this one. Files are in the page cache. Two threads on both
+sides.
 """
 
 from __future__ import annotations
@@ -29,7 +30,8 @@ import sys, json
 import torch, torchvision
 from PIL import Image
 from torchvision import transforms
-model, weights, picture = sys.argv[1:]
+model, weights, picture, threads = sys.argv[1:]
+torch.set_num_threads(int(threads))
 net = getattr(torchvision.models, model)(num_classes=1000)
 net.load_state_dict(torch.load(weights, weights_only=True))
 prepare = transforms.Compose([
@@ -42,7 +44,7 @@ print(json.dumps([{"label": f"class {int(best.indices)}", "probability": float(b
 """
 
 
-def once(command: list[str | Path]) -> tuple[float, float, dict]:
+def once(command: list[str | int | Path]) -> tuple[float, float, dict]:
     """Seconds, peak MiB, and the answer that it printed."""
     start = time.perf_counter()
     process = subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
@@ -62,16 +64,17 @@ def main() -> None:
     parser.add_argument("--picture", type=Path, help="default: a generated JPEG of 500 × 375")
     parser.add_argument("--python", default=os.environ.get("RESIGHT_ANSWERING_PYTHON") or sys.executable)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--threads", type=int, default=2)
     args = parser.parse_args()
-    rows, notes = [], []
+    rows, notes, threads = [], [], ["--threads", args.threads]
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         picture = args.picture or next(answering.generate_photos(folder / "photo", 1).iterdir())
         for model in answering.MODELS:
             run = answering.make_run(model, folder / model)
             sides = {
-                "resight predict": [args.python, "-m", "resight.cli", "predict", run, picture, "--json"],
-                "torch": [PEERS, "-c", SCRIPT, model, folder / model / answering.WEIGHTS, picture],
+                "resight predict": [args.python, "-m", "resight.cli", "predict", run, picture, "--json", *threads],
+                "torch": [PEERS, "-c", SCRIPT, model, folder / model / answering.WEIGHTS, picture, args.threads],
             }
             answers = {side: once(command)[2] for side, command in sides.items()}  # files are cached from here on
             one, other = answers.values()
@@ -92,7 +95,15 @@ def main() -> None:
                 f"{model}: peak memory " + ", ".join(f"{side} {peak:.0f} MiB" for side, peak in memory.items())
             )
     command = "python benchmarks/cold_start.py"
-    save("P6-cold-start", title="Cold start to the first label", target="P6", command=command, rows=rows, notes=notes)
+    save(
+        "P6-cold-start",
+        title="Cold start to the first label",
+        target="P6",
+        command=command,
+        rows=rows,
+        notes=notes,
+        threads=args.threads,
+    )
 
 
 if __name__ == "__main__":

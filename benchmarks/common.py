@@ -12,7 +12,7 @@ import platform
 import statistics
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -25,8 +25,11 @@ PEERS = Path(os.environ.get("RESIGHT_PEERS_PYTHON", ROOT / ".venv-bench" / "bin"
 _VERSIONS = ("resight", "torch", "torchvision", "onnxruntime", "openvino", "numpy", "pillow")
 
 
-def machine() -> dict[str, str]:
-    """Hardware and versions that a measurement depends on."""
+_LOAD = os.getloadavg()[0]  # before this process has measured anything
+
+
+def machine(threads: int | None = None) -> dict[str, str]:
+    """Hardware, versions, commit, threads, and how busy the machine was at the start: what a measurement depends on."""
     cpu = platform.processor() or platform.machine()
     info = Path("/proc/cpuinfo")
     if info.exists():
@@ -37,7 +40,23 @@ def machine() -> dict[str, str]:
             found[name] = version(name)
         except PackageNotFoundError:
             continue
-    return found
+    if described := commit():
+        found["commit"] = described
+    return found | {"threads": str(threads or _processors()), "load": f"{_LOAD:.2f}"}
+
+
+def commit() -> str:
+    """What was measured, with ``-dirty`` where it has changes; empty outside of a checkout."""
+    command = ["git", "-C", str(ROOT), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return ""
+
+
+def _processors() -> int:
+    """That this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def measure(command: Sequence[str | Path], *, python: Path | str = sys.executable) -> dict[str, Any]:
@@ -97,13 +116,43 @@ def row(
     }
 
 
-def save(name: str, *, title: str, target: str, command: str, rows: list[dict[str, Any]], notes: Sequence[str]) -> None:
+def lost_row(
+    case: str,
+    ours: tuple[str, Mapping[str, float]] | None = None,
+    theirs: tuple[str, Mapping[str, float]] | None = None,
+    lost: Mapping[str, float] | None = None,
+    *,
+    unit: str,
+    target: float,
+    equal: str,
+) -> dict[str, Any]:
+    """One line of a result whose target is what may be lost, such as points of accuracy. Without values it was not
+    measured, and the page says so.
+
+    ours, theirs: two named sides. They and ``lost`` are summaries: the estimate as ``median``, the ends of its 95 %
+    interval as ``min`` and ``max``, and ``n`` pictures. target: the most that the estimate may be.
+    """
+    sides = {name: dict(values) for name, values in filter(None, (ours, theirs))}
+    return {"case": case, "unit": unit, "sides": sides, "lost": lost and dict(lost), "target": target, "equal": equal}
+
+
+def save(
+    name: str,
+    *,
+    title: str,
+    target: str,
+    command: str,
+    rows: list[dict[str, Any]],
+    notes: Sequence[str],
+    threads: int | None = None,
+) -> None:
     """Prints the result and keeps it in benchmarks/results/NAME.json.
 
     name: such as ``P3-latency``; target: its code, ``P3``, or empty. command: what to type to repeat it. notes: what
-    a reader must know, reasons for misses among it.
+    a reader must know, reasons for misses among it. threads: that each side computes with; None: as many as there are
+    processors.
     """
-    result = {"title": title, "target": target, "command": command, "machine": machine(), "rows": rows}
+    result = {"title": title, "target": target, "command": command, "machine": machine(threads), "rows": rows}
     text = json.dumps({**result, "notes": list(notes)}, indent=2, ensure_ascii=False)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(text + "\n")

@@ -6,7 +6,10 @@ Both sides read the same files and make the same kind of batch: 64 pictures of u
 of 35–100 % of the area each (aspect 3/4 to 4/3), mirrored half of the time; decoding by two workers, processes there,
 threads here. What follows, normalisation, is the same for both and not timed. Start-up is not timed either, and the
 peer is timed in its second epoch, when its workers run and the files are in memory; ours in its first and its third.
-Before that, outputs are compared: the evaluation squares of both sides, and the pixels of equal crops.
+Before that, outputs are compared, through the reader that is timed: squares for evaluation, and crops at equal places.
+
+Large photos are measured twice: as training reads them (geometry version 2, JPEGs decoded at a part of their size), and
+decoded in full as the peer does (version 1, equal work).
 
 FOLDER: photos (JPEG, anywhere below it) of about 500 × 375; without it, pictures are generated. The large ones, of 3
 megapixels, are made from the same, enlarged by Pillow, quality 90.
@@ -32,6 +35,10 @@ from PIL import Image
 BATCH, SIZE, WORKERS, CLASSES = 64, 224, 2, 5
 SCALE = (0.35, 1.0)
 LARGE = (2000, 1500)
+SQUARES = {1: 0.0, 2: 0.5}
+CROPS = {"small": 0.25, "large": 3.0}
+"""How far apart from full decoding they may be, in mean levels of 255: squares by geometry version, crops by pictures.
+Large pictures are kept smaller, so their crops are resized twice, and their edges are those of smaller pixels."""
 
 
 # ── pictures ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -103,14 +110,14 @@ def configuration(**changes: Any) -> Any:
     return override(TrainConfig(), fixed | changes)
 
 
-def run_ours(root: Path) -> dict[str, float]:
+def run_ours(root: Path, version: int) -> dict[str, float]:
     """The loader as the training uses it, with augmentation applied to each batch."""
     from resight import samples as data_sets
     from resight.training import machine, prepare
     from resight.training.augment import apply
     from resight.training.loader import TrainLoader
 
-    config = configuration()
+    config = configuration(**{"data.geometry_version": version})
     machine.set_threads(WORKERS)
     machine.keep_memory()
     samples = data_sets.load(root, val_fraction=0.01, test_fraction=0.01)
@@ -127,34 +134,52 @@ def run_ours(root: Path) -> dict[str, float]:
 # ── equal outputs ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def compare(files: list[bytes]) -> str:
-    """How far the two sides' pixels are apart; stops where the evaluation squares of full decoding differ at all."""
+def compare(root: Path, most: float) -> dict[int, str]:
+    """How far the timed pixels of both sides are apart, in words, by geometry version; stops beyond ``SQUARES`` and
+    ``most``, for crops.
+
+    Ours are what the training's own reader keeps of the files in ``root``, and its crops of that. Theirs are equal
+    crops, at the same places, of the fully decoded pictures by ``RandomResizedCrop``'s own function.
+    """
+    from torchvision.transforms import functional as F
     from torchvision.transforms import v2
 
-    from resight.images import Geometry, decode, decode_for
+    from resight import samples as data_sets
+    from resight.training import prepare
     from resight.training.augment import crop_resized, draw, random_box
 
-    config, random = configuration().augment, np.random.default_rng(0)
+    random = np.random.default_rng(0)
     reference = v2.Compose([v2.Resize(256), v2.CenterCrop(SIZE)])
-    exact, scaled, crops = [], [], []
-    for data in files[:50]:
-        picture = Image.open(io.BytesIO(data)).convert("RGB")
-        theirs = np.asarray(reference(picture)).astype(int)
-        for version, found in ((1, exact), (2, scaled)):
-            geometry = Geometry("crop", SIZE, 256, version=version)
-            found.append(np.abs(geometry.apply(decode_for(geometry, data)) - theirs).mean())
-        u = random.random(4)
-        left, top, right, bottom = map(round, random_box(picture.height, picture.width, u, config))
-        square = picture.crop((left, top, right, bottom)).resize((SIZE, SIZE), Image.Resampling.BILINEAR)
-        parameters = replace(draw(config, 0, 0, np.arange(1)), crop=u[None], flip=np.zeros(1, bool))
-        ours = crop_resized([decode(data)], parameters, config, SIZE, False)[0].permute(1, 2, 0).numpy()
-        crops.append(np.abs(ours.astype(int) - np.asarray(square)).mean())
-    if max(exact) > 0:
-        sys.exit(f"the evaluation squares differ by up to {max(exact)} levels: the sides do not do the same")
-    return (
-        f"mean absolute difference in levels of 255: evaluation squares {np.mean(exact):g} with full decoding, "
-        f"{np.mean(scaled):.2f} with scaled decoding; equal crops {np.mean(crops):.3f}"
-    )
+    samples = data_sets.load(root, val_fraction=0.01, test_fraction=0.01)
+    said = {}
+    for version in (1, 2):
+        changes = {"data.geometry_version": version}
+        config = configuration(**changes)
+        training = prepare.train_pictures(samples, config)
+        answering = prepare.eval_pictures(samples, "train", configuration(**changes, **{"data.crop_ratio": SIZE / 256}))
+        squares, crops = [], []
+        for index in range(0, len(training), max(1, len(training) // 50)):
+            picture = Image.open(samples.path(training.samples[index])).convert("RGB")
+            theirs = np.asarray(reference(picture)).astype(int)
+            squares.append(np.abs(answering[index] - theirs).mean())
+            u = random.random(4)
+            left, top, right, bottom = map(round, random_box(picture.height, picture.width, u, config.augment))
+            crop = F.resized_crop(picture, top, left, bottom - top, right - left, [SIZE, SIZE])
+            parameters = replace(draw(config.augment, 0, 0, np.arange(1)), crop=u[None], flip=np.zeros(1, bool))
+            ours = crop_resized([training[index]], parameters, config.augment, SIZE, False)[0].permute(1, 2, 0).numpy()
+            crops.append(np.abs(ours.astype(int) - np.asarray(crop)).mean())
+        for what, found, limit in (("squares", squares, SQUARES[version]), ("crops", crops, most)):
+            if np.mean(found) > limit:
+                sys.exit(
+                    f"geometry version {version}: {what} differ by {np.mean(found):.2f} levels on average, more than "
+                    f"{limit}: the sides do not do the same"
+                )
+        said[version] = (
+            f"mean absolute difference in levels of 255 to full decoding by torchvision: evaluation squares "
+            f"{np.mean(squares):.2f} (at most {SQUARES[version]}), the timed path's crops at equal places "
+            f"{np.mean(crops):.2f} (at most {most})"
+        )
+    return said
 
 
 def main() -> None:
@@ -163,11 +188,14 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--pictures", type=int, default=1000)
     parser.add_argument("--large", type=int, default=200)
-    parser.add_argument("--side", choices=("ours", "peer"), help="run one side once (used by the program itself)")
+    parser.add_argument(
+        "--side", choices=("ours", "full", "peer"), help="run one side once (used by the program itself)"
+    )
     parser.add_argument("--root", type=Path, help="its pictures")
     args = parser.parse_args()
     if args.side:
-        print(json.dumps(run_ours(args.root) if args.side == "ours" else run_peer(args.root)))
+        versions = {"ours": 2, "full": 1}
+        print(json.dumps(run_peer(args.root) if args.side == "peer" else run_ours(args.root, versions[args.side])))
         return
     from common import PEERS, interleave, row, save
 
@@ -176,29 +204,34 @@ def main() -> None:
     large = [enlarged(data) for data in small[: min(args.large, 100)]]
     folder = Path(tempfile.mkdtemp(prefix="resight-bench-"))
     try:
-        rounds = {}
-        for name, files, count in (("small", small, args.pictures), ("large", large, args.large)):
-            root = write(folder / name, files, count)
+        rounds, equal = {}, {}
+        roots = {
+            "small": write(folder / "small", small, args.pictures),
+            "large": write(folder / "large", large, args.large),
+        }
+        for name, root in roots.items():
+            equal[name] = compare(root, CROPS[name])
+        for name, root in roots.items():
             command = [__file__, "--root", str(root), "--side"]
-            sides = {side: [*command, side] for side in ("ours", "peer")}
-            rounds[name] = interleave(sides, args.rounds, pythons={"peer": peers})
+            names = ("ours", "peer") if name == "small" else ("ours", "full", "peer")
+            rounds[name] = interleave({s: [*command, s] for s in names}, args.rounds, pythons={"peer": peers})
     finally:
         shutil.rmtree(folder)
-    equal = {"small": compare(small), "large": compare(large)}
     rows = [
         row(
             case,
-            ("Resight", [r[when] for r in rounds[name]["ours"]]),
+            ("Resight", [r[when] for r in rounds[name][side]]),
             ("torchvision", [r[when] for r in rounds[name]["peer"]]),
             unit="pictures/s",
             target=target,
-            equal=equal[name],
+            equal=equal[name][1 if side == "full" else 2],
         )
-        for case, name, when, target in (
-            ("500 × 375, first epoch", "small", "first", 1.5),
-            ("2000 × 1500 (3 MP), first epoch", "large", "first", 3.0),
-            ("500 × 375, from the second epoch", "small", "later", 15.0),
-            ("2000 × 1500 (3 MP), from the second epoch", "large", "later", 15.0),
+        for case, name, side, when, target in (
+            ("500 × 375, first epoch", "small", "ours", "first", 1.5),
+            ("2000 × 1500 (3 MP), first epoch", "large", "ours", "first", 3.0),
+            ("2000 × 1500 (3 MP), first epoch, decoded in full", "large", "full", "first", None),
+            ("500 × 375, from the second epoch", "small", "ours", "later", 15.0),
+            ("2000 × 1500 (3 MP), from the second epoch", "large", "ours", "later", 15.0),
         )
     ]
     notes = [

@@ -4,7 +4,7 @@
 
 Speed: ResNet-18 and -50 at 224 px, two threads, one question at a time. Accuracy: of each trained RUN, whose int8 form
 is calibrated on pictures of DATA/train and scored on all of DATA/test (or DATA/val), with a paired 95 % interval of
-what was lost (bootstrap over pictures). Without trained weights only how often both forms agree is known.
+what was lost (bootstrap over pictures). Untrained weights have none to lose: without --trained that row says so.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from pathlib import Path
 import numpy as np
 
 import answering
-from common import interleave, row, save
+from common import interleave, lost_row, row, save
 
 BATCHES, TARGET, LOST = (1, 16), 1.8, 0.5
 CALIBRATION = 300
 FORMS = {"onnxruntime, fp32": "onnxruntime", "openvino, fp32": "openvino", "openvino, int8": "openvino"}
-INT8 = "openvino, int8"
+FP32, INT8 = "openvino, fp32", "openvino, int8"
 
 
 def once(run: Path, backend: str, threads: int, seconds: float) -> dict[str, float]:
@@ -49,33 +49,46 @@ def once(run: Path, backend: str, threads: int, seconds: float) -> dict[str, flo
 
 
 def agreement(fp32: Path, int8: Path, pictures: Path) -> str:
-    """How often both forms answer alike; for weights that were never trained."""
+    """How often both forms answer alike."""
     from resight import predict
 
     one, other = (predict(run, pictures, backend="openvino") for run in (fp32, int8))
     same = sum(a.label == b.label for a, b in zip(one, other, strict=True))
-    return f"untrained weights: the same best class for {same} of {len(one)} photos; no accuracy to lose"
+    return f"the same best class for {same:,} of {len(one):,} pictures"
 
 
-def lost(fp32: Path, int8: Path, data: Path) -> tuple[str, float]:
-    """Accuracy of both forms on labelled pictures, and what was lost, in points, in its paired interval."""
+def hits(run: Path, data: Path) -> np.ndarray:
+    """For each labelled picture, whether the Run's answer is right: 0 or 1."""
     from resight import evaluate_run
+
+    result = evaluate_run(run, _labelled(data), part="all", backend=FORMS[INT8])
+    return (result.predicted == result.labels).astype(float)
+
+
+def _labelled(data: Path) -> Path:
+    return data / "test" if (data / "test").is_dir() else data / "val"
+
+
+def accuracy_row(name: str, fp32: np.ndarray, int8: np.ndarray) -> dict:
+    """Accuracy of both forms on the same pictures in the same order, and what was lost, in points."""
+    changed = float((fp32 != int8).mean())
+    return lost_row(
+        f"{name}, accuracy",
+        (INT8, _percent(int8)),
+        (FP32, _percent(fp32)),
+        _percent(fp32 - int8),
+        unit="%",
+        target=LOST,
+        equal=f"the same pictures on both sides; right or wrong otherwise for {100 * changed:.2f} %",
+    )
+
+
+def _percent(values: np.ndarray) -> dict[str, float]:
+    """The mean in percent, and its 95 % interval by bootstrap."""
     from resight.evaluation import percentile, resampled_means
 
-    part = data / "test" if (data / "test").is_dir() else data / "val"
-    hits = []
-    for run in (fp32, int8):
-        result = evaluate_run(run, part, part="all", backend="openvino")
-        hits.append((result.predicted == result.labels).astype(float))
-    difference = hits[0] - hits[1]
-    loss = percentile(float(difference.mean()), resampled_means(difference[:, None])[:, 0])
-    changed = float((difference != 0).mean())
-    text = (
-        f"accuracy {100 * hits[0].mean():.2f} % → {100 * hits[1].mean():.2f} %, lost {100 * loss.value:.2f} points "
-        f"[{100 * loss.low:.2f}, {100 * loss.high:.2f}], n {len(difference):,}; right or wrong otherwise for "
-        f"{100 * changed:.2f} %"
-    )
-    return text, 100 * loss.value
+    found = percentile(float(values.mean()), resampled_means(values[:, None])[:, 0])
+    return {"median": 100 * found.value, "min": 100 * found.low, "max": 100 * found.high, "n": len(values)}
 
 
 def rows_of(
@@ -107,20 +120,22 @@ def main() -> None:
     if args.side:
         print(json.dumps(once(Path(args.side[0]), args.side[1], args.threads, args.seconds)))
         return
-    rows, missed = [], []
+    rows = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         photos = args.photos or answering.generate_photos(folder / "photos", 200)
         for model in answering.MODELS:
             run = answering.make_run(model, folder / model)
             int8 = answering.quantized_run(run, photos, CALIBRATION, folder / model / "int8")
-            rows += rows_of(model, run, int8, agreement(run, int8, photos), TARGET, args)
+            equal = f"untrained weights, no accuracy to lose; {agreement(run, int8, photos)}"
+            rows += rows_of(model, run, int8, equal, TARGET, args)
         for number, (run, data) in enumerate(args.trained):
             int8 = answering.quantized_run(run, data / "train", CALIBRATION, folder / f"trained-{number}")
-            text, points = lost(run, int8, data)
-            if points > LOST:
-                missed.append(f"{run.name} lost {points:.2f} points, more than the {LOST} allowed.")
-            rows += rows_of(_name(run), run, int8, text, None, args)
+            name = _name(run)
+            rows.append(accuracy_row(name, hits(run, data), hits(int8, data)))
+            rows += rows_of(name, run, int8, agreement(run, int8, _labelled(data)), None, args)
+        if not args.trained:
+            rows.append(lost_row("a trained network, accuracy", unit="%", target=LOST, equal="--trained was not given"))
     save(
         "P4-int8",
         title="int8 against fp32",
@@ -130,8 +145,8 @@ def main() -> None:
         notes=[
             f"Calibrated on up to {CALIBRATION} pictures, in the Run's geometry. One question at a time.",
             "Where OpenVINO computes quantized additions wrongly (it is compared with ONNX Runtime), they stay fp32.",
-            *missed,
         ],
+        threads=args.threads,
     )
 
 

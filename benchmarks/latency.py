@@ -122,6 +122,7 @@ def main() -> None:
         command="python benchmarks/latency.py",
         rows=rows,
         notes=["The target is for the quicker backend of each network, which `--backend auto` takes once measured."],
+        threads=args.threads,
     )
 
 

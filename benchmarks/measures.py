@@ -69,7 +69,7 @@ def predict(folder: Path) -> float:
 
     files = sorted((folder / "pictures").rglob("*.jpg"))
     predictor = Predictor(Run.open(folder / "run"))
-    list(predictor.predict(files[:8]))
+    list(predictor.predict(files[: 4 * predictor.threads]))  # enough that the way of many pictures is warm
     start = time.perf_counter()
     answered = [answer for answer in predictor.predict(files) if answer.error is None]
     if len(answered) != len(files):

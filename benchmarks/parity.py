@@ -20,7 +20,7 @@ from safetensors.torch import load_file
 
 from resight.evaluation import compare
 from resight.exporting.onnx import Answering
-from resight.images import decode
+from resight.images import decode_for
 from resight.inference import Predictor, unescape_cell
 from resight.models import create
 from resight.runs import WEIGHTS, Run
@@ -61,7 +61,9 @@ def by_predict(run: Run, pictures: list[Path]) -> np.ndarray:
 def main() -> None:
     run, pictures = Run.open(sys.argv[1]), find_images(sys.argv[2:])
     card = run.card
-    pixels = np.stack([card.geometry.apply(decode(path, channels=card.channels)) for path in pictures])
+    pixels = np.stack(
+        [card.geometry.apply(decode_for(card.geometry, path, channels=card.channels)) for path in pictures]
+    )
     answers = {
         "PyTorch": by_torch(run, pixels),
         "ONNX": Predictor(run).run_pixels(pixels).probabilities,

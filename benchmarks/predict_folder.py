@@ -109,7 +109,15 @@ def main() -> None:
         f"int8: calibrated on up to {CALIBRATION} of the same photos; untrained weights, so agreement says little.",
     ]
     command = "python benchmarks/predict_folder.py"
-    save("P5-predict-folder", title="A folder of JPEG files", target="P5", command=command, rows=rows, notes=notes)
+    save(
+        "P5-predict-folder",
+        title="A folder of JPEG files",
+        target="P5",
+        command=command,
+        rows=rows,
+        notes=notes,
+        threads=args.threads,
+    )
 
 
 def once(side: str, model: str, folder: str, photos: str, out: str, args: argparse.Namespace) -> dict[str, float]:

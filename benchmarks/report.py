@@ -63,14 +63,16 @@ def page(results: Mapping[str, Result], intro: str) -> str:
 
 
 def state(row: Mapping[str, Any]) -> str:
-    """Reached or missed; empty for a row without a target."""
+    """Reached or missed, or not yet measured; empty for a row without a target."""
     if row["target"] is None:
         return ""
+    if "lost" in row:
+        return UNKNOWN if row["lost"] is None else REACHED if row["lost"]["median"] <= row["target"] else MISSED
     return REACHED if row["ratio"]["median"] >= row["target"] else MISSED
 
 
 def overview(results: Mapping[str, Result]) -> str:
-    """Every target with its state: missed as soon as one of its rows is."""
+    """Every target with its state: missed as soon as one of its rows is, and reached only when all of them are."""
     lines = [
         "## Targets",
         "",
@@ -80,7 +82,7 @@ def overview(results: Mapping[str, Result]) -> str:
     for code, (work, against, reach) in TARGETS.items():
         of_target = {name: result for name, result in results.items() if result["target"] == code}
         states = [state(row) for result in of_target.values() for row in result["rows"] if row["target"] is not None]
-        verdict = UNKNOWN if not states else MISSED if MISSED in states else REACHED
+        verdict = MISSED if MISSED in states else UNKNOWN if UNKNOWN in states or not states else REACHED
         reached = f"{states.count(REACHED)} of {len(states)}" if states else ""
         where = ", ".join(f"[{name}](#{anchor(name)})" for name in of_target)
         lines.append(f"| {code} | {work} | {against} | {reach} | {verdict} | {' '.join([reached, where]).strip()} |")
@@ -108,15 +110,19 @@ def section(name: str, result: Result) -> str:
 
 
 def machine(found: Mapping[str, str]) -> str:
-    """``AMD EPYC, 2 cores; Python 3.11.7, torch 2.14.1, …``"""
-    rest = {name: value for name, value in found.items() if name not in ("cpu", "cores", "python")}
-    versions = [f"Python {found['python']}", *(f"{name} {value}" for name, value in rest.items())]
-    return f"{found['cpu']}, {found['cores']} cores; {', '.join(versions)}"
+    """``AMD EPYC, 2 cores, 2 threads, load 0.1 at the start; Python 3.11.7, torch 2.14.1, …; commit 1234567``"""
+    apart = ("cpu", "cores", "threads", "load", "python", "commit")
+    place = f"{found['cpu']}, {found['cores']} cores"
+    place += f", {found['threads']} threads" if "threads" in found else ""
+    place += f", load {found['load']} at the start" if "load" in found else ""
+    versions = [f"Python {found['python']}", *(f"{name} {value}" for name, value in found.items() if name not in apart)]
+    commit = f"; commit {found['commit']}" if "commit" in found else ""
+    return f"{place}; {', '.join(versions)}{commit}"
 
 
 def table(rows: list[dict[str, Any]]) -> list[str]:
     """One line a row. Where all rows have the same sides, these are the columns' heads."""
-    heads = {tuple(row["sides"]) for row in rows}
+    heads = {tuple(row["sides"]) for row in rows if row["sides"]}
     shared = next(iter(heads)) if len(heads) == 1 else ()
     titles = list(map(cell, shared)) or ["Resight", "other side"]
     lines = [
@@ -127,10 +133,19 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         sides = [
             ("" if shared else f"{name}: ") + f"{spread(value)} {row['unit']}" for name, value in row["sides"].items()
         ]
-        target = "" if row["target"] is None else f"≥ {row['target']:g}×"
-        cells = [row["case"], *sides, spread(row["ratio"], "×"), str(row["ratio"]["n"]), target, state(row)]
+        sides += [""] * (len(titles) - len(sides))
+        cells = [row["case"], *sides, *outcome(row), state(row)]
         lines.append(f"| {' | '.join(map(cell, cells))} |")
     return lines
+
+
+def outcome(row: Mapping[str, Any]) -> tuple[str, str, str]:
+    """What came out, n, and the target."""
+    if "lost" not in row:
+        target = "" if row["target"] is None else f"≥ {row['target']:g}×"
+        return spread(row["ratio"], "×"), str(row["ratio"]["n"]), target
+    target = f"≤ {row['target']:g} points lost"
+    return (f"{spread(row['lost'])} points lost", f"{row['lost']['n']:,}", target) if row["lost"] else ("", "", target)
 
 
 def compared(rows: list[dict[str, Any]]) -> list[str]:

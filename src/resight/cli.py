@@ -43,7 +43,12 @@ Backend = Annotated[
     str, typer.Option(help="onnxruntime, openvino, or auto: the quickest by what `resight bench` stored.")
 ]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads that compute; default: all cores.")]
-Batch = Annotated[int, typer.Option(min=1, help="Pictures computed at a time, by each thread.")]
+Batch = Annotated[
+    int,
+    typer.Option(
+        min=1, help="Most pictures computed at a time, by each thread; fewer where all threads would not get some."
+    ),
+]
 SkipBad = Annotated[bool, typer.Option("--skip-bad", help="Leave unreadable pictures out, counted and recorded.")]
 
 

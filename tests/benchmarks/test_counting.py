@@ -21,7 +21,7 @@ from resight.training.loader import size_at
 def config(**changes: Any) -> TrainConfig:
     plain = TrainConfig(total_steps=100).model_dump()
     return TrainConfig.model_validate(
-        plain | {"data": {"image_size": 32, "train_size": 32, "start_size": 24, **changes}}
+        plain | {"data": {"image_size": 32, "train_size": 32, "start_scale": 0.75, **changes}}
     )
 
 
@@ -42,7 +42,7 @@ def test_updates_are_counted_at_the_size_that_the_loader_gives_them() -> None:
     assert sum(found.values()) == 60
     assert found == {size: sum(size_at(config(), step) == size for step in range(60)) for size in found}
     assert min(found) == 24
-    assert time_to_accuracy.updates(config(start_size=0), 100) == {32: 100}
+    assert time_to_accuracy.updates(config(start_scale=1), 100) == {32: 100}
 
 
 def test_hours_are_updates_compiling_validation_and_decoding() -> None:

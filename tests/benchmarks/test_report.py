@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 import common
+import int8
 import report
 
 
@@ -69,6 +72,66 @@ def test_what_has_no_rows_with_a_target_is_not_yet_measured() -> None:
     assert [cells(page, code)[4] for code in report.TARGETS] == ["not yet measured"] * len(report.TARGETS)
 
 
+def lost(points: float) -> dict[str, Any]:
+    found = {"median": points, "min": points - 1, "max": points + 1, "n": 1234}
+    ours, theirs = ("int8", {**found, "median": 80.0 - points}), ("fp32", {**found, "median": 80.0})
+    return common.lost_row("accuracy", ours, theirs, found, unit="%", target=0.5, equal="the same pictures")
+
+
+UNMEASURED = common.lost_row("accuracy", unit="%", target=0.5, equal="--trained was not given")
+
+
+@pytest.mark.parametrize(("points", "verdict"), [(-0.2, "reached"), (0.5, "reached"), (0.51, "**missed**")])
+def test_accuracy_that_was_lost_misses_the_target_however_quick_it_is(points: float, verdict: str) -> None:
+    page = report.page({"P4-int8": result(FAST, lost(points), target="P4")}, "")
+    assert cells(page, "accuracy")[-2:] == ["≤ 0.5 points lost", verdict]
+    assert cells(page, "accuracy")[-3] == "1,234"
+    assert cells(page, "accuracy")[3].startswith(f"{report.number(points)} ({report.number(points - 1)} to ")
+    assert cells(page, "P4")[4] == verdict
+
+
+def test_accuracy_that_was_not_measured_is_said_and_reaches_nothing() -> None:
+    page = report.page({"P4-int8": result(FAST, UNMEASURED, target="P4")}, "")
+    assert cells(page, "accuracy") == ["accuracy", "", "", "", "", "≤ 0.5 points lost", "not yet measured"]
+    assert cells(page, "P4")[4:] == ["not yet measured", "1 of 2 [P4-int8](#p4-int8)"]
+    assert "--trained was not given" in page
+    missed = report.page({"P4-int8": result(SLOW, UNMEASURED, target="P4")}, "")
+    assert cells(missed, "P4")[4] == "**missed**"
+
+
+def test_the_rows_of_int8_are_paired() -> None:
+    fp32, quantized = np.ones(1000), np.ones(1000)
+    fp32[:10], quantized[10:30] = 0, 0
+    row = int8.accuracy_row("net", fp32, quantized)
+    assert {name: values["median"] for name, values in row["sides"].items()} == {
+        "openvino, int8": pytest.approx(98),
+        "openvino, fp32": pytest.approx(99),
+    }
+    assert row["lost"]["median"] == pytest.approx(1)
+    assert row["lost"]["n"] == 1000
+    assert -0.2 < row["lost"]["min"] < 1 < row["lost"]["max"] < 2.2
+    assert report.state(row) == report.MISSED
+    assert "3.00 %" in row["equal"]
+    assert report.state(int8.accuracy_row("net", fp32, fp32)) == report.REACHED
+
+
+def test_commit_threads_and_load_are_recorded_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    found = common.machine(3)
+    assert found["threads"] == "3"
+    assert float(found["load"]) >= 0
+    assert common.machine()["threads"] == str(len(os.sched_getaffinity(0)))
+    monkeypatch.setattr(common, "commit", lambda: "1234567-dirty")
+    shown = report.machine({"cpu": "A CPU", "cores": "2", **common.machine(3), "load": "0.25"})
+    assert ", 3 threads, load 0.25 at the start; Python 3." in shown
+    assert shown.endswith("; commit 1234567-dirty")
+
+
+def test_outside_of_a_checkout_there_is_no_commit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(common, "ROOT", tmp_path)
+    assert common.commit() == ""
+    assert "commit" not in common.machine()
+
+
 def test_the_range_n_and_machine_are_shown() -> None:
     page = report.page({"P3-latency": result(FAST)}, "")
     expected = ["fast", "11 (10 to 12) ms", "30 (20 to 33) ms", "2.50× (2 to 3)", "3", "≥ 1.8×", "reached"]
@@ -118,5 +181,5 @@ def test_the_committed_page_is_made_from_the_committed_results() -> None:
 def test_every_script_is_in_the_readme() -> None:
     folder = Path(report.__file__).parent
     shown = set(re.findall(r"^\| `(\w+)\.py` \|", (folder / "README.md").read_text("utf-8"), re.MULTILINE))
-    scripts = {path.stem for path in folder.glob("*.py") if re.search(r"\bsave\(\n", path.read_text("utf-8"))}
+    scripts = {path.stem for path in folder.glob("*.py") if re.search(r"(?m)^ +save\(", path.read_text("utf-8"))}
     assert scripts <= shown

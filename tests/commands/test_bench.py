@@ -3,6 +3,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import numpy as np
 import pytest
 from tests.inference import tiny
 from typer.testing import CliRunner
@@ -11,6 +12,7 @@ import resight
 from resight.cli import app
 from resight.errors import RunError, UsageError
 from resight.inference import Speed, installed_backends, measure
+from resight.inference.measure import Answered, apart, varied
 from resight.runs import Run
 
 
@@ -26,8 +28,8 @@ def test_every_backend_is_measured_and_stored_for_auto(run: Run, tmp_path: Path)
     assert all(value > 0 for speed in found.speeds.values() for value in (speed.start, speed.one, speed.many))
     assert found.decode > 0
     assert found.stored.is_relative_to(tmp_path / "cache" / "bench")
-    assert resight.Predictor(run, threads=2).choice.name == found.chosen["many"]
-    assert resight.Predictor(run, threads=2, pictures=1).choice.name == found.chosen["one picture"]
+    assert resight.Predictor(run, threads=2, batch=2).choice.name == found.chosen["many"]
+    assert resight.Predictor(run, threads=2, batch=2, pictures=1).choice.name == found.chosen["one picture"]
     text = found.to_text()
     assert "openvino" in text
     assert str(run.path) in text
@@ -73,8 +75,66 @@ def test_a_graph_that_no_backend_can_open_says_why(tmp_path: Path) -> None:
         resight.bench(run, threads=1, seconds=0.01, rounds=1)
 
 
+def answered(logits: list[list[float]], probabilities: list[list[float]] | None = None) -> Answered:
+    floats = np.array(logits, np.float32)
+    powers = np.exp(floats - floats.max(axis=1, keepdims=True))
+    chances = powers / powers.sum(axis=1, keepdims=True)
+    return Answered(floats, chances if probabilities is None else np.array(probabilities, np.float32))
+
+
 def test_backends_that_differ_are_not_compared_by_speed(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    answers = iter([[0.5, 0.5], [0.6, 0.4]])
+    answers = iter([answered([[0.0, 1.0], [1.0, 0.0]]), answered([[0.0, 1.0], [1.1, 0.0]])])
     monkeypatch.setattr(measure, "_in_a_process", lambda *_: (Speed(1.0, 1.0, 1.0), next(answers)))
     with pytest.raises(RunError, match="answer differently"):
         measure.measure(run, ["onnxruntime", "openvino"], 1, batch=1, seconds=1, rounds=1)
+
+
+def test_a_collapsed_graph_does_not_pass_because_its_probabilities_are_saturated() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(0, 1, (32, 5))
+    logits[:, 0] += 100  # one class is always sure of itself: all probabilities are 0 or 1
+    sound, collapsed = answered(logits.tolist()), answered((0 * logits + [100, 0, 0, 0, 0]).tolist())
+    assert float(np.abs(sound.probabilities - collapsed.probabilities).max()) < 1e-6
+    assert "logits by" in (apart(sound, collapsed) or "")
+    assert apart(sound, answered((logits + random.normal(0, 1e-5, logits.shape)).tolist())) is None
+
+
+def test_what_counts_as_a_difference() -> None:
+    same = [[1.0, 1.0], [1.0, 1.0]]
+    assert apart(answered(same), answered(same)) is None
+    assert apart(answered(same), answered([[1.0, 1.0], [1.0, 1.001]])) is not None
+    assert "nan" in (apart(answered(same), answered([[1.0, 1.0], [1.0, float("nan")]])) or "")
+    assert "by 0.1 in probability" in (apart(answered(same), answered(same, [[0.6, 0.4], [0.5, 0.5]])) or "")
+    assert "(2, 2) and (1, 2)" in (apart(answered(same), answered(same[:1])) or "")
+
+
+def test_the_pictures_that_are_compared_are_not_all_alike() -> None:
+    pictures = varied(32, (16, 16, 3))
+    assert (pictures.shape, pictures.dtype) == ((32, 16, 16, 3), np.uint8)
+    means = pictures.mean(axis=(1, 2, 3))
+    deviations = pictures.std(axis=(1, 2, 3))
+    assert means.max() - means.min() > 80
+    assert deviations.max() > 5 * deviations.min()
+    assert varied(7, (1, 1, 1)).shape == (7, 1, 1, 1)
+
+
+def test_a_module_in_the_current_folder_is_not_run(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pictures come with strangers' folders; ``python -c`` would import from there first."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for name in ("json", "numpy", "resight", "onnxruntime"):
+        (folder / f"{name}.py").write_text(
+            "from pathlib import Path; Path('ran').touch(); raise SystemExit(3)", "utf-8"
+        )
+    monkeypatch.chdir(folder)
+    resight.bench(run, threads=1, batch=1, seconds=0.01, rounds=1)
+    assert not (folder / "ran").exists()
+
+
+def test_a_measurement_decides_for_its_own_batch_only(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    speeds = {"onnxruntime": Speed(1.0, 2.0, 3.0), "openvino": Speed(1.0, 9.0, 9.0)}
+    monkeypatch.setattr("resight.commands.bench.measure", lambda *_, **__: speeds)
+    assert resight.bench(run, threads=2, batch=1, seconds=0.01).chosen["many"] == "openvino"
+    assert resight.Predictor(run, threads=2, batch=1).choice.name == "openvino"
+    assert resight.Predictor(run, threads=2).choice.name == "onnxruntime"
+    assert resight.Predictor(run, threads=1, batch=1).choice.name == "onnxruntime"

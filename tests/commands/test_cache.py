@@ -13,6 +13,8 @@ import pytest
 
 from resight.commands.cache import KINDS, cache, table
 from resight.errors import UsageError
+from resight.inference.choose import remember
+from resight.runs.storage import CACHE_TAG, is_cache, make_cache
 from resight.training.picture_cache import PictureCache, content_key
 
 PREPARATION = {
@@ -33,11 +35,11 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         for number in range(count):
             assert pictures.put(content_key(f"{name}{number}".encode()), np.zeros((100, 100, 3), np.uint8))
         pictures.close()
-    (root / "weights").mkdir()
-    (root / "weights" / "net.pth").write_bytes(bytes(2048))
-    (root / "runs" / "net-1").mkdir(parents=True)
-    (root / "runs" / "net-1" / "run.json").write_bytes(bytes(100))
-    (root / "runs" / "net-1" / "model.onnx").write_bytes(bytes(200))
+    (make_cache(root / "weights") / "net.pth").write_bytes(bytes(2048))
+    imported = make_cache(root / "runs") / "net-1"
+    imported.mkdir()
+    (imported / "run.json").write_bytes(b'{"source": "net.pth"}'.ljust(100))
+    (imported / "model.onnx").write_bytes(bytes(200))
     (root / "mine").mkdir()
     (root / "mine" / "letter.txt").write_text("nobody's business")
     return root
@@ -89,7 +91,118 @@ def test_all_kinds_are_removed_and_nothing_else(root: Path) -> None:
     (root / "pictures" / "unknown" / "letter.txt").write_text("nobody's business")
     assert cache("all").rows == ()
     left = {path.relative_to(root).as_posix() for path in root.rglob("*") if path.is_file()}
-    assert left == {"mine/letter.txt", "pictures/unknown/letter.txt"}
+    tags = {f"{kind}/{CACHE_TAG}" for kind in ("pictures", "weights", "runs")}
+    assert left == {"mine/letter.txt", "pictures/unknown/letter.txt"} | tags
+
+
+# ── what is not a cache ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def content(folder: Path) -> set[str]:
+    return {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
+
+
+@pytest.mark.parametrize("clear", ["runs", "data", "all"])
+def test_folders_of_other_people_are_never_cleared(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, clear: str) -> None:
+    """RESIGHT_CACHE=. beside a project's own folders, which have the names of kinds."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RESIGHT_CACHE", ".")
+    for name in ("runs/flowers-resnet18-1/run.json", "data/flowers/daisy/1.jpg"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("{}")
+    make_cache(tmp_path / "bench")
+    (tmp_path / "bench" / "speed.json").write_text("{}")
+    make_cache(tmp_path / "runs")  # it is there already, and stays what it is
+    before = content(tmp_path)
+    with pytest.raises(UsageError, match=rf"{CACHE_TAG}.*nothing was removed"):
+        cache(clear)
+    assert content(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("run.json", '{"source": ""}'),
+        ("config.json", "{}"),
+        ("split.csv", ""),
+        ("metrics.jsonl", ""),
+        ("checkpoints", ""),
+    ],
+)
+def test_a_trained_run_is_never_removed(root: Path, name: str, text: str) -> None:
+    run = root / "runs" / "flowers-resnet18-1"
+    run.mkdir()
+    (run / "run.json").write_text('{"source": "torchvision"}')
+    (run / name).write_text(text)
+    before = content(run)
+    found = cache("all")
+    assert content(run) == before
+    assert found.kept == (str(run),)
+    assert not (root / "runs" / "net-1").exists()
+    text = "\n".join(table(found))
+    assert "not removed, because it was not imported" in text
+    assert "never cleared" in text
+    assert found.to_dict()["kept"] == found.kept
+
+
+def test_leftovers_of_imports_are_removed(root: Path) -> None:
+    (root / "runs" / ".net-2.importing-77").mkdir()
+    (root / "runs" / "net-3").mkdir()
+    (root / "runs" / "net-3" / "run.json").write_bytes(b"damaged")
+    assert cache("runs").kept == ()
+    assert content(root / "runs") == {CACHE_TAG}
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+@pytest.mark.parametrize("kind", ["data", "pictures", "all"])
+def test_links_are_not_followed(root: Path, tmp_path: Path, kind: str) -> None:
+    target = make_cache(tmp_path / "elsewhere")
+    (target / "letter.txt").write_text("mine")
+    link = root / ("data" if kind == "all" else kind)
+    if link.exists():
+        link.rename(root / "away")
+    link.symlink_to(target)
+    before = content(root)
+    with pytest.raises(UsageError, match="is a link"):
+        cache(kind)
+    assert content(root) == before
+    assert (target / "letter.txt").exists()
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="links need a right there")
+def test_home_through_a_link_is_home(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "home").symlink_to(root)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    with pytest.raises(UsageError, match="nothing was removed"):
+        cache("all")
+
+
+def test_pictures_and_speeds_are_marked_as_a_cache(root: Path) -> None:
+    remember("a" * 64, 2, 8, {})
+    assert is_cache(root / "bench")
+    assert is_cache(root / "pictures")
+    assert not is_cache(root / "mine")
+
+
+def test_the_tag_follows_the_convention_and_is_no_link(tmp_path: Path) -> None:
+    made = make_cache(tmp_path / "a" / "weights")
+    tag = made / "CACHEDIR.TAG"
+    assert tag.read_bytes()[:43] == b"Signature: 8a477f597d28d172789f06886806bc55"
+    assert is_cache(made)
+    make_cache(made)
+    assert not is_cache(tmp_path / "a")
+    tag.write_bytes(b"Signature: something else")
+    assert not is_cache(made)
+
+
+@pytest.mark.parametrize("limit", ['"many"', "null", "[]", "1e999", "-1.5", "true"])
+def test_a_limit_that_is_no_number_is_not_shown(root: Path, limit: str) -> None:
+    for path in root.rglob("about.json"):
+        path.write_text(path.read_text().replace(str(2**30), limit))
+    found = cache()
+    assert found.limit is None
+    assert "at most" not in "\n".join(table(found))
+    json.dumps(found.to_dict(), allow_nan=False)
 
 
 def test_what_a_training_is_writing_stays_and_is_named(root: Path) -> None:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import json
 import shutil
 import sys
@@ -13,9 +14,9 @@ from tests.inference import tiny
 
 from resight.commands.eval import evaluate_run, match_classes
 from resight.errors import DataError, MissingExtra, RunError, UsageError
-from resight.inference import unescape_cell
+from resight.inference import BACKENDS, unescape_cell
 from resight.runs import CONFIG, SPLIT, WEIGHTS, Run
-from resight.samples import load
+from resight.samples import load, split_csv
 
 
 @pytest.fixture
@@ -144,6 +145,9 @@ def test_predictions_say_which_were_wrong(run: Run, data: Path, tmp_path: Path) 
 def test_result_as_json_and_text(run: Run, data: Path) -> None:
     plain = json.loads(json.dumps(evaluate_run(run, data).to_dict(), allow_nan=False))
     assert (plain["part"], plain["data"], plain["evaluation"]["n"]) == ("all", str(data), 30)
+    assert plain["backend"]["name"] in BACKENDS
+    assert plain["backend"]["reason"]
+    assert evaluate_run(run, data, backend="openvino").to_dict()["backend"]["name"] == "openvino"
     text = evaluate_run(run).to_text()
     assert "part test" in text
     assert "accuracy" in text
@@ -164,10 +168,34 @@ def test_data_that_is_gone_changed_or_unknown(run: Run, data: Path, tmp_path: Pa
 
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"data": 1}', '{"data": {}}'])
 def test_a_config_without_the_place_of_the_data(text: str, tmp_path: Path) -> None:
-    run = tiny.make_run(tmp_path / "run")
-    (run.path / CONFIG).write_text(text, "utf-8")  # not among the sealed files: this Run had none
+    run = tiny.make_run(tmp_path / "run", config=text)
     with pytest.raises(RunError, match="where the data is"):
         evaluate_run(run)
+
+
+def test_a_config_that_was_put_into_an_imported_run_is_not_used(tmp_path: Path, data: Path) -> None:
+    run = tiny.make_run(tmp_path / "run")
+    (run.path / CONFIG).write_text(json.dumps({"data": {"path": str(data)}}), "utf-8")
+    split_csv.write(run.path / SPLIT, load(data))
+    with pytest.raises(UsageError, match=f"has no {CONFIG} of its own"):
+        evaluate_run(run)
+
+
+@pytest.mark.parametrize("name", [CONFIG, SPLIT])
+def test_what_is_parsed_is_what_was_hashed(name: str, run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Exchanged right after it was read, as by another process: the second half of a check and a use."""
+    read = Path.read_bytes
+    evil = {CONFIG: json.dumps({"data": {"path": str(data.parent)}}), SPLIT: "nothing"}[name]
+
+    def exchange(path: Path) -> bytes:
+        found = read(path)
+        if path == run.path / name:
+            path.write_text(evil, "utf-8")
+        return found
+
+    monkeypatch.setattr(Path, "read_bytes", exchange)
+    monkeypatch.setattr("resight.runs.run.sha256_of", lambda path: hashlib.sha256(exchange(path)).hexdigest())
+    assert evaluate_run(run).evaluation.n == 3
 
 
 def test_a_replaced_picture_of_the_same_name_is_said(tmp_path: Path, data: Path) -> None:

@@ -16,6 +16,7 @@ from resight.commands.predict import predict
 from resight.errors import RunError, UsageError
 from resight.models import create
 from resight.runs import Run
+from resight.runs.storage import is_cache
 
 NAMES = ("cat", "dog", "owl")
 
@@ -143,6 +144,7 @@ def test_predicting_from_weights_imports_them_once(tmp_path: Path, monkeypatch: 
     written = (first.path / "run.json").stat().st_mtime_ns
     second = cached_import(str(path))
     assert second.path == first.path
+    assert is_cache(first.path.parent)
     assert (second.path / "run.json").stat().st_mtime_ns == written
 
 

@@ -67,14 +67,14 @@ def test_external_data_is_refused_even_where_it_is_there(
     location = location.replace("{absolute}", str(tmp_path / "head.bin"))
     path = save(folder / ONNX, external(tiny.graph(), location))
     with pytest.raises(RunError, match="outside of itself"):
-        OnnxRuntime(path, 1)
+        kind(path, 1)
 
 
 @both
 def test_a_pointer_into_memory_is_refused(kind: Kind, tmp_path: Path) -> None:
     path = save(tmp_path / ONNX, external(tiny.graph(), "*/_ORT_MEM_ADDR_/*"))
     with pytest.raises(RunError):
-        OnnxRuntime(path, 1)
+        kind(path, 1)
 
 
 @both
@@ -84,7 +84,7 @@ def test_a_damaged_file_is_refused_in_words(
 ) -> None:
     (tmp_path / ONNX).write_bytes(data)
     with pytest.raises(RunError, match=r"damaged|takes|lacks") as caught:
-        OnnxRuntime(tmp_path / ONNX, 1)
+        kind(tmp_path / ONNX, 1)
     assert ONNX in str(caught.value)
     assert capfd.readouterr() == ("", "")
 
@@ -92,17 +92,17 @@ def test_a_damaged_file_is_refused_in_words(
 @both
 def test_a_missing_file_is_refused(kind: Kind, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="cannot be read"):
-        OnnxRuntime(tmp_path / ONNX, 1)
+        kind(tmp_path / ONNX, 1)
 
 
 @both
 def test_a_graph_with_another_input_or_without_an_output_is_refused(kind: Kind, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="expected only 'pixels'"):
-        OnnxRuntime(save(tmp_path / ONNX, tiny.graph(input_name="image")), 1)
+        kind(save(tmp_path / ONNX, tiny.graph(input_name="image")), 1)
     model = tiny.graph()
     del model.graph.output[3]
     with pytest.raises(RunError, match="lacks the outputs features"):
-        OnnxRuntime(save(tmp_path / ONNX, model), 1)
+        kind(save(tmp_path / ONNX, model), 1)
 
 
 def test_a_file_changed_after_the_check_is_refused(tmp_path: Path) -> None:
@@ -140,9 +140,9 @@ def test_wrong_arguments(kind: Kind, tmp_path: Path) -> None:
         open_backend(AUTO, path)
     for threads in (0, -1, True, 1.5):
         with pytest.raises(UsageError, match="threads"):
-            OnnxRuntime(path, threads)  # type: ignore[arg-type]
+            kind(path, threads)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="unknown outputs: chances"):
-        OnnxRuntime(path, 1).answer(PIXELS, ("chances",))
+        kind(path, 1).answer(PIXELS, ("chances",))
 
 
 def open_channels() -> onnx.ModelProto:
@@ -280,3 +280,24 @@ def test_a_backend_that_is_not_installed_says_what_to_install(monkeypatch: pytes
     with pytest.raises(MissingExtra, match=r"pip install 'resight\[openvino\]'"):
         check_backend("openvino")
     check_backend(AUTO)
+
+
+def distribution(folder: Path, name: str, package: str) -> None:
+    """What pip leaves of a distribution that brings this package."""
+    about = folder / f"{name.replace('-', '_')}-1.2.3.dist-info"
+    about.mkdir(parents=True)
+    (about / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.2.3\n", "utf-8")
+    (about / "top_level.txt").write_text(f"{package}\n", "utf-8")
+
+
+def test_the_version_is_that_of_whatever_distribution_brings_the_package(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """onnxruntime-gpu and onnxruntime-openvino bring a package of another name than their own."""
+    monkeypatch.syspath_prepend(tmp_path)
+    kind = backend.Kind("", "", "abacusruntime")
+    assert kind.version == "unknown"
+    distribution(tmp_path, "abacusruntime-gpu", "abacusruntime")
+    assert kind.version == "1.2.3 (abacusruntime-gpu)"
+    distribution(tmp_path, "abacusruntime", "abacusruntime")
+    assert kind.version == "1.2.3"

@@ -4,7 +4,7 @@ import io
 import threading
 import time
 import tracemalloc
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import count, islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resight.errors import DataError, RunError, UsageError
-from resight.inference import Predictor, map_ordered
+from resight.inference import Backend, Predictor, map_ordered, open_backend
 from resight.runs import Run
 from resight.samples import load
 
@@ -72,6 +72,81 @@ def test_the_same_picture_gets_the_same_answer_alone_and_in_any_batch(run: Run) 
                 found = getattr(together, name)
                 assert found.dtype == np.float32
                 np.testing.assert_allclose(found, expected, atol=1e-6, rtol=1e-6)
+
+
+@pytest.fixture
+def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many callers each session was opened for, in order."""
+    found = []
+
+    def record(name: str, path: Path, threads: int, *, sha256: str | None, callers: int) -> Backend:
+        found.append(callers)
+        return open_backend(name, path, threads, sha256=sha256, callers=callers)
+
+    monkeypatch.setattr("resight.inference.sessions.open_backend", record)
+    return found
+
+
+def test_how_threads_work_is_decided_for_each_call(run: Run, opened: list[int]) -> None:
+    """One picture is answered by all threads, also by a Predictor that was not told how many to expect."""
+    predictor = Predictor(run, threads=2, batch=4)
+    assert opened == [2]
+    pixels = np.stack(PICTURES)
+    predictor.run_pixels(pixels[:1])
+    assert opened == [2, 1]
+    assert set(predictor._sessions._open) == {1}  # that of the check alone is closed again
+    next(predictor.predict(iter(PICTURES[:3])))
+    list(predictor.predict(PICTURES[:1]))
+    assert opened == [2, 1]
+    together = list(predictor.predict(iter(PICTURES)))
+    assert opened == [2, 1, 2]
+    alone = [next(predictor.predict([picture])) for picture in PICTURES]
+    assert [p.label for p in alone] == [p.label for p in together]
+    predictor.run_pixels(pixels)
+    assert opened == [2, 1, 2]
+    assert set(predictor._sessions._open) == {1, 2}
+
+
+def test_no_second_session_is_opened_where_none_is_needed(run: Run, opened: list[int]) -> None:
+    list(Predictor(run, threads=2).predict(PICTURES))
+    list(Predictor(run, threads=2, pictures=1).predict(PICTURES[:1]))
+    one = Predictor(run, threads=1)
+    one.run_pixels(np.stack(PICTURES[:1]))
+    one.run_pixels(np.stack(PICTURES))
+    assert opened == [2, 1, 1]
+
+
+def test_a_few_pixels_are_shared_by_all_threads(run: Run) -> None:
+    """Fewer than one batch for each thread must not leave threads idle."""
+    predictor, sizes = Predictor(run, threads=2, batch=8), []
+    session = predictor._sessions.of(2)
+    ask = session.answer
+
+    def answer(pixels: NDArray[np.uint8], outputs: Sequence[str]) -> list[NDArray[np.float32]]:
+        sizes.append(len(pixels))
+        return ask(pixels, outputs)
+
+    session.answer = answer  # type: ignore[method-assign]
+    predictor.run_pixels(np.stack(PICTURES[:8]))
+    assert sizes == [2, 2, 2, 2]
+
+
+def test_a_file_that_is_exchanged_later_does_not_change_answers(tmp_path: Path) -> None:
+    """Nor in an unfinished Run, whose card has no hash."""
+    made = tiny.make_run(tmp_path / "run")
+    unfinished = Run(made.path, replace(made.card, status="trained", files={}))
+    for run in (made, unfinished):
+        (run.path / "model.onnx").write_bytes(tiny.graph().SerializeToString())
+        predictor = Predictor(run, threads=2)
+        (run.path / "model.onnx").write_bytes(tiny.graph(head=np.zeros((3, 4), np.float32)).SerializeToString())
+        assert next(predictor.predict([tiny.picture("green")])).label == "green"
+
+
+def test_a_predictor_outlives_its_run(tmp_path: Path) -> None:
+    predictor = Predictor(tiny.make_run(tmp_path / "run"), threads=2)
+    (tmp_path / "run" / "model.onnx").unlink()
+    assert next(predictor.predict([tiny.picture("green")])).label == "green"
+    assert [p.label for p in predictor.predict([tiny.picture("red")] * 9)] == ["red"] * 9
 
 
 def test_files_bytes_and_arrays_get_the_same_answer(predictor: Predictor, tmp_path: Path) -> None:

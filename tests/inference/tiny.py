@@ -79,11 +79,12 @@ def make_run(
     classes: Sequence[str] = CLASSES,
     model: bytes | None = None,
     data: SampleSet | None = None,
+    config: str | None = None,
     fields: Mapping[str, Any] | None = None,
 ) -> Run:
     """A sealed Run in ``path``; with ``data`` also a config.json and split.csv that point there.
 
-    ``fields`` of the card are replaced before it is sealed.
+    ``fields`` of the card are replaced before it is sealed. config: the text of config.json.
     """
     card = RunCard(
         architecture=Architecture("resnet18"),
@@ -100,6 +101,8 @@ def make_run(
     if data is not None:
         (path / CONFIG).write_text(json.dumps({"data": {"path": str(data.root)}}), "utf-8")
         split_csv.write(path / SPLIT, data)
+    if config is not None:
+        (path / CONFIG).write_text(config, "utf-8")
     run.update(**fields or {})
     run.seal()
     return run

@@ -27,6 +27,7 @@ from resight.models import (
     resolve,
 )
 from resight.models.hub import TIMM_TAGS
+from resight.runs.storage import cache_directory, is_cache
 
 from .conftest import FileServer
 
@@ -122,6 +123,7 @@ def test_timm_tags_come_from_the_hub(server: FileServer) -> None:
     assert found.classes is not None
     assert len(found.classes) == 1000
     assert fetch(found).suffix == ".safetensors"
+    assert is_cache(cache_directory("weights"))
     assert all(method == "HEAD" for method, _, _ in server.seen[asked:]), "cached files are not fetched again"
 
     small = create("resnet18", num_classes=3)

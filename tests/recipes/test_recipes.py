@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import numpy as np
@@ -198,6 +199,18 @@ def test_unknown_settings_list_the_known_ones(name: str, listed: str) -> None:
 def test_values_that_do_not_fit_are_refused(changes: dict[str, object], pattern: str) -> None:
     with pytest.raises(UsageError, match=pattern):
         override(TrainConfig(), changes)
+
+
+def test_files_of_older_versions_keep_their_meaning() -> None:
+    plain = TrainConfig().model_dump()
+    assert TrainConfig.from_json(TrainConfig().to_json(), "config.json").data.geometry_version == 2
+    del plain["data"]["geometry_version"]
+    for written, meant in ((True, "random"), (False, "none"), ("alternate", "alternate")):
+        plain["augment"]["flip"] = written
+        found = TrainConfig.from_json(json.dumps(plain).encode(), "config.json")
+        assert (found.data.geometry_version, found.augment.flip) == (1, meant)
+    with pytest.raises(UsageError, match="flip"):  # only files have an older version
+        override(TrainConfig(), {"augment.flip": True})
 
 
 def test_a_config_file_that_is_none_is_refused_by_name() -> None:

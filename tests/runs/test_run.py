@@ -108,9 +108,47 @@ def test_a_changed_byte_is_refused_by_name(name: str, position: int, sealed: Run
 def test_only_the_files_that_are_used_need_be_verified(name: str, sealed: Run) -> None:
     (sealed.path / name).write_bytes(b"changed")
     opened = Run.open(sealed.path, verify=False)
-    opened.verify(*[other for other in FILES if other != name], "not-recorded.json")
-    with pytest.raises(RunError, match=name):
-        opened.verify(name)
+    opened.verify(*[other for other in FILES if other != name])
+    for use in (opened.verify, opened.read):
+        with pytest.raises(RunError, match=f"{name} was changed"):
+            use(name)
+
+
+def test_what_is_read_is_what_was_hashed(sealed: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A file is opened once: nobody can exchange it between the check and the use."""
+    opened, times = Run.open(sealed.path, verify=False), []
+    read = Path.read_bytes
+
+    def exchange(path: Path) -> bytes:
+        data = read(path)
+        times.append(path.name)
+        path.write_bytes(b"exchanged")
+        return data
+
+    monkeypatch.setattr(Path, "read_bytes", exchange)
+    assert [opened.read(name) for name in FILES] == [bytes([number]) * 100 for number in range(len(FILES))]
+    assert times == list(FILES)
+    with pytest.raises(RunError, match="was changed"):
+        opened.read(CONFIG)
+
+
+def test_a_file_that_was_put_into_a_sealed_run_is_not_used(sealed: Run) -> None:
+    edit(sealed.path, files={name: sha for name, sha in sealed.card.files.items() if name != CONFIG})
+    opened = Run.open(sealed.path)
+    assert (opened.records(CONFIG), opened.records(SPLIT)) == (False, True)
+    for use in (opened.verify, opened.read):
+        with pytest.raises(RunError, match=rf"records no hash of {CONFIG}"):
+            use(CONFIG)
+
+
+def test_an_unfinished_run_is_read_as_it_is(tmp_path: Path) -> None:
+    run = Run.create(tmp_path / "run", card())
+    assert not run.records(CONFIG)
+    with pytest.raises(RunError, match=f"has no {CONFIG}"):
+        run.read(CONFIG)
+    (run.path / CONFIG).write_bytes(b"{}")
+    assert run.records(CONFIG)
+    assert run.read(CONFIG) == b"{}"
 
 
 @pytest.mark.parametrize("files", [{}, {WEIGHTS: "0" * 64}, {WEIGHTS: "0", ONNX: "0", "../x": "0"}])

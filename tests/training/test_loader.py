@@ -217,7 +217,7 @@ def test_slow_reading_is_counted_once(timed: Any, monkeypatch: pytest.MonkeyPatc
 def test_a_budget_averages_over_the_sizes_that_pictures_will_have(timed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     clock = estimate.time.perf_counter
     data = timed.config.data
-    data.start_size, data.train_size, data.grow_until, timed.config.total_steps = 24, 28, 0.5, 1000
+    data.start_scale, data.train_size, data.grow_until, timed.config.total_steps = 0.9, 28, 0.5, 1000
     asked: list[int] = []
 
     def update(_: Any) -> None:
@@ -275,7 +275,7 @@ def sizes(**changes: Any) -> list[int]:
 
 
 def test_sizes_grow_in_equal_stages_and_end_at_the_training_size() -> None:
-    found = sizes(start_size=112, train_size=224, image_size=224, grow_until=0.8)
+    found = sizes(start_scale=0.5, train_size=224, image_size=224, grow_until=0.8)
     assert found == sorted(found)
     assert sorted(set(found)) == [112, 140, 168, 196, 224]
     assert [found.count(side) for side in (112, 140, 168, 196)] == [20] * 4
@@ -285,36 +285,44 @@ def test_sizes_grow_in_equal_stages_and_end_at_the_training_size() -> None:
 @pytest.mark.parametrize("total", [1, 2, 3, 4, 7, 10, 1000])
 @pytest.mark.parametrize("until", [0.01, 0.5, 0.95, 0.999])
 def test_sizes_never_fall_and_the_last_update_has_the_training_size(total: int, until: float) -> None:
-    data = {"data.start_size": 17, "data.train_size": 40, "data.image_size": 40, "data.grow_until": until}
+    data = {"data.start_scale": 0.5, "data.train_size": 40, "data.image_size": 40, "data.grow_until": until}
     config = tiny_config(Path("nowhere"), data | {"total_steps": total})
     found = [size_at(config, step) for step in range(total)]
     assert found == sorted(found)
     assert found[-1] == 40
     if total >= 1000 and until > 0.1:
-        assert sorted(set(found)) == sizes_of(config) == [17, 20, 24, 28, 32, 36, 40]
+        assert sorted(set(found)) == sizes_of(config) == [20, 24, 28, 32, 36, 40]
     assert all(size == 40 for size in found[math.ceil(until * total) :])
 
 
-def test_sizes_are_not_closer_than_half_a_stage() -> None:
-    config = tiny_config(Path("nowhere"), {"data.start_size": 27, "data.train_size": 32, "data.image_size": 32})
-    assert sizes_of(config) == [27, 32]
+@pytest.mark.parametrize(
+    ("last", "scale", "expected"),
+    [
+        (32, 0.5, [16, 20, 24, 28, 32]),
+        (28, 0.25, [16, 20, 24, 28]),
+        (30, 0.99, [28, 30]),
+        (224, 0.6, [132, 168, 196, 224]),
+    ],
+)
+def test_sizes_are_not_closer_than_half_a_stage(last: int, scale: float, expected: list[int]) -> None:
+    config = tiny_config(Path("nowhere"), {"data.start_scale": scale, "data.train_size": last, "data.image_size": last})
+    assert sizes_of(config) == expected
 
 
 def test_without_growth_the_size_is_always_the_same() -> None:
-    assert set(sizes(start_size=0, train_size=32)) == {32}
-    for size in (32, 33, 15):
-        with pytest.raises(UsageError, match=r"data\.start_size must be"):
-            sizes(start_size=size, train_size=32)
+    assert set(sizes(start_scale=1, train_size=32)) == {32}
 
 
 def test_random_crops_are_cut_at_the_size_of_their_step() -> None:
-    changes = {"augment.crop": "resized", "data.start_size": 20, "data.train_size": 28, "total_steps": 10}
+    changes = {"augment.crop": "resized", "data.start_scale": 0.75, "data.train_size": 28, "total_steps": 10}
     made = loader(changes=changes)
     assert [made.make(step).pixels.shape[-1] for step in (0, 4, 9)] == [20, 24, 28]
 
 
 def test_squares_are_shrunk_for_the_network_with_antialiasing(tmp_path: Path, patterns: Path) -> None:
-    training = start(tmp_path / "run", patterns, {"data.start_size": 20, "data.train_size": 28, "augment.crop": "none"})
+    training = start(
+        tmp_path / "run", patterns, {"data.start_scale": 0.75, "data.train_size": 28, "augment.crop": "none"}
+    )
     batch = training.loader.make(0)
     assert batch.pixels.shape[-1] == 28
     seen: list[torch.Tensor] = []

@@ -18,6 +18,7 @@ from torchvision import datasets
 
 from resight.commands.preview import preview
 from resight.errors import DownloadError, UsageError
+from resight.runs.storage import cache_directory, is_cache
 from resight.samples import load
 from resight.training.named import data_path
 
@@ -64,6 +65,7 @@ def test_a_named_data_set_is_downloaded_once_and_read(server: str) -> None:
     for file in Path(server).iterdir():
         file.unlink()  # the second time nothing may be asked for
     assert data_path("torchvision:MNIST") == path
+    assert is_cache(cache_directory("data"))
 
 
 def test_a_file_with_another_hash_is_refused(server: str) -> None:

@@ -6,6 +6,7 @@ A field without an entry here fails ``test_every_field_is_covered``: whoever add
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import threading
 from collections.abc import Callable
@@ -24,7 +25,7 @@ from resight.commands import train as command
 from resight.errors import UsageError
 from resight.models import create, spec_of
 from resight.recipes import TrainConfig, override
-from resight.recipes.config import _ABOVE_ZERO, _ONLY_WITH, check_effects
+from resight.recipes.config import _BELOW_ONE, _ONLY_WITH, check_effects
 from resight.runs import CHECKPOINTS, CONFIG, Run
 from resight.training import fit, machine
 from resight.training.augment import apply
@@ -98,8 +99,8 @@ SEEN: dict[str, tuple[dict[str, Any], Any, Observed]] = {
     "data.image_size": ({}, 32, validated),
     "model.whitening": ({}, True, initial),
     "data.train_size": ({}, 32, batch_pixels),
-    "data.start_size": ({"data.train_size": 36}, 28, network_input),
-    "data.grow_until": ({"data.train_size": 40, "data.start_size": 28}, 0.2, network_input),
+    "data.start_scale": ({}, 0.75, network_input),
+    "data.grow_until": ({"data.train_size": 40, "data.start_scale": 0.7}, 0.2, network_input),
     "data.geometry": ({}, "letterbox", validated),
     "data.crop_ratio": ({}, 0.8, validated),
     "data.interpolation": ({}, "bicubic", validated),
@@ -249,6 +250,29 @@ def check_disk_cache(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     assert found == [0, 1]
 
 
+def check_geometry_version(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large JPEGs, so that version 2 decodes them at 1/2: it is seen in training, validation and the Run's card."""
+    data, seen = tmp_path / "data", []
+    for path in sorted(wide.rglob("*.png")):
+        (data / path.parent.name).mkdir(parents=True, exist_ok=True)
+        picture = Image.open(path).resize((130, 110), Image.Resampling.BICUBIC)
+        picture.save(data / path.parent.name / f"{path.stem}.jpg")
+    for version in (1, 2):
+        changes = {"data.geometry_version": version}
+        kept = start(tmp_path / f"{version}", data, changes)
+        crops = start(tmp_path / f"{version} crops", data, {**changes, "augment.crop": "resized"})
+        seen += [validated(kept), batch_pixels(kept), batch_pixels(crops)]
+        run, config = made(data, tmp_path / f"{version} made", changes)
+        assert run.card.geometry.version == config.data.geometry_version == version
+        resuming._same_settings(run, config)
+    assert len(set(seen)) == 6
+    card = made(data, tmp_path / "older", {"data.geometry_version": 1})[0]
+    plain = json.loads(card.file(CONFIG).read_bytes())
+    del plain["data"]["geometry_version"]  # as it was written when there was one version only
+    card.file(CONFIG).write_text(json.dumps(plain))
+    resuming._same_settings(card, resuming._config(card))
+
+
 def check_epochs(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
     _, config = made(wide, tmp_path / "run", {"epochs": 2.5, "batch": 8})
     assert config.total_steps == 15  # six steps an epoch
@@ -365,6 +389,7 @@ CHECKED: dict[str, Callable[[Path, Path, pytest.MonkeyPatch], None]] = {
     "data.workers": check_workers,
     "data.cache_gb": check_cache,
     "data.disk_cache_gb": check_disk_cache,
+    "data.geometry_version": check_geometry_version,
     "epochs": check_epochs,
     "budget_seconds": check_budget,
     "auto_batch": check_auto_batch,
@@ -414,7 +439,7 @@ def test_an_option_without_effect_is_refused(name: str) -> None:
         "augment.crop": "none",
         "augment.policy": "none",
         "optimizer.name": "lamb" if name == "optimizer.nesterov" else "sgd",
-        "data.start_size": 0,
+        "data.start_scale": 1,
         "schedule.name": "cosine",
         "data.geometry": "squash",
         "save_steps": 5,
@@ -424,7 +449,7 @@ def test_an_option_without_effect_is_refused(name: str) -> None:
     config = override(TrainConfig(), {other: useless[other]})
     with pytest.raises(UsageError, match=rf"{name} has no effect while {other} is"):
         check_effects(config, {name: 1})
-    works = 28 if useful is _ABOVE_ZERO else useful[0]
+    works = 0.5 if useful is _BELOW_ONE else useful[0]
     check_effects(override(TrainConfig(), {other: works}), {name: 1})
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,9 @@ import pytest
 import torch
 from PIL import Image
 
-from resight.errors import UndecodableImage
+from resight.errors import UndecodableImage, UsageError
+from resight.images import geometry
+from resight.runs.storage import CACHE_TAG
 from resight.samples import Sample
 from resight.training import picture_cache, prepare
 from resight.training.loader import Disk, Pictures, TrainLoader
@@ -165,9 +168,180 @@ def test_pixels_that_are_cut_off_are_noticed(tmp_path: Path) -> None:
     os.truncate(only(tmp_path, PIXELS), 300)
     said: list[str] = []
     cache = opened(tmp_path, said)
-    views = [cache.view(place) for number in range(20) if (place := cache.find(key(number)))]
-    assert any(view is None for view in views)
+    assert not any(cache.find(key(number)) for number in range(20))
     assert len(said) == 1
+    assert "is damaged: removed" in said[0]
+    fill(cache, range(20))
+    check_all(opened(tmp_path), range(20))
+
+
+CUT = """
+import os, sys
+from pathlib import Path
+from tests.training.test_picture_cache import PIXELS, key, only, opened
+said = []
+cache = opened(Path(sys.argv[1]), said)
+places = [cache.find(key(n)) for n in range(20)]
+assert (cache.view(places[0]) == 0).all()
+os.truncate(only(Path(sys.argv[1]), PIXELS), 300)
+assert [cache.view(place) is None for place in places[10:]] == [True] * 10
+assert len(said) == 1 and "is damaged: removed" in said[0], said
+"""
+
+
+def test_pixels_that_are_cut_off_while_they_are_read_do_not_end_the_process(tmp_path: Path) -> None:
+    writer = opened(tmp_path)
+    for number in range(20):
+        writer.put(key(number), np.full((100, 100, 3), number, np.uint8))  # many pages of memory
+    writer.close()
+    result = subprocess.run([sys.executable, "-c", CUT, str(tmp_path)], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+
+
+def test_a_damaged_shard_that_is_being_written_is_left_to_its_writer(tmp_path: Path) -> None:
+    writer, said = opened(tmp_path), list[str]()
+    fill(writer, range(20))
+    path = only(tmp_path, PIXELS)
+    path.write_bytes(bytes(path.stat().st_size))
+    cache = opened(tmp_path, said)
+    assert cache.view(cache.find(key(3)) or (9, 9)) is None
+    assert "is damaged: not read any more" in said[0]
+    assert path.exists()
+
+
+def test_a_huge_index_takes_no_memory(tmp_path: Path) -> None:
+    fill(opened(tmp_path), range(20))
+    os.truncate(only(tmp_path, INDEX), 2**36)  # with a hole
+    said: list[str] = []
+    cache = opened(tmp_path, said)
+    assert cache.find(key(3)) is None
+    assert len(said) == 1
+    assert "is damaged" in said[0]
+
+
+@pytest.mark.parametrize("shape", [(9, 8, 3), (8, 8, 1)])
+def test_pictures_that_the_preparation_does_not_make_are_not_taken(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    writer = opened(tmp_path)
+    writer.put(key(0), np.zeros((8, 8, 3), np.uint8))
+    writer.put(key(1), np.zeros(shape, np.uint8))
+    writer.close()
+    said: list[str] = []
+    cache = opened(tmp_path, said, fits=lambda h, w, c: (h == 8) & (w == 8) & (c == 3))
+    assert cache.find(key(1)) is None
+    assert "is damaged" in said[0]
+
+
+# ── other people ───────────────────────────────────────────────────────────────────────────────────────────────
+
+posix = pytest.mark.skipif(sys.platform == "win32", reason="owners and modes are those of POSIX")
+
+
+@posix
+def test_folders_and_files_are_closed_to_others(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        fill(opened(tmp_path / "pictures"), range(3))
+    finally:
+        os.umask(before)
+    modes = {p.name: p.stat().st_mode & 0o777 for p in (tmp_path / "pictures").rglob("*") if p.name != ".lock"}
+    assert (tmp_path / "pictures").stat().st_mode & 0o777 == 0o700
+    assert {name: modes.pop(name) for name in (ABOUT, PIXELS, INDEX)} == dict.fromkeys((ABOUT, PIXELS, INDEX), 0o600)
+    assert {modes[name] for name in modes if name != CACHE_TAG} == {0o700}
+
+
+@posix
+@pytest.mark.parametrize("name", [".", ABOUT, PIXELS, INDEX])
+@pytest.mark.parametrize("mode", [0o020, 0o002])
+def test_what_others_may_write_to_is_named_and_not_read(tmp_path: Path, name: str, mode: int) -> None:
+    fill(opened(tmp_path), range(3))
+    path = only(tmp_path, PIXELS).parent / name
+    path.chmod(path.stat().st_mode | mode)
+    said: list[str] = []
+    cache = opened(tmp_path, said)
+    places = [cache.find(key(number)) for number in range(3)]
+    assert not any(cache.view(place) is not None for place in places if place)
+    assert len(said) == 1
+    assert str(path if name != "." else path.parent) in said[0]
+    assert "others may write to it" in said[0]
+    assert path.exists()
+
+
+@posix
+def test_what_another_user_owns_is_neither_read_nor_written_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fill(opened(tmp_path), range(3))
+    monkeypatch.setattr(os, "getuid", lambda: 12345)
+    said: list[str] = []
+    cache = opened(tmp_path, said)
+    assert cache.find(key(0)) is None
+    assert cache.put(key(9), picture(9)) is None
+    assert ["belongs to another user" in text for text in said] == [True, True]
+    assert not any(remove(shard.path) for shard in stored(tmp_path))
+
+
+@posix
+@pytest.mark.parametrize("name", [ABOUT, PIXELS, INDEX])
+@pytest.mark.parametrize("kind", ["pipe", "link", "folder"])
+def test_only_regular_files_are_opened(tmp_path: Path, name: str, kind: str) -> None:
+    fill(opened(tmp_path), range(3))
+    path = only(tmp_path, name)
+    path.rename(tmp_path / name)
+    {"pipe": os.mkfifo, "folder": os.mkdir, "link": lambda p: p.symlink_to(tmp_path / name)}[kind](path)
+    said: list[str] = []
+    cache = opened(tmp_path, said)
+
+    def look() -> None:
+        places = [cache.find(key(number)) for number in range(3)]
+        assert not any(cache.view(place) is not None for place in places if place)
+        assert len(list(stored(tmp_path))) == 1
+        said.append("done")
+
+    thread = threading.Thread(target=look, daemon=True)
+    thread.start()
+    thread.join(20)
+    assert said[-1] == "done"  # a pipe that nobody writes to makes nobody wait
+    assert len(said) == 2
+
+
+# ── what disappears ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_shard_that_was_removed_is_no_trouble(tmp_path: Path) -> None:
+    writer = opened(tmp_path)
+    fill(writer, range(5))
+    writer.close()
+    said: list[str] = []
+    reader = opened(tmp_path, said)
+    places = [reader.find(key(number)) for number in range(5)]
+    assert all(remove(shard.path) for shard in stored(tmp_path))
+    assert [reader.view(place or (9, 9)) for place in places] == [None] * 5
+    assert reader.find(key(0)) is None
+    reader._next_look = 0.0
+    assert reader.find(key(0)) is None
+    assert said == []
+    fill(reader, range(5))
+    check_all(opened(tmp_path), range(5))
+
+
+def test_looking_at_a_picture_is_use(tmp_path: Path) -> None:
+    fill(opened(tmp_path), range(2))
+    cache = opened(tmp_path)
+    place = cache.find(key(0))
+    assert place is not None
+    cache._shards[place[0]]._touched = float("-inf")  # a minute later
+    os.utime(only(tmp_path, ABOUT), (0, 0))
+    assert cache.view(place) is not None
+    assert next(iter(stored(tmp_path))).used > 1e9
+
+
+def test_only_what_a_shard_is_made_of_is_removed(tmp_path: Path) -> None:
+    fill(opened(tmp_path), range(2))
+    shard = only(tmp_path, ABOUT).parent
+    (shard / "letter.txt").write_text("mine")
+    (shard.parent / "letters").mkdir()
+    (shard.parent / "letters" / "letter.txt").write_text("mine")
+    assert [found.path for found in stored(tmp_path)] == [shard]
+    assert not remove(shard)
+    assert len(list(tmp_path.rglob("letter.txt"))) == 2
 
 
 @pytest.mark.parametrize("about", [b"", b"{", b"[]", b'{"format": 99}', b'{"format": 1, "preparation": {"x": 1}}'])
@@ -393,6 +567,53 @@ def test_a_changed_file_is_decoded_again(photos: Path, tmp_path: Path, monkeypat
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # neither the time nor the name tells
     config = tiny_config(photos, {"augment.crop": "resized", "data.cache_gb": 0})
     assert (prepare.train_pictures(load(photos), config)[4] == 200).all()
+
+
+def test_pictures_that_were_removed_meanwhile_are_decoded_again(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESIGHT_CACHE", str(tmp_path / "cache"))
+    plain, _, _ = batches(photos, cache_gb=0)
+    said: list[str] = []
+    config = tiny_config(photos, {"augment.crop": "resized", "data.cache_gb": 0})
+    loader = TrainLoader(prepare.train_pictures(load(photos), config, said.append), config)
+    loader.pictures._disk.cache.find(bytes(16))  # type: ignore[union-attr]  # knows all shards, has opened none
+    assert all(remove(shard.path) for shard in stored(tmp_path / "cache" / "pictures"))
+    found = [batch.pixels for batch in loader.batches(0, 3 * loader.steps_per_epoch)]
+    assert all(torch.equal(a, b) for a, b in zip(found, plain, strict=True))
+    assert said == []
+    assert batches(photos, cache_gb=0)[2] == 0
+
+
+@pytest.mark.parametrize("change", ["rules", "pillow"])
+def test_another_decoder_makes_other_pictures(
+    photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    monkeypatch.setenv("RESIGHT_CACHE", str(tmp_path / "cache"))
+    first = batches(photos, cache_gb=0)[2]
+    versions = prepare.decoder_versions()
+    monkeypatch.setattr(prepare, "decoder_versions", lambda: versions | {change: "other"})
+    assert batches(photos, cache_gb=0)[2] == first
+
+
+@pytest.mark.parametrize("kind", ["idx", "cifar"])
+def test_a_disk_cache_for_array_files_is_refused(photos: Path, kind: Any) -> None:
+    samples = replace(load(photos), kind=kind)
+    sizes = np.full((36, 2), 40)
+    small = {"data.image_size": 28, "data.channels": 3}
+    prepare.configure(samples, sizes, small, None)
+    with pytest.raises(UsageError, match=r"data\.disk_cache_gb has no effect"):
+        prepare.configure(samples, sizes, {**small, "data.disk_cache_gb": 5}, None)
+
+
+def test_squares_that_are_rows_of_a_larger_picture_keep_only_themselves() -> None:
+    def read(sample: Sample) -> np.ndarray:
+        return geometry.Geometry("crop", 8, 8).apply(np.zeros((80, 8, 3), np.uint8))
+
+    kept = Pictures([Sample("a.png", None, 0, "train")], read, 2**20)
+    kept[0]
+    assert kept[0].base is None
+    assert kept[0].shape == (8, 8, 3)
 
 
 def test_a_bad_file_fails_as_without_a_cache(tmp_path: Path) -> None:

@@ -163,8 +163,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "adamw": {"optimizer.name": "adamw", "optimizer.lr": 0.003, "save_steps": 4},
     "lamb": {"optimizer.name": "lamb", "optimizer.lr": 0.01, "loss": "bce", "save_steps": 4},
     "muon": {"optimizer.name": "muon", "model.whitening": True, "augment.flip": "alternate", "save_steps": 4},
-    "growing pictures": {"data.start_size": 20, "data.grow_until": 0.8, "save_steps": 4},
-    "growing crops": {"augment.crop": "resized", "data.start_size": 20, "data.train_size": 32, "save_steps": 4},
+    "growing pictures": {"data.start_scale": 0.75, "data.grow_until": 0.8, "save_steps": 4},
+    "growing crops": {"augment.crop": "resized", "data.start_scale": 0.65, "data.train_size": 32, "save_steps": 4},
     "accumulation": {"micro_batch": 3, "optimizer.clip": 0.5, "save_steps": 5},
     "checkpointing": {"model.checkpointing": True, "save_steps": 4},
     "a short last epoch": {"total_steps": 10, "save_steps": 3},
@@ -243,3 +243,15 @@ def test_other_conditions_are_said(patterns: Path, tmp_path: Path) -> None:
     assert following.report.said == []
     following.restore(checkpoint)
     assert "torch was 1.0" in following.report.said[0]
+
+
+@pytest.mark.parametrize("name", ["pillow", "libjpeg", "rules", "cpu"])
+def test_what_decodes_is_a_condition_too(patterns: Path, tmp_path: Path, name: str) -> None:
+    training = start(tmp_path / "run", patterns, {"total_steps": 6})
+    training.fit()
+    checkpoint = last(tmp_path / "run")
+    was = checkpoint.state.conditions[name]
+    checkpoint.state.conditions[name] = "another"
+    following = again(tmp_path / "run", patterns, {"total_steps": 6})
+    following.restore(checkpoint)
+    assert [f"{name} was another and is {was}" in text for text in following.report.said] == [True]

@@ -57,7 +57,7 @@ class Bench:
         lines += ["", f"decoding JPEG files of {PHOTO[1]} × {PHOTO[0]}: {self.decode:,.0f}/s"]
         for case, name in self.chosen.items():
             lines.append(f"--backend auto takes {name} for {case}")
-        return "\n".join([*lines, f"stored in {printable(str(self.stored))}"])
+        return "\n".join([*lines, f"stored for these threads and batches in {printable(str(self.stored))}"])
 
 
 def bench(
@@ -71,7 +71,8 @@ def bench(
     """Measure every installed backend with this Run, and store it for ``--backend auto``.
 
     threads: for computing; default: all processors that this process may use. batch: pictures computed at a time by
-    each thread, when many are asked for. seconds: for each rate. rounds: medians are of that many.
+    each thread, when many are asked for. What is measured decides only for the same threads and batch. seconds: for
+    each rate. rounds: medians are of that many.
 
     Raises UsageError for wrong arguments, RunError for a Run that is missing, damaged, or answered differently by two
     backends; StorageError when the result cannot be stored.
@@ -86,10 +87,10 @@ def bench(
     opened.verify(ONNX)
     sha256 = opened.card.files[ONNX]
     speeds = measure(opened, installed_backends(), count, batch=batch, seconds=seconds, rounds=rounds)
-    stored = remember(sha256, count, speeds)
+    stored = remember(sha256, count, batch, speeds)
     chosen = {
-        "one picture": choose("auto", sha256, count, pictures=1).name,
-        "many": choose("auto", sha256, count, callers=count).name,
+        "one picture": choose("auto", sha256, count, batch, pictures=1).name,
+        "many": choose("auto", sha256, count, batch, callers=count).name,
     }
     decode = decode_rate(opened.card.geometry, opened.card.channels, count, seconds)
     return Bench(opened.path, processor(), count, batch, speeds, decode, chosen, stored)

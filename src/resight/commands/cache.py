@@ -14,15 +14,16 @@ from typing import Any
 
 from resight.errors import StorageError, UsageError
 from resight.images import printable
-from resight.runs.storage import cache_directory
-from resight.training.shard import Stored, remove, stored
+from resight.runs import CARD, ONNX, WEIGHTS
+from resight.runs.storage import CACHE_TAG, cache_directory, is_cache
+from resight.training.shard import Stored, folders, remove, stored
 
-PICTURES = "pictures"
+PICTURES, RUNS = "pictures", "runs"
 KINDS: dict[str, str] = {
     PICTURES: "decoded training pictures",
     "weights": "downloaded weights",
     "data": "downloaded data sets",
-    "runs": "imported Runs",
+    RUNS: "imported Runs",
     "bench": "measured speeds",
 }
 ALL = "all"
@@ -45,13 +46,15 @@ class CacheRow:
 @dataclass(frozen=True)
 class CacheContent:
     """root: the directory. rows: the largest first within each kind. limit: bytes for decoded pictures, as the last
-    training set it (``data.disk_cache_gb``); None where there are none. in_use: rows that could not be cleared.
+    training set it (``data.disk_cache_gb``); None where there are none. in_use: what was not cleared because it is in
+    use. kept: what was not cleared because Resight did not put it there as a cache.
     """
 
     root: Path
     rows: tuple[CacheRow, ...]
     limit: int | None
     in_use: tuple[str, ...] = ()
+    kept: tuple[str, ...] = ()
 
     @property
     def total(self) -> int:
@@ -60,36 +63,45 @@ class CacheContent:
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         rows = [asdict(row) for row in self.rows]
-        return {"root": str(self.root), "total": self.total, "limit": self.limit, "rows": rows, "in_use": self.in_use}
+        left = {"in_use": self.in_use, "kept": self.kept}
+        return {"root": str(self.root), "total": self.total, "limit": self.limit, "rows": rows, **left}
 
 
 def cache(clear: str | None = None) -> CacheContent:
     """What is in the cache directory, after removing the kind ``clear`` (``all`` for every kind) from it.
 
-    Nothing in it is needed: what is missing is made or fetched again. Pictures that a training is writing now are left
-    and named in ``in_use``. Raises UsageError for a kind that does not exist and for a cache directory that holds more
-    than a cache, StorageError for what cannot be removed.
+    Nothing in it is needed: what is missing is made or fetched again. Only folders that ``make_cache`` made are
+    cleared. Left, and named in ``in_use`` and ``kept``, are pictures that a training is writing now and, among the
+    Runs, all that were not imported. Raises UsageError, before anything is removed, for a kind that does not exist and
+    for a folder that is a link or has no CACHEDIR.TAG; StorageError for what cannot be removed.
     """
     root = cache_directory(PICTURES).parent
     in_use: list[str] = []
+    kept: list[str] = []
     if clear is not None:
         if clear not in (*KINDS, ALL):
             raise UsageError(
                 f"there is nothing called '{clear}' in the cache", hint=f"kinds: {', '.join(KINDS)}, {ALL}"
             )
-        if root.resolve() in (Path.home(), Path(root.resolve().anchor)):
+        if root.resolve() in (Path.home().resolve(), Path(root.resolve().anchor)):
             raise UsageError(
                 f"RESIGHT_CACHE is {root}: what lies there may not be Resight's, so nothing was removed",
                 hint="remove it by hand, and give the cache a directory of its own",
             )
-        for kind in KINDS if clear == ALL else (clear,):
-            in_use += _clear(root, kind)
+        kinds = tuple(KINDS) if clear == ALL else (clear,)
+        for kind in kinds:
+            _check_cache(root / kind)
+        for kind in kinds:
+            if kind == PICTURES:
+                in_use += _clear_pictures(root / kind)
+            else:
+                kept += _clear(root / kind, kind)
     shards = list(stored(root / PICTURES))
     newest = max(shards, key=lambda shard: shard.used, default=None)
     limit = newest.about.get("limit") if newest else None
     others = [row for kind in KINDS if kind != PICTURES for row in _rows(root / kind, kind)]
     rows = sorted([*_picture_rows(shards), *others], key=lambda row: (list(KINDS).index(row.kind), -row.size, row.name))
-    return CacheContent(root, tuple(rows), limit, tuple(in_use))
+    return CacheContent(root, tuple(rows), limit, tuple(in_use), tuple(kept))
 
 
 def table(content: CacheContent) -> Iterator[str]:
@@ -105,6 +117,8 @@ def table(content: CacheContent) -> Iterator[str]:
     yield f"{_size(content.total)} in {printable(str(content.root))}{limit}"
     for name in content.in_use:
         yield f"not removed, because a training is writing there: {printable(name)}"
+    for name in content.kept:
+        yield f"not removed, because it was not imported: {printable(name)}"
 
 
 def _picture_rows(shards: Iterable[Stored]) -> Iterator[CacheRow]:
@@ -133,8 +147,9 @@ def _rows(folder: Path, kind: str) -> Iterator[CacheRow]:
     with suppress(OSError):
         for path in folder.iterdir():
             size, used = _measure(path)
-            if not path.name.startswith("."):
-                yield CacheRow(kind, path.name, "", "", size, used)
+            if not path.name.startswith(".") and path.name != CACHE_TAG:
+                what = "not imported, never cleared" if kind == RUNS and not _imported(path) else ""
+                yield CacheRow(kind, path.name, what, "", size, used)
 
 
 def _measure(path: Path) -> tuple[int, float]:
@@ -150,18 +165,39 @@ def _measure(path: Path) -> tuple[int, float]:
     return size, used
 
 
-def _clear(root: Path, kind: str) -> list[str]:
-    """Removes what is of this kind; returns the names of what is in use."""
-    folder = root / kind
-    if kind == PICTURES:
-        busy = [str(shard.path) for shard in stored(folder) if not remove(shard.path)]
-        for path in folder.glob("*"):
-            with suppress(OSError):
-                path.rmdir()  # only where nothing is left in it
-        return busy
+def _check_cache(folder: Path) -> None:
+    """Raises UsageError for a folder that may hold more than a cache."""
+    if folder.is_symlink():
+        raise UsageError(
+            f"{folder} is a link to another folder: what lies there may not be Resight's, so nothing was removed",
+            hint="remove it by hand",
+        )
+    if folder.exists() and not is_cache(folder):
+        raise UsageError(
+            f"{folder} has no {CACHE_TAG}: Resight did not make it, so nothing was removed",
+            hint="remove by hand what you do not need, and give the cache a directory of its own in RESIGHT_CACHE",
+        )
+
+
+def _clear_pictures(folder: Path) -> list[str]:
+    """Removes decoded pictures; returns the names of what is in use."""
+    busy = [str(shard.path) for shard in stored(folder) if not remove(shard.path)]
+    for path in folders(folder):
+        with suppress(OSError):
+            path.rmdir()  # only where nothing is left in it
+    return busy
+
+
+def _clear(folder: Path, kind: str) -> list[str]:
+    """Removes what is of this kind, but no Run that was trained; returns the names of what is left."""
+    kept = []
     try:
         for path in list(folder.iterdir()) if folder.is_dir() else ():
-            if path.is_dir() and not path.is_symlink():
+            if path.name == CACHE_TAG:
+                continue
+            if kind == RUNS and not _imported(path):
+                kept.append(str(path))
+            elif path.is_dir() and not path.is_symlink():
                 shutil.rmtree(path)
             else:
                 path.unlink()
@@ -169,7 +205,25 @@ def _clear(root: Path, kind: str) -> list[str]:
         raise StorageError(
             f"cannot remove {error.filename or folder}: {error.strerror}", hint="check its owner and mode"
         ) from error
-    return []
+    return kept
+
+
+def _imported(path: Path) -> bool:
+    """Whether a folder holds what ``resight import`` writes and nothing else: a training leaves more."""
+    if path.name == ".lock" or (path.name.startswith(".") and ".importing-" in path.name):
+        return True
+    if path.is_symlink() or not path.is_dir():
+        return False
+    names = {entry.name for entry in path.iterdir()}
+    return CARD in names and names <= {CARD, WEIGHTS, ONNX, ".lock"} and not _trained(path / CARD)
+
+
+def _trained(card: Path) -> bool:
+    """By what run.json says; where it cannot be read, by nothing."""
+    with suppress(OSError, ValueError, RecursionError):
+        plain = json.loads(card.read_bytes())
+        return not isinstance(plain, dict) or not plain.get("source")
+    return False
 
 
 def _size(count: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +58,7 @@ class EvalResult:
             "run": str(self.run),
             "data": str(self.data),
             "part": self.part,
+            "backend": None if self.choice is None else asdict(self.choice),
             "skipped": [{"source": source, "reason": reason} for source, reason in self.skipped],
             "warnings": list(self.warnings),
             "evaluation": self.evaluation.to_dict(),
@@ -165,18 +166,17 @@ def load_own(run: Run) -> SampleSet:
     """
     path = run.path / CONFIG
     hint = "say which data to evaluate on: resight eval RUN DATA"
-    run.verify(CONFIG, SPLIT)
-    if not path.is_file():
-        raise UsageError(f"{run.path} has no {CONFIG}, so its data is not known", hint=hint)
+    if not run.records(CONFIG):  # of an imported Run: also one that somebody has put there
+        raise UsageError(f"{run.path} has no {CONFIG} of its own, so its data is not known", hint=hint)
     try:
-        recorded = json.loads(path.read_bytes())["data"]["path"]
+        recorded = json.loads(run.read(CONFIG))["data"]["path"]
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} does not say where the data is: {error!r}", hint=hint) from error
     if not recorded:
         raise UsageError(f"{run.path} was not trained here, so its data is not known", hint=hint)
     if not Path(recorded).exists():
         raise DataError(f"the data of {run.path} is not at {printable(recorded)} any more", hint=hint)
-    samples = load(recorded, split_csv=run.file(SPLIT))
+    samples = load(recorded, split_csv=run.path / SPLIT, split_data=run.read(SPLIT))
     if samples.classes != run.classes:
         raise DataError(
             f"{printable(recorded)} has other classes than {run.path} was trained with: "

@@ -115,13 +115,14 @@ def cached_import(source: str) -> Run:
     The cache is ``$RESIGHT_CACHE/runs`` or ``~/.cache/resight/runs``. A file is known by its content. Of several
     processes that want the same Run, the first imports it.
     """
-    from resight.runs.storage import cache_directory
+    from resight.runs.storage import cache_directory, make_cache
 
     path, root = Path(source), cache_directory("runs")
     digest = f"-{_digest(path)}" if path.is_file() else ""
     place = root / (re.sub(r"[^\w.-]+", "-", path.name) + digest)
     if not (place / CARD).exists():
         try:
+            make_cache(root)
             return import_weights(source, out=place)
         except (UsageError, StorageError):  # perhaps another process was faster: then its Run is whole
             if not (place / CARD).exists():

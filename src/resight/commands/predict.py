@@ -40,7 +40,8 @@ def predict(
     first. images: files, folders and patterns such as ``"photos/*.jpg"``, each file once; or encoded
     pictures (bytes); or decoded ones (arrays uint8 (H, W) or (H, W, C)). A picture that cannot be used is a
     Prediction with ``error``. backend: ``onnxruntime``, ``openvino``, or ``auto``, the quickest by what
-    ``resight bench`` has stored, else onnxruntime.
+    ``resight bench`` has stored, else onnxruntime. batch: the most pictures computed at a time by each thread; of few
+    pictures each thread takes less, so that all have work.
 
         resight.predict(run, "photos/*.jpg").to_csv("out.csv")
 
@@ -105,7 +106,7 @@ def find_sources(images: Images) -> list[Source]:
 def resolve_run(source: Run | str | Path) -> Run:
     """The Run that ``source`` is, lies in, or is made of: a directory is opened, weights are imported.
 
-    Of a directory only the card is read: whoever uses another file verifies it (``Run.verify``; a Predictor does).
+    Of a directory only the card is read: whoever uses another file checks it (``Run.read``; a Predictor does).
 
     Raises UsageError for an empty name; RunError for a directory, path or word that is nothing of these;
     MissingExtra for weights where PyTorch is not installed.

@@ -36,6 +36,7 @@ def preview(
     samples = data_sets.load(named.data_path(data), seed=asked.seed)
     sizes = prepare.some_sizes(samples)
     config, _ = prepare.configure(samples, sizes, wishes, recipe)
+    prepare.resolve_steps(config, len(samples.part("train")))
     config.batch = min(32, config.batch)
     batch = TrainLoader(prepare.train_pictures(samples, config), config).make(0)
     pixels = _augmented(config, batch)
@@ -44,12 +45,13 @@ def preview(
 
 
 def _augmented(config: Any, batch: Any) -> Any:
-    """uint8 (B, S, S, C), augmented and mixed."""
+    """uint8 (B, S, S, C), augmented, at the size of the first update, and mixed."""
     import torch
 
-    from resight.training.augment import apply, draw_mix, mix
+    from resight.training.augment import apply, draw_mix, mix, shrink
+    from resight.training.loader import size_at
 
-    pixels = apply(config.augment, batch.pixels, batch.parameters)
+    pixels = shrink(apply(config.augment, batch.pixels, batch.parameters), size_at(config, batch.step))
     how = draw_mix(config.augment, config.seed, batch.step)
     if how is not None:
         mixed, _ = mix(pixels.float(), torch.zeros(len(pixels), 1), how)

@@ -4,7 +4,16 @@
 
 from __future__ import annotations
 
-from resight.images.decode import ImageInfo, decode, decode_for, decode_with_info, probe, read_bytes, verify
+from resight.images.decode import (
+    ImageInfo,
+    decode,
+    decode_for,
+    decode_with_info,
+    decoder_versions,
+    probe,
+    read_bytes,
+    verify,
+)
 from resight.images.formats import EXTENSIONS, FORMATS, UNSUPPORTED_EXTENSIONS, extension_matches
 from resight.images.geometry import Geometry, center_crop, resize, resize_short
 from resight.images.limits import MAX_BYTES, MAX_PIXELS, check_bytes, check_pixels
@@ -24,6 +33,7 @@ __all__ = [
     "decode",
     "decode_for",
     "decode_with_info",
+    "decoder_versions",
     "extension_matches",
     "printable",
     "probe",

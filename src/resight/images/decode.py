@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import IO
 
 import numpy as np
+import PIL
 from numpy.typing import NDArray
 from PIL import (
     BmpImagePlugin,
@@ -34,6 +35,7 @@ from PIL import (
     PpmImagePlugin,
     TiffImagePlugin,
     WebPImagePlugin,
+    features,
 )
 
 from resight.errors import ImageError, ImageTooLarge, UndecodableImage, UsageError
@@ -67,6 +69,17 @@ _DAMAGE = (
 
 _TIFF_ORIENTATION = 274
 _SMALLEST = Geometry("squash", 1)  # JPEGs at 1/8
+
+
+RULES = 1
+"""Which pixels this package makes of a file, besides Pillow's part: whoever changes a rule of ``modes``,
+``orientation`` or ``geometry`` raises it, and pictures that were decoded before are decoded again."""
+
+
+def decoder_versions() -> dict[str, str]:
+    """What decoded pixels depend on, besides the file."""
+    libjpeg = features.version("libjpeg_turbo") or features.version("jpg")
+    return {"pillow": PIL.__version__, "libjpeg": str(libjpeg), "rules": str(RULES)}
 
 
 @dataclass(frozen=True)

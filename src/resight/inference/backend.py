@@ -10,6 +10,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -60,10 +61,17 @@ class Kind:
 
     @property
     def version(self) -> str:
-        """Of the package. Imports nothing of it."""
-        from importlib.metadata import version  # takes 20 ms, and few need it
+        """Of the package, whichever distribution brings it (``onnxruntime-gpu`` brings onnxruntime); ``unknown`` where
+        none says that it does. Imports nothing of it.
+        """
+        from importlib.metadata import PackageNotFoundError, packages_distributions, version  # takes 20 ms, few need it
 
-        return version(self.package)
+        with suppress(PackageNotFoundError):
+            return version(self.package) or "unknown"
+        for distribution in packages_distributions().get(self.package, ()):  # reads what all of them bring: slow
+            with suppress(PackageNotFoundError):
+                return f"{version(distribution)} ({distribution})"
+        return "unknown"
 
 
 BACKENDS: dict[str, Kind] = {

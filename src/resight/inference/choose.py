@@ -1,8 +1,8 @@
 """``auto``: which backend answers, by what was measured on this machine for this graph, and why.
 
 A measurement is one JSON file for each ``model.onnx`` in ``$RESIGHT_CACHE/bench``, named by the graph's SHA-256. It
-holds an entry for each processor and number of threads that it was measured with; versions are part of an entry, so
-that an upgrade makes it out of date and no wrong choice. Only ``resight bench`` writes it.
+holds an entry for each processor, number of threads and batch that it was measured with; versions are part of an entry,
+so that an upgrade makes it out of date and no wrong choice. Only ``resight bench`` writes it.
 It decides speed, never answers.
 """
 
@@ -20,7 +20,7 @@ from typing import Any
 
 from resight.errors import StorageError
 from resight.inference.backend import AUTO, BACKENDS, check_backend, installed_backends
-from resight.runs.storage import cache_directory, storage_errors, write_atomic
+from resight.runs.storage import cache_directory, make_cache, write_atomic
 
 SCHEMA = 1
 FIRST = "onnxruntime"
@@ -52,11 +52,14 @@ class Choice:
     note: str | None = None
 
 
-def choose(backend: str, sha256: str | None, threads: int, *, pictures: int | None = None, callers: int = 1) -> Choice:
+def choose(
+    backend: str, sha256: str | None, threads: int, batch: int, *, pictures: int | None = None, callers: int = 1
+) -> Choice:
     """The backend that ``backend`` means: the name itself, or for ``auto`` the quickest as measured.
 
-    sha256: of the graph. pictures: how many will be asked for, None: many. callers: how many at once. Without a
-    measurement it is onnxruntime, which starts fastest. Raises what ``check_backend`` raises.
+    sha256: of the graph. batch: pictures computed at a time. pictures: how many will be asked for, None: many. callers:
+    how many at once. Without a measurement it is onnxruntime, which starts fastest. Raises what ``check_backend``
+    raises.
     """
     check_backend(backend)
     if backend != AUTO:
@@ -64,10 +67,11 @@ def choose(backend: str, sha256: str | None, threads: int, *, pictures: int | No
     names = installed_backends()
     if names == [FIRST]:
         return Choice(FIRST, "the only one installed")
-    speeds, note = recall(sha256, threads)
+    speeds, note = recall(sha256, threads, batch)
     known = {name: speeds[name].seconds(pictures, callers) for name in names if name in speeds}
     if len(known) < 2:
-        return Choice(FIRST, "which starts fastest; nothing was measured for this Run here (resight bench RUN)", note)
+        how = f"resight bench RUN --threads {threads} --batch {batch}"
+        return Choice(FIRST, f"which starts fastest; nothing was measured for this Run here ({how})", note)
     best = min(known, key=lambda name: known[name])
     others = ", ".join(
         f"{seconds / known[best]:.2f} times as long with {n}" for n, seconds in known.items() if n != best
@@ -76,8 +80,8 @@ def choose(backend: str, sha256: str | None, threads: int, *, pictures: int | No
     return Choice(best, f"as measured here, {how} would take {others}", note)
 
 
-def recall(sha256: str | None, threads: int) -> tuple[dict[str, Speed], str | None]:
-    """What was measured for this graph, on this processor, with these threads and the installed versions.
+def recall(sha256: str | None, threads: int, batch: int) -> tuple[dict[str, Speed], str | None]:
+    """What was measured for this graph, on this processor, with these threads, this batch and the installed versions.
 
     Also a note where there is a file that cannot be used. Never raises.
     """
@@ -86,7 +90,7 @@ def recall(sha256: str | None, threads: int) -> tuple[dict[str, Speed], str | No
         return {}, None
     try:
         entries = _entries(path)
-        found = entries.get(_machine(threads), {})
+        found = entries.get(_key(threads, batch), {})
         return {name: Speed(**e["speed"]) for name, e in found.items() if e["version"] == _version(name)}, None
     except FileNotFoundError:
         return {}, None
@@ -95,8 +99,8 @@ def recall(sha256: str | None, threads: int) -> tuple[dict[str, Speed], str | No
         return {}, f"the measurement in {path} is of no use ({what}): make a new one with resight bench RUN"
 
 
-def remember(sha256: str, threads: int, speeds: Mapping[str, Speed]) -> Path:
-    """Store what was measured, beside what other machines and numbers of threads have. Raises StorageError."""
+def remember(sha256: str, threads: int, batch: int, speeds: Mapping[str, Speed]) -> Path:
+    """Store what was measured, beside what other machines, threads and batches have. Raises StorageError."""
     path = _path(sha256)
     if path is None:
         raise StorageError(f"a measurement cannot be stored for a graph named {sha256!r}")
@@ -104,9 +108,8 @@ def remember(sha256: str, threads: int, speeds: Mapping[str, Speed]) -> Path:
         entries = _entries(path)
     except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         entries = {}  # none yet, or of no use
-    entries[_machine(threads)] = {n: {"version": _version(n), "speed": asdict(s)} for n, s in speeds.items()}
-    with storage_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+    entries[_key(threads, batch)] = {n: {"version": _version(n), "speed": asdict(s)} for n, s in speeds.items()}
+    make_cache(path.parent)
     write_atomic(path, json.dumps({"schema": SCHEMA, "entries": entries}, indent=2).encode())
     return path
 
@@ -133,8 +136,8 @@ def _version(name: str) -> str | None:
     return BACKENDS[name].version if name in BACKENDS and BACKENDS[name].installed else None
 
 
-def _machine(threads: int) -> str:
-    return f"{processor()}, threads {threads}"
+def _key(threads: int, batch: int) -> str:
+    return f"{processor()}, threads {threads}, batch {batch}"
 
 
 @cache

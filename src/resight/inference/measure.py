@@ -12,17 +12,26 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import numpy as np
+from numpy.typing import NDArray
 
 from resight.errors import RunError
 from resight.images import printable
-from resight.inference.backend import open_backend
+from resight.inference.backend import Floats, Pixels, open_backend
 from resight.inference.choose import Speed
 from resight.runs import ONNX, Run
 
+EXAMINED = 32
+"""Pictures whose answers are compared."""
+NEAR, NEAR_PROBABILITY = 1e-3, 1e-4
+"""Largest difference of two backends' answers: of logits, in units of their spread, and of probabilities. With fp32
+graphs onnxruntime 1.32 and openvino 2026.4 were 4e-6 to 2e-5 spreads and 7e-7 to 2e-5 in probability apart (ResNet-18
+and -56 trained at 64 and 32 px, untrained ResNet-18 and -50 at 224 px; AMD EPYC).
+"""
 _ANSWER = ("probabilities",)
 _RAISED = re.compile(r"[\w.]*(Error|Exception|Interrupt)\b")
 """The line of a traceback that says what was raised."""
@@ -33,30 +42,76 @@ def measure(
 ) -> dict[str, Speed]:
     """The speed of each named backend: medians of ``rounds``, each of about ``seconds`` for a rate.
 
-    Answers of the backends are compared first. Raises RunError when a backend fails, or when two differ by more than
-    1e-4 in probability.
+    Answers of the backends for ``EXAMINED`` pictures are compared first. Raises RunError when a backend fails, or when
+    two differ by more than ``NEAR``.
     """
     found: dict[str, list[Speed]] = {name: [] for name in names}
-    answers: dict[str, list[float]] = {}
-    for _ in range(rounds):
+    for number in range(rounds):
+        answers = []
         for name in names:
-            speed, answers[name] = _in_a_process(run, name, threads, batch, seconds)
+            speed, answered = _in_a_process(run, name, threads, batch, seconds, EXAMINED if number == 0 else 0)
             found[name].append(speed)
-    first = names[0]
-    for name in names[1:]:
-        difference = float(np.abs(np.subtract(answers[first], answers[name])).max())
-        if not difference <= 1e-4:
-            raise RunError(f"{first} and {name} answer differently for {run.path}: by {difference:.2g} in probability")
+            if answered is not None:
+                answers.append((name, answered))
+        for name, answered in answers[1:]:
+            if difference := apart(answers[0][1], answered):
+                raise RunError(
+                    f"{names[0]} and {name} answer differently for {run.path}: {difference}",
+                    hint="their speeds are not comparable: choose one by its name, with --backend",
+                )
     return {
         name: Speed(*(median(getattr(speed, field) for speed in speeds) for field in ("start", "one", "many")))
         for name, speeds in found.items()
     }
 
 
+@dataclass(frozen=True)
+class Answered:
+    """``logits`` and ``probabilities`` of the same pictures, float32 (N, K) each."""
+
+    logits: Floats
+    probabilities: Floats
+
+
+def apart(one: Answered, other: Answered) -> str | None:
+    """How two backends differ for the same pictures, in words; None where it is no more than rounding.
+
+    Logits are what is compared: probabilities that are nearly 0 and 1 are alike for graphs that have little in common.
+    The unit is how much a class's logit differs between pictures, so a network that calls everything alike is not near
+    to one that does not.
+    """
+    if one.logits.shape != other.logits.shape:
+        return f"logits of {one.logits.shape} and {other.logits.shape}"
+    spread = float(np.sqrt(one.logits.var(axis=0, dtype=np.float64).mean()))
+    rounding = 1e-5 * float(np.abs(one.logits).max())  # where nothing differs between pictures
+    logits = float(np.abs(one.logits - other.logits).max())
+    if not logits <= NEAR * spread + rounding:
+        return f"logits by {logits:.2g}, where pictures differ by {spread:.2g}"
+    probabilities = float(np.abs(one.probabilities - other.probabilities).max())
+    return None if probabilities <= NEAR_PROBABILITY else f"by {probabilities:.2g} in probability"
+
+
+def varied(count: int, shape: Sequence[int]) -> Pixels:
+    """uint8 (N, S, S, C): coarse and fine, bright and dark, of much and little contrast. A network answers these in
+    more than one way, where noise is all the same to it.
+    """
+    random = np.random.default_rng(0)
+    side, _, channels = shape
+    pictures = np.empty((count, *shape), np.uint8)
+    for number, picture in enumerate(pictures):
+        cells = min(side, 2 ** (number % 6 + 1))
+        low, high = sorted(random.integers(0, 256, 2))
+        coarse = low + random.integers(0, 256, (cells, cells, channels)) * (high - low) // 255
+        place = np.arange(side) * cells // side
+        picture[:] = coarse[place][:, place]
+    return pictures
+
+
 def measure_here(
-    path: Path, sha256: str, name: str, shape: Sequence[int], threads: int, batch: int, seconds: float
+    path: Path, sha256: str, name: str, shape: Sequence[int], threads: int, batch: int, seconds: float, examined: int
 ) -> str:
-    """One backend, in this process; JSON with the fields of ``Speed`` and ``answer``: the probabilities of one picture.
+    """One backend, in this process; JSON with the fields of ``Speed``, and the logits and probabilities of so many
+    ``examined`` pictures.
 
     shape: of a picture, (S, S, C).
     """
@@ -66,7 +121,7 @@ def measure_here(
     one = noise[:1]
     started = time.perf_counter()
     backend = open_backend(name, path, threads, sha256=sha256)
-    answer = backend.answer(one, _ANSWER)[0][0]
+    backend.answer(one, _ANSWER)
     start = time.perf_counter() - started
     alone = _rate(lambda: backend.answer(one, _ANSWER), seconds)
     backend = open_backend(name, path, threads, sha256=sha256, callers=threads)
@@ -76,7 +131,13 @@ def measure_here(
             list(pool.map(lambda _: backend.answer(noise, _ANSWER), range(2 * threads)))
 
         many = _rate(ask_all, seconds) * 2 * threads * batch
-    return json.dumps({"start": start, "one": alone, "many": many, "answer": [float(p) for p in answer]})
+    plain: dict[str, object] = {"start": start, "one": alone, "many": many}
+    if examined:
+        pictures, outputs = varied(examined, shape), ("logits", "probabilities")
+        parts = [backend.answer(pictures[i : i + batch], outputs) for i in range(0, examined, batch)]
+        answers = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        plain |= {output: answer.tolist() for output, answer in zip(outputs, answers, strict=True)}
+    return json.dumps(plain)
 
 
 def _rate(ask: Callable[[], object], seconds: float) -> float:
@@ -95,16 +156,27 @@ _PROGRAM = (
 )
 
 
-def _in_a_process(run: Run, name: str, threads: int, batch: int, seconds: float) -> tuple[Speed, list[float]]:
+def _in_a_process(
+    run: Run, name: str, threads: int, batch: int, seconds: float, examined: int
+) -> tuple[Speed, Answered | None]:
     geometry = run.card.geometry
     shape = [geometry.size, geometry.size, run.card.channels]
     arguments = [str(run.file(ONNX)), run.card.files.get(ONNX), name, shape, threads, batch, seconds]
+    # Without -P, Python looks for every module in the current folder first, and that may hold strangers' files
     done = subprocess.run(
-        [sys.executable, "-c", _PROGRAM, json.dumps(arguments)], capture_output=True, text=True, check=False
+        [sys.executable, "-P", "-c", _PROGRAM, json.dumps([*arguments, examined])],
+        capture_output=True,
+        text=True,
+        check=False,
     )
     if done.returncode:
         raised = [line for line in done.stderr.splitlines() if _RAISED.match(line)]
         reason = raised[-1] if raised else f"exit code {done.returncode}"
         raise RunError(f"{name} could not be measured with {run.path}: {printable(reason, 500)}")
     plain = json.loads(done.stdout.splitlines()[-1])
-    return Speed(plain["start"], plain["one"], plain["many"]), plain["answer"]
+    speed = Speed(plain["start"], plain["one"], plain["many"])
+    return speed, Answered(_floats(plain["logits"]), _floats(plain["probabilities"])) if examined else None
+
+
+def _floats(numbers: object) -> NDArray[np.float32]:
+    return np.array(numbers, np.float32)

@@ -84,8 +84,9 @@ def _session(path: Path, data: bytes, threads: int) -> Any:
     options.inter_op_num_threads = 1
     options.log_severity_level = 4  # what goes wrong is raised; nothing is printed besides
     # Threads that spin while they wait take the processors from those that decode: 2.3 s instead of 1.4 s for
-    # 37 pictures through a resnet18 in batches of 32, on 2 shared cores of an AMD EPYC, onnxruntime 1.32, n=1;
-    # single pictures of a resnet18, nothing decoded: 0.66 times the rate (n=7, the machine busy with other work)
+    # 37 pictures through a resnet18 in batches of 32, on 2 shared cores of an AMD EPYC, onnxruntime 1.32, n=1. Single
+    # pictures, nothing decoded, this process first in line on a machine with more work than cores: spinning gave 0.63
+    # (resnet18, n=60) and 0.68 (resnet50, n=25) times the rate, spinning until the answer is there 0.51 and 0.58
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     options.add_session_config_entry("session.load_model_format", "ONNX")
     # No file can lie below the null device: weights outside of model.onnx cannot be found, wherever we run.

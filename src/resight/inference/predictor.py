@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -13,10 +14,11 @@ from numpy.typing import NDArray
 from resight.errors import DataError, ImageError, RunError, UsageError
 from resight.images import decode_for, printable
 from resight.images.modes import to_grey
-from resight.inference.backend import AUTO, Backend, Floats, Pixels, open_backend, thread_count
+from resight.inference.backend import AUTO, Backend, Floats, Pixels, thread_count
 from resight.inference.choose import Choice, choose
 from resight.inference.pipeline import batched, map_ordered
 from resight.inference.prediction import Prediction
+from resight.inference.sessions import Sessions
 from resight.runs import ONNX, Run
 from resight.samples import SampleSet
 
@@ -57,10 +59,14 @@ class Predictor:
     """Answers with a sealed Run.
 
     backend: a name in ``resight.inference.BACKENDS``, or ``auto``: the quickest by what ``resight bench`` stored;
-    ``choice`` says which and why. threads: default: all processors that this process may use. batch: pictures
-    computed at a time by one thread; it changes speed and memory, not answers. pictures: how many will be asked
-    for; None: many. For many, each thread decodes and answers pictures of its own; of fewer than two for each
-    thread, one after the other is answered by all threads together, which is quickest for a single one.
+    ``choice`` says which and why. threads: default: all processors that this process may use. batch: the most
+    pictures computed at a time by one thread; it changes speed and memory, not answers. pictures: how many will be
+    asked for, as far as ``auto`` must know; None: many.
+
+    How threads work is decided for each call. Of many pictures each thread decodes and answers some of its own; fewer
+    than two for each thread are decoded, and then answered by all threads together, which is quickest for a single
+    one. Each way has a session of its own, opened when it is first needed, so a Predictor that is asked in both ways
+    holds the network twice.
 
     **The same picture gets the same answer alone and in any batch**, within 1e-6 in probability for fp32
     graphs. No padding is needed for that: with onnxruntime 1.32 the answers were equal to the bit for
@@ -68,7 +74,7 @@ class Predictor:
     to 1000 classes; AMD EPYC). ONNX Runtime promises no equality to the bit, and another processor may sum
     in another order.
 
-    Memory: each thread holds one batch of squares (S, S, C) and one picture in full size.
+    Memory, besides: each thread holds one batch of squares (S, S, C), or two, and one picture in full size.
 
     Raises RunError for a model.onnx that is missing, damaged or does not fit the Run's card, UsageError for
     wrong arguments, MissingExtra for a backend that is not installed.
@@ -88,13 +94,11 @@ class Predictor:
         self.run = run
         self.batch = batch
         self.threads = thread_count(threads)
-        self.callers = 1 if pictures is not None and pictures < 2 * self.threads else self.threads
+        callers = 1 if pictures is not None and self._is_few(pictures) else self.threads
         sha256 = run.card.files.get(ONNX)
-        self.choice: Choice = choose(backend, sha256, self.threads, pictures=pictures, callers=self.callers)
-        self.backend: Backend = open_backend(
-            self.choice.name, run.file(ONNX), self.threads, sha256=sha256, callers=self.callers
-        )
-        _check_fits(self)
+        self.choice: Choice = choose(backend, sha256, self.threads, batch, pictures=pictures, callers=callers)
+        self._sessions = Sessions(self.choice.name, run.file(ONNX), self.threads, sha256=sha256, callers=callers)
+        _check_fits(self, self._sessions.any)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -123,20 +127,26 @@ class Predictor:
                 f"expected pixels of uint8 (N, {size}, {size}, {channels}) with N ≥ 1, "
                 f"found {pixels.dtype} {pixels.shape}"
             )
-        starts = range(0, len(pixels), self.batch)
+        few = self._is_few(len(pixels))
+        session = self._sessions.of(1 if few else self.threads)
+        group = self.batch if few else self._group_size(len(pixels))
+        slices = [pixels[start : start + group] for start in range(0, len(pixels), group)]
 
-        def answer(start: int) -> list[Floats]:
-            return self.backend.answer(pixels[start : start + self.batch], outputs)
+        def answer(part: Pixels) -> list[Floats]:
+            return self._computed(session, part, outputs)
 
-        alone = len(starts) == 1 or self.callers == 1
-        parts = list(map(answer, starts) if alone else self._in_threads(answer, starts))
-        joined = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
-        if not all(np.isfinite(array).all() for array in joined):
+        parts = list(map(answer, slices) if few else self._in_threads(answer, slices))
+        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+
+    def _computed(self, session: Backend, pixels: Pixels, outputs: Sequence[str]) -> list[Floats]:
+        """Raises RunError when an answer is not finite."""
+        found = session.answer(pixels, outputs)
+        if not all(np.isfinite(array).all() for array in found):
             raise RunError(
                 f"{self.run.path} answered with numbers that are not finite",
                 hint="the network is damaged or overflows: train or import it again",
             )
-        return joined
+        return found
 
     def predict(self, sources: Iterable[Source], top: int = 5) -> Iterator[Prediction]:
         """Answer each picture, in order: files, encoded pictures (bytes), or decoded ones (uint8 (H, W) or
@@ -151,33 +161,67 @@ class Predictor:
         return self._predictions(sources, top)
 
     def _predictions(self, sources: Iterable[Source], top: int) -> Iterator[Prediction]:
-        def prepare(item: tuple[int, Source]) -> tuple[str, Pixels | ImageError]:
-            position, source = item
+        def prepare(item: tuple[int, Source]) -> Pixels:
+            return self.run.card.geometry.apply(self._pixels(item[1]))
+
+        number = len(sources) if isinstance(sources, Sized) else None
+        for (position, source), answer in self._answered(enumerate(sources), number, prepare, ("probabilities",)):
             name = str(source) if isinstance(source, Path) else f"#{position}"
+            if isinstance(answer, ImageError):
+                yield Prediction(name, None, None, error=answer.reason)
+            else:
+                yield self._prediction(name, answer[0], top)
+
+    def _answered(
+        self, items: Iterable[Item], number: int | None, prepare: Callable[[Item], Pixels], outputs: Sequence[str]
+    ) -> Iterator[tuple[Item, list[Floats] | ImageError]]:
+        """For each of ``number`` items, in order, a row of each output; or what ``prepare`` raised for it.
+
+        ``prepare`` makes a square (S, S, C), in one of the threads.
+        """
+
+        def attempt(item: Item) -> Pixels | ImageError:
             try:
-                return name, self.run.card.geometry.apply(self._pixels(source))
+                return prepare(item)
             except ImageError as error:
-                return name, error
+                return error
 
-        def answer(items: list[tuple[int, Source]]) -> list[Prediction]:
-            group = [prepare(item) for item in items]
-            good = [outcome for _, outcome in group if not isinstance(outcome, ImageError)]
-            rows = iter(self.ask(np.stack(good), ("probabilities",))[0] if good else ())
-            return [
-                Prediction(name, None, None, error=outcome.reason)
-                if isinstance(outcome, ImageError)
-                else self._prediction(name, next(rows), top)
-                for name, outcome in group
-            ]
+        def answer(group: list[Item]) -> list[tuple[Item, list[Floats] | ImageError]]:
+            return self._rows(session, group, [attempt(item) for item in group], outputs)
 
-        size = self._group_size(len(sources) if isinstance(sources, Sized) else None)
-        for answers in self._in_threads(answer, batched(enumerate(sources), size)):
-            yield from answers
+        queue = iter(items)
+        first = list(islice(queue, 2 * self.threads))
+        if not first:
+            return
+        few = self._is_few(len(first))
+        session = self._sessions.of(1 if few else self.threads)
+        if few:
+            squares = list(self._in_threads(attempt, first))
+            for start in range(0, len(first), self.batch):
+                part = slice(start, start + self.batch)
+                yield from self._rows(session, first[part], squares[part], outputs)
+        else:
+            groups = batched(chain(first, queue), self._group_size(number))
+            for answers in self._in_threads(answer, groups):
+                yield from answers
 
     def _in_threads(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        """``map`` in as many threads as may ask at once; with a single one, in one more that decodes meanwhile."""
-        threads = min(self.callers + 1, self.threads)
-        return map_ordered(function, items, threads=threads, window=2 * threads)
+        return map_ordered(function, items, threads=self.threads, window=2 * self.threads)
+
+    def _rows(
+        self, session: Backend, items: list[Item], squares: list[Pixels | ImageError], outputs: Sequence[str]
+    ) -> list[tuple[Item, list[Floats] | ImageError]]:
+        """Each item with its row of each output, or with its error."""
+        good = [square for square in squares if not isinstance(square, ImageError)]
+        rows = zip(*self._computed(session, np.stack(good), outputs), strict=True) if good else iter(())
+        return [
+            (item, square if isinstance(square, ImageError) else list(next(rows)))
+            for item, square in zip(items, squares, strict=True)
+        ]
+
+    def _is_few(self, pictures: int) -> bool:
+        """Too few for each thread to have its own, twice: so that none waits long for the last."""
+        return pictures < 2 * self.threads
 
     def _group_size(self, pictures: int | None) -> int:
         """As many as ``batch``; of a few pictures so many that every thread has its share, twice."""
@@ -209,37 +253,25 @@ class Predictor:
         Raises DataError when not one could be read.
         """
 
-        outputs = ("logits", "probabilities")
-
-        def prepare(index: int) -> tuple[int, Pixels | ImageError]:
-            try:
-                geometry = self.run.card.geometry
-                pixels = samples.read(samples.samples[index], self.run.card.channels, geometry=geometry)
-                return index, geometry.apply(pixels)
-            except ImageError as error:
-                return index, error
-
-        def answer(group: list[int]) -> tuple[list[int], list[Floats] | None, list[tuple[str, str]]]:
-            found = [prepare(index) for index in group]
-            good = [(index, outcome) for index, outcome in found if not isinstance(outcome, ImageError)]
-            failed = [(samples.samples[i].source, error.reason) for i, error in found if isinstance(error, ImageError)]
-            arrays = self.ask(np.stack([pixels for _, pixels in good]), outputs) if good else None
-            return [index for index, _ in good], arrays, failed
+        def prepare(index: int) -> Pixels:
+            geometry = self.run.card.geometry
+            return geometry.apply(samples.read(samples.samples[index], self.run.card.channels, geometry=geometry))
 
         parts: list[list[Floats]] = []
         kept: list[int] = []
         bad: list[tuple[str, str]] = []
-        for answered, arrays, failed in self._in_threads(answer, batched(indices, self._group_size(len(indices)))):
-            kept += answered
-            bad += failed
-            if arrays is not None:
-                parts.append(arrays)
+        for index, answer in self._answered(indices, len(indices), prepare, ("logits", "probabilities")):
+            if isinstance(answer, ImageError):
+                bad.append((samples.samples[index].source, answer.reason))
+            else:
+                kept.append(index)
+                parts.append(answer)
         if not parts:
             raise DataError(
                 f"none of {len(indices):,} pictures could be read" + (f": {_reasons(bad)}" if bad else ""),
                 hint="check the files: each one is named with its reason above",
             )
-        logits, probabilities = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        logits, probabilities = (np.stack(rows) for rows in zip(*parts, strict=True))
         calibrated = (logits / self.run.card.temperature).astype(np.float32)
         return Answers(calibrated, probabilities, np.array(kept, np.int64), tuple(bad))
 
@@ -273,14 +305,14 @@ def _reasons(bad: Sequence[tuple[str, str]]) -> str:
     return "".join(f"\n  {printable(source)}: {reason}" for source, reason in bad)
 
 
-def _check_fits(predictor: Predictor) -> None:
+def _check_fits(predictor: Predictor, session: Backend) -> None:
     """Ask for one picture of coloured noise: the shapes and the temperature must be those of the card."""
     run = predictor.run
     size, channels, classes = run.card.geometry.size, run.card.channels, len(run.classes)
     try:
         noise = np.random.default_rng(0).integers(0, 256, (1, size, size, channels))
         noise //= np.arange(1, channels + 1)
-        probabilities, logits = predictor.ask(noise.astype(np.uint8), ("probabilities", "logits"))
+        probabilities, logits = predictor._computed(session, noise.astype(np.uint8), ("probabilities", "logits"))
     except UsageError as error:
         raise RunError(f"{run.path / ONNX} does not fit the Run's card: {error.message}") from error
     if probabilities.shape != (1, classes) or logits.shape != (1, classes):

@@ -21,7 +21,7 @@ from resight.errors import DownloadError, UsageError, WeightsError
 from resight.images import Geometry
 from resight.models.download import Progress, download
 from resight.models.variants import spec_of
-from resight.runs.storage import cache_directory, sha256_of
+from resight.runs.storage import cache_directory, make_cache, sha256_of
 
 TORCHVISION_TAGS = {
     "tv_in1k": "IMAGENET1K_V1",
@@ -144,7 +144,7 @@ def fetch(pretrained: PretrainedWeights, *, progress: Progress | None = None) ->
     """
     if pretrained.from_hub:
         return _hub_file(pretrained.source, "model.safetensors")
-    target = cache_directory("weights") / Path(urllib.parse.urlsplit(pretrained.source).path).name
+    target = make_cache(cache_directory("weights")) / Path(urllib.parse.urlsplit(pretrained.source).path).name
     return download(pretrained.source, target, sha256=pretrained.sha256 or "", progress=progress)
 
 
@@ -238,7 +238,7 @@ def _hub_file(repository: str, name: str) -> Path:
 
     constants.HF_HUB_DISABLE_TELEMETRY = True
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    cache = str(cache_directory("weights") / "hub") if os.environ.get("RESIGHT_CACHE") else None
+    cache = str(make_cache(cache_directory("weights")) / "hub") if os.environ.get("RESIGHT_CACHE") else None
     try:
         path = Path(hf_hub_download(repository, name, endpoint=endpoint, cache_dir=cache))
     except (RepositoryNotFoundError, RemoteEntryNotFoundError) as error:

@@ -38,10 +38,11 @@ class ModelConfig(Section):
 class DataConfig(Section):
     """Where the pictures are and what the network sees of them.
 
-    image_size: side in pixels of the answering square. train_size: side while training, if another. start_size: side
-    at the first update, 0 for no growth; it grows in steps to train_size, reached after the fraction ``grow_until``
-    of the updates.
+    image_size: side in pixels of the answering square. train_size: side while training, if another. start_scale:
+    side at the first update, as a share of train_size; it grows in steps to train_size, reached after the fraction
+    ``grow_until`` of the updates. 1: no growth.
     crop_ratio: side of the centre crop divided by the shorter side of the resized picture, for ``crop``.
+    geometry_version: how JPEGs are decoded: 1 in full, 2 large ones at a part of their size.
     channels: 1 (grey) or 3 (RGB); 0 decides by the files. mean, std: of pixels in [0, 1], empty: measured.
     workers: threads that decode. cache_gb: decoded pictures kept in memory, in GiB. disk_cache_gb: the most that
     decoded pictures of all trainings take on the disk, in GiB; a part that does not fit into memory is kept there; 0
@@ -54,11 +55,12 @@ class DataConfig(Section):
     skip_bad: bool = False
     image_size: int = Field(0, ge=0, le=4096)
     train_size: int = Field(0, ge=0, le=4096)
-    start_size: int = Field(0, ge=0, le=4096)
+    start_scale: float = Field(1.0, ge=0.25, le=1)
     grow_until: float = Field(0.7, gt=0, lt=1)
     geometry: Literal["crop", "squash", "letterbox"] = "crop"
     crop_ratio: float = Field(1.0, gt=0, le=1)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    geometry_version: Literal[1, 2] = 2
     channels: Literal[0, 1, 3] = 0
     mean: list[float] = []
     std: list[float] = []
@@ -167,10 +169,6 @@ class TrainConfig(Section):
             raise ValueError("augment.scale_min is larger than augment.scale_max")
         if self.optimizer.nesterov and self.optimizer.name in ("sgd", "muon") and self.optimizer.momentum == 0:
             raise ValueError("optimizer.nesterov needs optimizer.momentum > 0")
-        if self.data.start_size >= (self.data.train_size or self.data.image_size or 4097):
-            raise ValueError("data.start_size must be smaller than the size while training, or 0")
-        if 0 < self.data.start_size < 16:
-            raise ValueError("data.start_size must be at least 16 px, or 0")
         if self.model.whitening and self.model.weights:
             raise ValueError("model.whitening would replace the first convolution of model.weights")
         if self.loss == "bce" and self.label_smoothing:
@@ -188,10 +186,27 @@ class TrainConfig(Section):
 
     @classmethod
     def from_json(cls, data: bytes, name: str) -> TrainConfig:
+        """Raises UsageError for what is no configuration. Files of older versions keep their meaning."""
         try:
-            return cls.model_validate_json(data)
+            return cls.model_validate_json(_renewed(data))
         except ValidationError as error:
             raise UsageError(f"{name}: {explain(error)}") from error
+
+
+def _renewed(data: bytes) -> bytes:
+    """A config.json as this version writes it: until ``data.geometry_version`` there was version 1 only, and
+    ``augment.flip`` was true or false."""
+    try:
+        plain = json.loads(data)
+    except (ValueError, RecursionError):
+        return data  # pydantic says what is wrong
+    if isinstance(plain, dict) and isinstance(plain.get("data"), dict):
+        plain["data"].setdefault("geometry_version", 1)
+    if isinstance(plain, dict) and isinstance(plain.get("augment"), dict):
+        flip = plain["augment"].get("flip")
+        if isinstance(flip, bool):
+            plain["augment"]["flip"] = "random" if flip else "none"
+    return json.dumps(plain).encode()
 
 
 def explain(error: ValidationError) -> str:
@@ -227,7 +242,7 @@ def override(config: TrainConfig, changes: dict[str, Any]) -> TrainConfig:
         raise UsageError(explain(error)) from error
 
 
-_ABOVE_ZERO = ("any above 0",)
+_BELOW_ONE = ("a share below 1",)
 # Options that another one decides over: {option: (the other, its values with which the option has an effect)}.
 _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "augment.scale_min": ("augment.crop", ("resized",)),
@@ -241,7 +256,7 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "optimizer.beta2": ("optimizer.name", ("adamw", "lamb")),
     "schedule.gamma": ("schedule.name", ("step",)),
     "data.crop_ratio": ("data.geometry", ("crop",)),
-    "data.grow_until": ("data.start_size", _ABOVE_ZERO),
+    "data.grow_until": ("data.start_scale", _BELOW_ONE),
     "save_minutes": ("save_steps", (0,)),
     "auto_batch": ("micro_batch", (0,)),
     "epochs": ("budget_seconds", (0,)),
@@ -256,7 +271,7 @@ def check_effects(config: TrainConfig, changes: Mapping[str, Any]) -> None:
             continue
         section, _, field = other.rpartition(".")
         value = getattr(getattr(config, section) if section else config, field)
-        if value not in useful and not (useful is _ABOVE_ZERO and value > 0):
+        if value not in useful and not (useful is _BELOW_ONE and value < 1):
             raise UsageError(
                 f"{name} has no effect while {other} is {value}",
                 hint=f"leave it out, or use --set {other}={' or '.join(map(str, useful))}",

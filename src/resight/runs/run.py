@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -40,8 +41,8 @@ class Run:
     def open(cls, path: Path | str, *, sealed: bool = True, verify: bool = True) -> Run:
         """Opens a Run. With ``sealed`` only a finished one; with ``verify`` only if every file is unchanged.
 
-        Without ``verify`` no file but the card is read: call ``run.verify(NAME, …)`` for those that are used. (A
-        Predictor checks ``model.onnx`` itself, from the bytes that it loads.)
+        Without ``verify`` no file but the card is read: get the content of others from ``run.read``, which checks
+        it. (A Predictor checks ``model.onnx`` itself, from the bytes that it loads.)
 
         Raises RunError when there is none, it is not finished, its card is not sound, or a file is missing or
         differs from its hash.
@@ -86,6 +87,27 @@ class Run:
             raise RunError(f"{self.path} has no {name}", hint="restore the Run from a copy, or train it again")
         return path
 
+    def records(self, name: str) -> bool:
+        """Whether the file is one of the Run's: of a sealed Run, those whose hash the card has; else, what is there."""
+        return name in self.card.files if self.card.status == "sealed" else (self.path / name).is_file()
+
+    def read(self, name: str) -> bytes:
+        """The content of one of the Run's files: of a sealed Run, the very bytes that were hashed and are unchanged.
+
+        Raises RunError when it is missing, cannot be read or was changed, and for a file of which the sealed Run's
+        card has no hash: somebody else put it there.
+        """
+        path = self.file(name)
+        if not self.records(name):
+            raise self._unrecorded(name)
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise RunError(f"{path} cannot be read: {error.strerror}", hint="check the permissions") from error
+        if self.card.status == "sealed":
+            self._check(name, hashlib.sha256(data).hexdigest())
+        return data
+
     def update(self, **changes: Any) -> None:
         """Replaces fields of the card, atomically. Raises RunError for a sealed Run: those never change."""
         if self.card.status == "sealed":
@@ -114,21 +136,30 @@ class Run:
                 raise RunError(f"{self.path / CARD} names a file outside the Run: {name!r}")
 
     def verify(self, *names: str) -> None:
-        """Raises RunError when a file of the sealed Run is missing or its content changed: any, or of ``names``.
+        """Raises RunError when a file of the sealed Run is missing or its content changed: any, or of ``names``; and
+        for a name of which the card has no hash.
 
-        Names that the card records no hash of (an imported Run has no config.json) are passed over.
+        Says nothing of what is read afterwards: for that there is ``read``.
         """
         self.check_hashes()
-        for name, expected in self.card.files.items():
-            if names and name not in names:
-                continue
-            found = sha256_of(self.file(name))
-            if found != expected:
-                raise RunError(
-                    f"{self.path / name} was changed after the Run was sealed "
-                    f"(sha256 {found[:12]}…, expected {expected[:12]}…)",
-                    hint="restore the file from a copy, or train again",
-                )
+        for name in names or self.card.files:
+            if name not in self.card.files:
+                raise self._unrecorded(name)
+            self._check(name, sha256_of(self.file(name)))
+
+    def _check(self, name: str, found: str) -> None:
+        expected = self.card.files[name]
+        if found != expected:
+            raise RunError(
+                f"{self.path / name} was changed after the Run was sealed "
+                f"(sha256 {found[:12]}…, expected {expected[:12]}…)",
+                hint="restore the file from a copy, or train again",
+            )
+
+    def _unrecorded(self, name: str) -> RunError:
+        return RunError(
+            f"{self.path / CARD} records no hash of {name}, so it is not used", hint="a sealed Run gets no new files"
+        )
 
     def __repr__(self) -> str:
         return f"Run({str(self.path)!r}, {self.card.architecture.name}, {self.card.status})"

@@ -13,13 +13,41 @@ from typing import IO
 
 from resight.errors import RunLocked, StorageError
 
+CACHE_TAG = "CACHEDIR.TAG"
+_SIGNATURE = b"Signature: 8a477f597d28d172789f06886806bc55"  # of https://bford.info/cachedir/
+
 
 def cache_directory(kind: str) -> Path:
     """Where what can be made or fetched again is kept: ``$RESIGHT_CACHE/kind`` or ``~/.cache/resight/kind``.
 
-    The kinds are ``weights``, ``data``, ``runs`` and ``bench``.
+    The kinds are ``weights``, ``data``, ``runs``, ``bench`` and ``pictures``. Whoever writes there makes it with
+    ``make_cache`` first.
     """
     return Path(os.environ.get("RESIGHT_CACHE") or "~/.cache/resight").expanduser() / kind
+
+
+def make_cache(folder: Path, mode: int = 0o777) -> Path:
+    """Makes a folder of the cache where it is missing, with a ``CACHEDIR.TAG`` that says what it is; returns it.
+
+    Only what has the tag is ever cleared. A folder that has something in it is left as it is: it may be somebody's own.
+    Raises StorageError.
+    """
+    with storage_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(mode=mode, exist_ok=True)
+        if not any(folder.iterdir()):
+            about = b"# What lies here can be made or fetched again. Remove it with: resight cache --clear\n"
+            (folder / CACHE_TAG).write_bytes(_SIGNATURE + b"\n" + about)
+    return folder
+
+
+def is_cache(folder: Path) -> bool:
+    """Whether ``make_cache`` made this folder: it is no link, and has the tag."""
+    tag = folder / CACHE_TAG
+    if folder.is_symlink() or tag.is_symlink() or not tag.is_file():
+        return False
+    with storage_errors(tag), tag.open("rb") as file:
+        return file.read(len(_SIGNATURE)) == _SIGNATURE
 
 
 def sha256_of(path: Path) -> str:

@@ -29,6 +29,7 @@ def load(
     val_fraction: float = VAL_FRACTION,
     test_fraction: float = TEST_FRACTION,
     split_csv: Path | None = None,
+    split_data: bytes | None = None,
     training: bool = True,
 ) -> SampleSet:
     """Read the data set at ``path``: a folder of classes, split folders, a CSV table, idx or binary CIFAR
@@ -38,7 +39,7 @@ def load(
     by class, never through a group, the same for the same ``seed`` and files. Splits that are there are
     never touched. ``training`` False lifts what only training needs: two classes or more, each with training
     pictures. ``split_csv``, the split.csv of a Run, splits exactly as then, and refuses data that has
-    changed.
+    changed; ``split_data`` is its content, where that was read and verified already.
 
     Raises ``UsageError`` for a path that does not exist and for wrong arguments, ``DataError`` for data that
     is not what it must be.
@@ -47,7 +48,7 @@ def load(
     draft = _read(_existing(path), training)
     classes = class_list(draft, training=training)
     if split_csv is not None:
-        return _as_saved(draft, classes, split_csv)
+        return _as_saved(draft, classes, split_csv, split_data)
     present = {row.split for row in draft.rows}
     fractions = {"val": val_fraction, "test": test_fraction}
     wanted = {split: share for split, share in fractions.items() if split not in present}
@@ -98,8 +99,8 @@ def _read(path: Path, training: bool) -> Draft:
     return read_folders(path, training=training)
 
 
-def _as_saved(draft: Draft, classes: tuple[str, ...], path: Path) -> SampleSet:
-    saved = saved_split.read(path)
+def _as_saved(draft: Draft, classes: tuple[str, ...], path: Path, data: bytes | None) -> SampleSet:
+    saved = saved_split.read(path, data)
     saved_split.check_same({(row.source, row.index): row.label for row in draft.rows}, saved, path)
     lines = [saved[row.source, row.index] for row in draft.rows]
     as_train = [line.split.replace(saved_split.SKIPPED, "train") for line in lines]

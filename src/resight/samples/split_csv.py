@@ -8,6 +8,7 @@ split "skipped". Any name survives exactly, quotes, newlines and undecodable byt
 from __future__ import annotations
 
 import csv
+import io
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -46,11 +47,15 @@ def write(path: Path, samples: SampleSet) -> None:
         raise StorageError(f"{printable(str(path))}: cannot be written ({error.strerror})") from error
 
 
-def read(path: Path) -> dict[Key, SplitRow]:
-    """Read a split.csv: (source, index) → its line. Raises ``DataError`` for anything that is not one."""
+def read(path: Path, data: bytes | None = None) -> dict[Key, SplitRow]:
+    """Read a split.csv: (source, index) → its line. Raises ``DataError`` for anything that is not one.
+
+    data: its content, where that was read already; ``path`` is then only a name.
+    """
     shown = printable(str(path))
     try:
-        with open(path, encoding="utf-8", errors="surrogateescape", newline="") as stream:
+        content = io.BytesIO(path.read_bytes() if data is None else data)
+        with io.TextIOWrapper(content, encoding="utf-8", errors="surrogateescape", newline="") as stream:
             reader = csv.reader(stream, strict=True)
             header = tuple(next(reader, ()))
             if header != COLUMNS:

@@ -12,6 +12,7 @@ import torch
 from accelerate.utils import broadcast
 
 from resight.errors import Interrupted, NonFiniteLoss, RunError, UsageError
+from resight.images import decoder_versions
 from resight.recipes.config import TrainConfig
 from resight.runs import CHECKPOINTS, HISTORY, Run
 from resight.runs.storage import write_atomic
@@ -322,6 +323,8 @@ def conditions(config: TrainConfig, world: int) -> dict[str, str]:
         "threads": str(torch.get_num_threads()),
         "processes": str(world),
         "torch": torch.__version__,
+        "cpu": torch.backends.cpu.get_cpu_capability(),
+        **decoder_versions(),
         "device": config.device,
         "precision": config.precision,
         "compile": str(config.compile),

@@ -47,7 +47,7 @@ class Disk:
 
 
 class Pictures:
-    """The pictures of one part, decoded once. ``pictures[i]`` is uint8 (H, W, C), not to be written to.
+    """The pictures of one part, decoded when first asked for. ``pictures[i]`` is uint8 (H, W, C), not to be written to.
 
     ``read(sample)`` decodes and resizes one sample; ``read(sample, data)`` does so with its file's content. The part is
     kept in memory while it fits into ``cache_bytes``; a larger one on the ``disk``, if there is one, where later
@@ -77,6 +77,8 @@ class Pictures:
             return kept
         if self._fits is None:
             self._decide()
+            if (kept := self._kept[index]) is not None:
+                return kept
         if self._fits or self._disk is None:
             pixels = self._read(self.samples[index])
             if not self._keep(index, pixels) and self._disk:
@@ -88,17 +90,24 @@ class Pictures:
         """Whether the part will fit into memory, by some pictures of it."""
         with self._lock:
             if self._fits is None:
-                some = self.samples[:: max(1, len(self.samples) // _TRIED)] if self._room else ()
-                sizes = [self._read(sample).nbytes for sample in some]
-                self._fits = bool(sizes) and sum(sizes) / len(sizes) * len(self.samples) <= self._room
+                some = range(0, len(self), max(1, len(self) // _TRIED)) if self._room else ()
+                tried = {index: self._read(self.samples[index]) for index in some}
+                size = sum(pixels.nbytes for pixels in tried.values())
+                self._fits = bool(tried) and size / len(tried) * len(self) <= self._room
+                if self._fits:
+                    for index, pixels in tried.items():
+                        self._put(index, pixels)
 
     def _keep(self, index: int, pixels: Pixels) -> bool:
         """Whether there was room in memory."""
         with self._lock:
-            if self._kept[index] is None and self._room >= pixels.nbytes:
-                self._kept[index] = pixels
-                self._room -= pixels.nbytes
-            return self._kept[index] is not None
+            return self._put(index, pixels)
+
+    def _put(self, index: int, pixels: Pixels) -> bool:
+        if self._kept[index] is None and self._room >= pixels.nbytes:
+            self._kept[index] = _alone(pixels)
+            self._room -= pixels.nbytes
+        return self._kept[index] is not None
 
     def _from_disk(self, index: int, disk: Disk) -> Pixels:
         number = int(self._places[index])
@@ -118,6 +127,13 @@ class Pictures:
         return pixels
 
 
+def _alone(pixels: Pixels) -> Pixels:
+    """The picture, copied where it is a part of a larger one (some of its rows) that it would keep in memory."""
+    owner = pixels.base
+    held = owner.nbytes if isinstance(owner, np.ndarray | memoryview) else len(owner) if isinstance(owner, bytes) else 0
+    return pixels.copy() if held > pixels.nbytes else pixels
+
+
 def shuffled(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     """The order of the training pictures in an epoch: a permutation (count,), a function of seed and epoch."""
     return _shuffled(seed, epoch, count)
@@ -131,14 +147,15 @@ def _shuffled(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
 def sizes_of(config: TrainConfig) -> list[int]:
     """Sides in pixels that training pictures will have, in order (progressive resizing, Howard 2018).
 
-    From ``data.start_size`` to ``data.train_size``, about an eighth of the latter apart and at least 4 px, counted
-    down from it.
+    From ``data.start_scale`` of it, rounded down to a multiple of 4 px but at least 16, to ``data.train_size``; about
+    an eighth of the latter apart and at least 4 px, counted down from it.
     """
-    last, first = config.data.train_size, config.data.start_size
-    if not first or first >= last:
+    last = config.data.train_size
+    first = max(16, int(last * config.data.start_scale) // 4 * 4)
+    if config.data.start_scale == 1 or first >= last:
         return [last]
     stage = max(4, last // 8 // 4 * 4)
-    return [*range(last, first + stage // 2, -stage), first][::-1]
+    return [*range(last, min(last - 1, first + stage // 2), -stage), first][::-1]
 
 
 def size_at(config: TrainConfig, step: int) -> int:

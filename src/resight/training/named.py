@@ -8,7 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from resight.errors import DownloadError, UsageError
-from resight.runs.storage import cache_directory
+from resight.runs.storage import cache_directory, make_cache
 
 PREFIX = "torchvision:"
 # torchvision's class → the folder, inside the root that it is given, that holds the files.
@@ -44,7 +44,7 @@ def data_path(data: str | Path) -> Path:
 def _download(name: str, root: Path) -> None:
     from torchvision import datasets
 
-    root.mkdir(parents=True, exist_ok=True)
+    make_cache(root)
     options = {"size": "160px"} if name == "Imagenette" else {}
     try:
         getattr(datasets, name)(root, download=True, **options)

@@ -1,4 +1,4 @@
-"""Decoded pictures on the disk: memory-mapped, shared between trainings, bounded, safe against crashes.
+"""Decoded pictures on the disk: shared between a user's trainings, bounded, safe against crashes.
 
     $RESIGHT_CACHE/pictures/PREPARATION/SHARD/
       about.json   what was done to the pictures and which data they came from; its time is that of the last use
@@ -9,13 +9,16 @@ A picture is known by a hash of its file's bytes, wherever the file lies, and by
 versions). Every process that decodes writes a shard of its own and reads all shards of its preparation. Pixels are
 written before their record; a record counts only with its checksum, which is compared when a process first uses it.
 So what a killed process or a broken disk leaves behind is never taken for a picture. Nothing is unpickled.
+
+A checksum is no signature: folders are closed to other users, and what others own or may write to is not read. Writers
+hold a lock on their shard, readers none: another process may remove a shard that is being read. Who has opened it reads
+on, and its room on the disk is free when that process ends; who has not decodes the pictures again.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-import os
 import shutil
 import threading
 import time
@@ -29,8 +32,21 @@ from typing import Any
 import numpy as np
 
 from resight.errors import StorageError
-from resight.runs.storage import exclusive
-from resight.training.shard import ABOUT, FORMAT, RECORD, Pixels, Shard, folders, read_about, remove, stored
+from resight.runs.storage import exclusive, make_cache
+from resight.training.shard import (
+    FORMAT,
+    RECORD,
+    Damaged,
+    Fits,
+    Pixels,
+    Shard,
+    check_own,
+    read_about,
+    remove,
+    shards,
+    stored,
+    write_about,
+)
 
 Place = tuple[int, int]
 """(shard, record): where a picture lies, for as long as the cache is open."""
@@ -53,17 +69,24 @@ class PictureCache:
     root: the folder of all preparations. preparation: plain values, everything that the pixels depend on besides the
     file's bytes. data: where the pictures come from, for ``resight cache``. limit: bytes for everything below
     ``root``; what was not used for longest makes room. say: told once of each kind of trouble; the cache then serves
-    what it has and stores nothing more.
+    what it has and stores nothing more. fits: which sizes pictures of the preparation can have.
     """
 
     def __init__(
-        self, root: Path, preparation: Mapping[str, Any], *, data: str, limit: int, say: Callable[[str], None]
+        self,
+        root: Path,
+        preparation: Mapping[str, Any],
+        *,
+        data: str,
+        limit: int,
+        say: Callable[[str], None],
+        fits: Fits = lambda height, width, channels: np.ones(len(height), bool),
     ) -> None:
         self.root, self.limit = root, limit
         self._about = {"format": FORMAT, "preparation": dict(preparation), "data": data, "limit": limit}
         digest = hashlib.sha256(json.dumps(dict(preparation), sort_keys=True).encode()).hexdigest()[:16]
         self.folder = root / digest
-        self._tell = say
+        self._tell, self._fits = say, fits
         self._said: set[str] = set()
         self._lock = threading.RLock()
         self._shards: list[Shard] = []
@@ -90,18 +113,17 @@ class PictureCache:
             return place
 
     def view(self, place: Place) -> Pixels | None:
-        """The picture there: uint8 (H, W, C), read-only, in the system's page cache. None where it is damaged."""
+        """A copy of the picture there: uint8 (H, W, C), read-only. None where it cannot be had any more."""
         shard = self._shards[place[0]]
+        if shard.lost:
+            return None
         try:
             pixels = shard.view(place[1])
-        except (OSError, ValueError):
-            pixels = None
-        if pixels is None and not shard.damaged:
+        except (OSError, Damaged) as error:
             with self._lock:
-                shard.damaged = True
-                self._own = -1 if place[0] == self._own else self._own
-                self.say(f"{shard.path} is damaged: removed; its pictures are decoded again")
-                shutil.rmtree(shard.path, ignore_errors=True)
+                self._lose(place[0], error)
+            return None
+        shard.touch()
         return pixels
 
     def put(self, key: bytes, pixels: Pixels) -> Place | None:
@@ -114,7 +136,8 @@ class PictureCache:
                     return None
                 return self._own, self._shards[self._own].append(key, pixels)
             except (OSError, StorageError) as error:
-                self._stop(f"decoded pictures cannot be kept in {self.folder} ({getattr(error, 'strerror', error)})")
+                reason = getattr(error, "strerror", None) or error
+                self._stop(f"decoded pictures cannot be kept in {self.folder} ({reason})")
                 return None
 
     def close(self) -> None:
@@ -136,7 +159,7 @@ class PictureCache:
         at = int(np.searchsorted(self._heads, head))
         while at < len(self._heads) and self._heads[at] == head:
             shard, record = (int(value) for value in self._places[at])
-            if not self._shards[shard].damaged and self._shards[shard].key(record) == key:
+            if not self._shards[shard].lost and self._shards[shard].key(record) == key:
                 self._shards[shard].touch()
                 return shard, record
             at += 1
@@ -144,18 +167,47 @@ class PictureCache:
 
     def _look(self) -> None:
         """Reads the records of all shards, new ones included."""
-        for path in sorted(folders(self.folder)):
-            if path.name not in self._names and read_about(path, self._about) is not None:
+        for path in sorted(shards(self.folder)):
+            if path.name not in self._names and self._readable(path):
                 self._names[path.name] = len(self._shards)
-                self._shards.append(Shard(path))
+                self._shards.append(Shard(path, self._fits))
         heads, places = [np.empty(0, np.uint64)], [np.empty((0, 2), np.int32)]
         for number, shard in enumerate(self._shards):
-            count = shard.refresh(own=number == self._own)
+            try:
+                count = shard.refresh(own=number == self._own)
+            except (OSError, Damaged) as error:
+                self._lose(number, error)
+                continue
             heads.append(np.ascontiguousarray(shard.records["key"][:count]).view(np.uint64)[::2])
             places.append(np.stack([np.full(count, number, np.int32), np.arange(count, dtype=np.int32)], axis=1))
         together, where = np.concatenate(heads), np.concatenate(places)
         order = np.argsort(together, kind="stable")
         self._heads, self._places = together[order], where[order]
+
+    def _readable(self, path: Path) -> bool:
+        """Whether a new folder is a shard of this preparation, and this user's alone."""
+        try:
+            check_own(path)
+            return read_about(path, self._about) is not None
+        except FileNotFoundError:  # removed, or still being made
+            return False
+        except OSError as error:
+            self.say(f"note: decoded pictures in {path} are not read ({error.strerror or error})")
+            return False
+
+    def _lose(self, number: int, error: Exception) -> None:
+        """Reads nothing more from a shard, and removes it if it is damaged. One that was removed is no trouble."""
+        shard = self._shards[number]
+        if shard.lost:
+            return
+        shard.lost = True
+        if isinstance(error, Damaged):
+            what = "removed" if remove(shard.path) else "not read any more"
+            self.say(f"{shard.path} is damaged: {what}; its pictures are decoded again")
+        elif not isinstance(error, FileNotFoundError):
+            reason = getattr(error, "strerror", None) or error
+            self.say(f"note: {shard.path} cannot be read ({reason}): its pictures are decoded again")
+        self._own = -1 if number == self._own else self._own
 
     # ── room ───────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -186,13 +238,14 @@ class PictureCache:
 
     def _new_shard(self) -> None:
         path = self.folder / f"{time.time_ns():x}-{uuid.uuid4().hex[:8]}"
-        path.mkdir(parents=True)
+        check_own(make_cache(self.root, 0o700))
+        self.folder.mkdir(mode=0o700, exist_ok=True)
+        check_own(self.folder)
+        path.mkdir(mode=0o700)
         self._open.enter_context(exclusive(path))  # until the cache is closed or this process ends, however it ends
-        temporary = path / f"{ABOUT}.tmp"
-        temporary.write_text(json.dumps(self._about), encoding="utf-8")
-        os.replace(temporary, path / ABOUT)
+        write_about(path, self._about)
         self._own = self._names[path.name] = len(self._shards)
-        self._shards.append(Shard(path))
+        self._shards.append(Shard(path, self._fits))
         self._shards[self._own].create(self._open)
 
     def _stop(self, reason: str) -> None:

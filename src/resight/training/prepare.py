@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from resight.errors import DataError, UsageError
-from resight.images import Geometry, probe
+from resight.images import MAX_PIXELS, Geometry, decoder_versions, probe
 from resight.models import ResNet, Source, create, guess, load_weights, read_weights, spec_of, stem_for, zero_gamma
 from resight.recipes import Facts, TrainConfig, check_effects, override, recipe
 from resight.runs.storage import cache_directory
@@ -23,6 +23,7 @@ from resight.training.loader import Disk, Pictures
 from resight.training.machine import available_cores, resolve_device, resolve_precision
 from resight.training.picture_cache import KIND, PictureCache
 
+ARRAYS = ("idx", "cifar")  # kinds of data sets that are array files: decoded already
 _MEASURED = 2000  # pictures that the mean and deviation are measured on
 
 
@@ -61,6 +62,11 @@ def configure(
 
     Raises UsageError for wishes that do not exist, contradict each other or would have no effect.
     """
+    if "data.disk_cache_gb" in wishes and samples.kind in ARRAYS:
+        raise UsageError(
+            "data.disk_cache_gb has no effect on a data set of array files (idx, CIFAR): they are decoded already",
+            hint="leave it out",
+        )
     count = len(samples.part("train"))
     facts = Facts(count, len(samples.classes), int(np.median(sizes.min(axis=1))))
     weights = wishes.get("model.weights")
@@ -155,7 +161,7 @@ def geometry_of(config: TrainConfig) -> Geometry:
     """How pictures are answered."""
     data = config.data
     resize = max(data.image_size, round(data.image_size / data.crop_ratio))
-    return Geometry(data.geometry, data.image_size, resize, data.interpolation)
+    return Geometry(data.geometry, data.image_size, resize, data.interpolation, data.geometry_version)
 
 
 def train_pictures(samples: SampleSet, config: TrainConfig, say: Callable[[str], None] | None = None) -> Pictures:
@@ -166,11 +172,11 @@ def train_pictures(samples: SampleSet, config: TrainConfig, say: Callable[[str],
     """
     data, answer = config.data, geometry_of(config)
     resize = max(data.train_size, round(data.train_size * answer.resize / answer.size))
-    if config.augment.crop != "resized":
-        return _pictures(
-            samples, "train", Geometry(data.geometry, data.train_size, resize, data.interpolation), config, say
-        )
-    geometry = Geometry("crop", data.train_size, resize, data.interpolation)
+    whole = config.augment.crop == "resized"
+    kind = "crop" if whole else data.geometry
+    geometry = Geometry(kind, data.train_size, resize, data.interpolation, data.geometry_version)
+    if not whole:
+        return _pictures(samples, "train", geometry, config, say)
     short = math.ceil(data.train_size / math.sqrt(config.augment.scale_min))
     return _pictures(samples, "train", geometry, config, say, short=short)
 
@@ -199,7 +205,7 @@ def _pictures(
 
     room = int(data.cache_gb * 2**30) // (1 if part == "train" else 4)
     limit = int(data.disk_cache_gb * 2**30)
-    if not limit or samples.kind in ("idx", "cifar"):  # array files are decoded already
+    if not limit or samples.kind in ARRAYS:
         return Pictures(samples.part(part), read, room)
     preparation = {
         "geometry": geometry.to_dict(),
@@ -207,16 +213,23 @@ def _pictures(
         "channels": data.channels,
         "versions": _versions(bool(short)),
     }
-    cache = PictureCache(cache_directory(KIND), preparation, data=str(samples.root), limit=limit, say=say or _to_stderr)
+
+    def fits(height: np.ndarray, width: np.ndarray, channels: np.ndarray) -> np.ndarray:
+        square = (height == geometry.size) & (width == geometry.size)
+        found: np.ndarray = (channels == data.channels) & (height * width <= MAX_PIXELS if short else square)
+        return found
+
+    cache = PictureCache(
+        cache_directory(KIND), preparation, data=str(samples.root), limit=limit, say=say or _to_stderr, fits=fits
+    )
     return Pictures(samples.part(part), read, room, Disk(cache, samples.file_bytes))
 
 
 def _versions(resized_by_torch: bool) -> dict[str, str]:
     """Of what decodes and resizes: another one may round differently."""
     import torch
-    from PIL import __version__, features
 
-    versions = {"pillow": __version__, "libjpeg": str(features.version("libjpeg_turbo") or features.version("jpg"))}
+    versions = decoder_versions()
     if resized_by_torch:
         versions["torch"] = f"{torch.__version__} {torch.backends.cpu.get_cpu_capability()}"
     return versions
