@@ -59,7 +59,7 @@ MEANING = {
     "augment.cutmix": "α of its Beta distribution; 0: off",
     "optimizer.name": "which optimizer",
     "optimizer.lr": "peak rate, for the whole batch: `--lr`",
-    "optimizer.muon_lr": "peak rate of the weights that Muon orthogonalises",
+    "optimizer.muon_scale": "rate of the weights that Muon orthogonalises, as a share of `lr`",
     "optimizer.momentum": "of SGD; β₁ of the others",
     "optimizer.nesterov": "Nesterov's form, for SGD and Muon",
     "optimizer.beta2": "β₂ of AdamW and LAMB",

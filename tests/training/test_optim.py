@@ -144,7 +144,7 @@ def test_orthogonalised_keeps_directions_and_evens_out_their_strength(shape: tup
 
 def test_muon_orthogonalises_inner_convolutions_and_nothing_else() -> None:
     net = create("resnet20", num_classes=3)
-    optimizer = build_optimizer(net, OptimizerConfig(name="muon", lr=0.4, muon_lr=0.1, weight_decay=1e-3))
+    optimizer = build_optimizer(net, OptimizerConfig(name="muon", lr=0.4, muon_scale=0.25, weight_decay=1e-3))
     orthogonal, decayed, others = optimizer.param_groups
     assert len(orthogonal["params"]) == 18  # the first convolution takes plain steps
     assert orthogonal["scale"] == 0.25
@@ -160,7 +160,7 @@ def test_muon_against_its_definition(nesterov: bool) -> None:
     random = np.random.default_rng(5)
     start, gradients = random.normal(size=(4, 2, 3, 3)), [random.normal(size=(4, 2, 3, 3)) for _ in range(3)]
     net = nn.Sequential(nn.Conv2d(1, 2, 3, bias=False), nn.Conv2d(2, 4, 3, bias=False))
-    config = OptimizerConfig(name="muon", lr=0.2, muon_lr=0.05, momentum=0.6, nesterov=nesterov, weight_decay=0.01)
+    config = OptimizerConfig(name="muon", lr=0.2, muon_scale=0.25, momentum=0.6, nesterov=nesterov, weight_decay=0.01)
     optimizer = build_optimizer(net, config)
     for group in optimizer.param_groups:
         group["lr"] = config.lr * group.get("scale", 1.0)

@@ -123,7 +123,7 @@ SEEN: dict[str, tuple[dict[str, Any], Any, Observed]] = {
     "optimizer.name": ({}, "adamw", trained),
     "optimizer.lr": ({}, 0.01, trained),
     "optimizer.momentum": ({}, 0.5, trained),
-    "optimizer.muon_lr": ({"optimizer.name": "muon"}, 0.01, trained),
+    "optimizer.muon_scale": ({"optimizer.name": "muon"}, 0.1, trained),
     "optimizer.nesterov": ({}, False, trained),
     "optimizer.beta2": ({"optimizer.name": "adamw"}, 0.9, trained),
     "optimizer.weight_decay": ({}, 0.1, trained),

@@ -97,8 +97,8 @@ class AugmentConfig(Section):
 
 
 class OptimizerConfig(Section):
-    """lr: the peak rate, for the whole effective batch. muon_lr: with ``muon``, the peak rate of the weights that it
-    orthogonalises (Jordan et al. 2024); all others take SGD steps at ``lr``. decay_norms: also decay norms and biases.
+    """lr: the peak rate, for the whole effective batch. muon_scale: with ``muon``, the rate of the weights that it
+    orthogonalises (Jordan et al. 2024), as a share of ``lr``; all others take SGD steps. decay_norms: also decay norms and biases.
 
     clip: largest gradient norm, 0 for none. average_epochs: horizon of the exponential moving average of
     the weights, in epochs; 0 for none.
@@ -106,7 +106,7 @@ class OptimizerConfig(Section):
 
     name: Literal["sgd", "adamw", "lamb", "muon"] = "sgd"
     lr: float = Field(0.1, gt=0)
-    muon_lr: float = Field(0.05, gt=0)
+    muon_scale: float = Field(0.25, gt=0)
     momentum: float = Field(0.9, ge=0, lt=1)
     nesterov: bool = True
     beta2: float = Field(0.999, gt=0, lt=1)
@@ -252,7 +252,7 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "augment.rand_count": ("augment.policy", ("rand",)),
     "augment.rand_magnitude": ("augment.policy", ("rand",)),
     "optimizer.nesterov": ("optimizer.name", ("sgd", "muon")),
-    "optimizer.muon_lr": ("optimizer.name", ("muon",)),
+    "optimizer.muon_scale": ("optimizer.name", ("muon",)),
     "optimizer.beta2": ("optimizer.name", ("adamw", "lamb")),
     "schedule.gamma": ("schedule.name", ("step",)),
     "data.crop_ratio": ("data.geometry", ("crop",)),

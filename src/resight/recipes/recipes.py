@@ -36,9 +36,10 @@ class Facts:
 def quick(facts: Facts) -> TrainConfig:
     """The default from scratch: short, one cycle, weight averaging.
 
-    Source: one-cycle (Smith 2018) with Nesterov SGD, averaged weights (Izmailov et al. 2018), no decay on norms
-    (He, T. et al. 2019) and, for photos, zero-gamma (Goyal et al. 2017). Zero-gamma is off for small pictures: with
-    option A it leaves most channels of a CIFAR net empty at first, and it learns several times slower.
+    Source: one-cycle (Smith 2018), averaged weights (Izmailov et al. 2018), no decay on norms (He, T. et al. 2019).
+    Small pictures: Muon (Jordan et al. 2024), and sizes that grow from one half (Howard 2018). Zero-gamma is off for
+    them: with option A it leaves most channels of a CIFAR net empty at first, and it learns several times slower.
+    Photos: Nesterov SGD and zero-gamma (Goyal et al. 2017).
     Command: ``resight train DATA``. Expected: docs/experiments.md.
     """
     config = TrainConfig(
@@ -51,7 +52,8 @@ def quick(facts: Facts) -> TrainConfig:
         batch=128,
     )
     if facts.small:
-        config.data = DataConfig(image_size=max(28, facts.side))
+        config.data = DataConfig(image_size=max(28, facts.side), start_scale=0.5)
+        config.optimizer.name = "muon"
         config.augment = AugmentConfig(crop="shift", shift=max(2, config.data.image_size // 8))
     else:
         config.data = DataConfig(image_size=128, crop_ratio=0.875)

@@ -138,7 +138,7 @@ class Training:
         raise NonFiniteLoss(
             f"the loss became {loss} at step {self.state.step + 1} of {self.config.total_steps} "
             f"(learning rate {rate:g}; batch of {len(batch.labels)} pictures: {', '.join(names)}, …)",
-            hint=f"train again with a lower rate, e.g. {self.lower_rate()}, or with "
+            hint=f"train again with a lower rate, e.g. --lr {self.config.optimizer.lr / 10:g}, or with "
             "--set optimizer.clip=1; the last good checkpoint is kept",
         )
 
@@ -146,12 +146,6 @@ class Training:
         """Prepares the network to be compiled, for the micro-batches as they are now."""
         compile_net(self.net, self.config, self.config.batch // self.accelerator.num_processes, self.state.micro_batch)
         self.compiled = True
-
-    def lower_rate(self) -> str:
-        """The options for a tenth of the learning rate."""
-        optimizer = self.config.optimizer
-        muon = f" --set optimizer.muon_lr={optimizer.muon_lr / 10:g}" if optimizer.name == "muon" else ""
-        return f"--lr {optimizer.lr / 10:g}{muon}"
 
     # ── the loop ───────────────────────────────────────────────────────────────────────────────────────────
 

@@ -115,7 +115,7 @@ def muon_groups(net: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]
     groups = parameter_groups(net, config)
     for group in groups:
         group["params"] = [p for p in group["params"] if id(p) not in inner]
-    orthogonal = {"params": convolutions, "weight_decay": config.weight_decay, "scale": config.muon_lr / config.lr}
+    orthogonal = {"params": convolutions, "weight_decay": config.weight_decay, "scale": config.muon_scale}
     return [{**orthogonal, "orthogonal": True}, *({**group, "orthogonal": False} for group in groups)]
 
 
