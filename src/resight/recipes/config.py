@@ -98,7 +98,8 @@ class AugmentConfig(Section):
 
 class OptimizerConfig(Section):
     """lr: the peak rate, for the whole effective batch. muon_scale: with ``muon``, the rate of the weights that it
-    orthogonalises (Jordan et al. 2024), as a share of ``lr``; all others take SGD steps. decay_norms: also decay norms and biases.
+    orthogonalises (Jordan et al. 2024), as a share of ``lr``; all others take SGD steps. decay_norms: also decay norms
+    and biases.
 
     clip: largest gradient norm, 0 for none. average_epochs: horizon of the exponential moving average of
     the weights, in epochs; 0 for none.
