@@ -343,7 +343,7 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "small pictures": ({"image_size": 20}, "28 px"),
     "a path": ({"set": {"data.path": "elsewhere"}}, "data.path"),
     "two lengths": ({"set": {"total_steps": 5, "epochs": 3}}, "total_steps"),
-    "no effect": ({"set": {"optimizer.beta2": 0.9}}, "no effect while optimizer.name is sgd"),
+    "no effect": ({"set": {"optimizer.beta2": 0.9}}, "no effect while optimizer.name is muon"),
 }
 
 

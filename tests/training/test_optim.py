@@ -132,7 +132,8 @@ def test_norms_and_biases_do_not_decay_unless_asked() -> None:
 def test_orthogonalised_keeps_directions_and_evens_out_their_strength(shape: tuple[int, int]) -> None:
     random = np.random.default_rng(3)
     matrix = random.normal(size=shape)
-    found = orthogonalised(torch.from_numpy(matrix).float()).double().numpy() / max(1, shape[0] / shape[1]) ** 0.5
+    found = orthogonalised(torch.from_numpy(matrix[None]).float())[0].double().numpy()
+    found /= max(1, shape[0] / shape[1]) ** 0.5
     strengths = np.linalg.svd(found, compute_uv=False)
     assert strengths.min() > 0.3
     assert strengths.max() < 1.3
@@ -172,7 +173,7 @@ def test_muon_against_its_definition(nesterov: bool) -> None:
     for gradient in gradients:
         velocity = 0.6 * velocity + gradient
         step = gradient + 0.6 * velocity if nesterov else velocity
-        even = orthogonalised(torch.from_numpy(step.reshape(4, 18)).float()).double().numpy().reshape(start.shape)
+        even = orthogonalised(torch.from_numpy(step.reshape(1, 4, 18)).float()).double().numpy().reshape(start.shape)
         start = start * (1 - 0.05 * 0.01) - 0.05 * even
     np.testing.assert_allclose(found, start, atol=1e-5)
 

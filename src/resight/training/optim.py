@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import torch
@@ -71,38 +71,56 @@ class Muon(torch.optim.Optimizer):
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore[override]
         loss = closure() if closure else None
         for group in self.param_groups:
-            for p in group["params"]:
-                if p.grad is not None:
-                    self._update(p, p.grad, group)
+            params = [p for p in group["params"] if p.grad is not None]
+            if not params:
+                continue
+            steps = self._momentum(params, group)
+            if group["orthogonal"]:
+                torch._foreach_mul_(params, 1 - group["lr"] * group["weight_decay"])
+                steps = orthogonalised_steps(steps)
+            torch._foreach_add_(params, steps, alpha=-group["lr"])
         return loss
 
-    def _update(self, p: Tensor, grad: Tensor, group: dict[str, Any]) -> None:
-        lr, momentum, decay, state = group["lr"], group["momentum"], group["weight_decay"], self.state[p]
-        if decay and not group["orthogonal"]:
-            grad = grad.add(p, alpha=decay)
-        if "momentum_buffer" not in state:
-            state["momentum_buffer"] = torch.zeros_like(p)
-        buffer = state["momentum_buffer"].mul_(momentum).add_(grad)
-        step = grad.add(buffer, alpha=momentum) if group["nesterov"] else buffer
-        if group["orthogonal"]:
-            p.mul_(1 - lr * decay)
-            step = orthogonalised(step.flatten(1)).reshape(step.shape)
-        p.sub_(step, alpha=lr)
+    def _momentum(self, params: list[Tensor], group: dict[str, Any]) -> list[Tensor]:
+        """The steps of SGD with momentum, before the rate."""
+        grads = [p.grad for p in params if p.grad is not None]
+        if group["weight_decay"] and not group["orthogonal"]:
+            grads = list(torch._foreach_add(grads, params, alpha=group["weight_decay"]))
+        for p in params:
+            if not self.state[p]:
+                self.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        buffers = [self.state[p]["momentum_buffer"] for p in params]
+        torch._foreach_mul_(buffers, group["momentum"])
+        torch._foreach_add_(buffers, grads)
+        if not group["nesterov"]:
+            return buffers
+        return list(torch._foreach_add(grads, buffers, alpha=group["momentum"]))
 
 
-def orthogonalised(matrix: Tensor, iterations: int = 5) -> Tensor:
-    """float32 (R, C) → about UVᵀ of its singular value decomposition, times √max(1, R/C).
+def orthogonalised_steps(steps: Sequence[Tensor]) -> list[Tensor]:
+    """Each (out, in, k, k) orthogonalised as a matrix (out, in · k · k); those of one shape together."""
+    found = list(steps)
+    for shape in dict.fromkeys(step.shape for step in steps):
+        places = [place for place, step in enumerate(steps) if step.shape == shape]
+        matrices = orthogonalised(torch.stack([steps[place].flatten(1) for place in places]))
+        for place, matrix in zip(places, matrices, strict=True):
+            found[place] = matrix.view(shape)
+    return found
+
+
+def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
+    """(N, R, C) → about UVᵀ of each one's singular value decomposition, times √max(1, R/C).
 
     A quintic Newton–Schulz iteration; its singular values end between about 0.7 and 1.2 (Jordan et al. 2024).
     """
     a, b, c = 3.4445, -4.7750, 2.0315
-    rows, columns = matrix.shape
-    x = matrix if rows <= columns else matrix.T
-    x = x / (x.norm() + 1e-7)
+    rows, columns = matrices.shape[1:]
+    x = matrices if rows <= columns else matrices.mT
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
     for _ in range(iterations):
-        gram = x @ x.T
-        x = torch.addmm(x, torch.addmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
-    return (x if rows <= columns else x.T) * math.sqrt(max(1.0, rows / columns))
+        gram = x @ x.mT
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
+    return (x if rows <= columns else x.mT) * math.sqrt(max(1.0, rows / columns))
 
 
 def muon_groups(net: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
