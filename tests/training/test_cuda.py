@@ -84,7 +84,7 @@ def test_a_resumed_training_ends_with_the_same_bits(
 def test_one_update_is_the_cpu_s(patterns: Path, tmp_path: Path) -> None:
     found = {}
     for device in ("cpu", "cuda"):
-        training = start(tmp_path / device, patterns, on_gpu(device=device, optimizer__name="muon"))
+        training = start(tmp_path / device, patterns, on_gpu(device=device, optimizer__average_epochs=0.0))
         training.objective.double()
         training.update(next(ahead([training.loader.make(0)], training.device)))
         found[device] = {name: value.cpu() for name, value in training.net.state_dict().items()}

@@ -150,7 +150,12 @@ def build_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Opti
     fused = next(net.parameters()).device.type in ("cpu", "cuda")  # one pass over memory for each tensor's step
     nesterov = config.nesterov and config.momentum > 0
     if config.name == "sgd":
-        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused)
+        sgd = torch.optim.SGD(groups, config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused)
+        if config.momentum:
+            # With fp16 the first steps may be skipped; fused SGD would have made its momentum of whatever memory held.
+            for p in net.parameters():
+                sgd.state[p]["momentum_buffer"] = torch.zeros_like(p)
+        return sgd
     if config.name == "muon":
         return Muon(muon_groups(net, config), config.lr, config.momentum, nesterov)
     betas = (config.momentum, config.beta2)
