@@ -85,17 +85,17 @@ def step_reference(model: str) -> dict[str, float]:
     """torchvision's references/classification/train.py in short: forward, loss, backward, step, loss and accuracy."""
     size, batch, classes, _ = CASES[model]
     images, labels = torch.rand(batch, 3, size, size), torch.arange(batch) % classes
-    step = reference_step(reference_net(model), 0.1)
+    step = reference_step(reference_net(model, classes), 0.1)
     return {"rate": batch / steps.seconds(lambda: step(images, labels), warm=2, timed=TIMED[model])}
 
 
-def reference_net(model: str) -> nn.Module:
+def reference_net(model: str, classes: int) -> nn.Module:
     """torchvision's own where it has one; it has no networks for CIFAR."""
     if model == "resnet20":
-        return create(model, num_classes=CASES[model][2])
+        return create(model, num_classes=classes)
     from torchvision import models
 
-    return models.get_model(model, num_classes=CASES[model][2])
+    return models.get_model(model, num_classes=classes)
 
 
 def reference_step(net: nn.Module, rate: float) -> Callable[[Tensor, Tensor], None]:
@@ -257,7 +257,7 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         data = args.data or generate(Path(folder))
-        equal = {model: checked(our_training(model), reference_net(model)) for model in CASES}
+        equal = {model: checked(our_training(model), reference_net(model, CASES[model][2])) for model in CASES}
         equal["loop"] = checked(loop_training(data), create("resnet20", num_classes=10))
         print(json.dumps(equal), file=sys.stderr)
         command = [__file__, "--data", str(data), "--side"]

@@ -46,7 +46,7 @@ def our_step(model: str, *, compiled: bool = False) -> Callable[[], None]:
 def reference_step(model: str) -> Callable[[], None]:
     """torchvision's references/classification/train.py with --amp, in short."""
     size, batch, classes = CASES[model]
-    net = reference_net(model).cuda().train()
+    net = reference_net(model, classes).cuda().train()
     images = torch.rand(batch, 3, size, size, device="cuda")
     labels = torch.arange(batch, device="cuda") % classes
     criterion, scaler = nn.CrossEntropyLoss(), torch.amp.GradScaler("cuda")

@@ -71,7 +71,7 @@ class Training:
                 hint=f"use --batch {max(1, config.batch // world) * world}",
             )
         self.loader = TrainLoader(train, config, rank=rank, world=world)
-        self.optimizer = build_optimizer(self.net, config.optimizer)
+        self.optimizer = build_optimizer(self.net, config.optimizer, scaled=config.precision == "fp16")
         horizon = config.optimizer.average_epochs * self.loader.steps_per_epoch
         self.average = Average(self.net, horizon) if horizon else None
         self.wrapped, self.stepper = self.accelerator.prepare(self.objective, self.optimizer)

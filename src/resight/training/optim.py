@@ -145,17 +145,14 @@ def parameter_groups(net: nn.Module, config: OptimizerConfig) -> list[dict[str, 
     return groups + ([{"params": others, "weight_decay": 0.0}] if others else [])
 
 
-def build_optimizer(net: nn.Module, config: OptimizerConfig) -> torch.optim.Optimizer:
+def build_optimizer(net: nn.Module, config: OptimizerConfig, *, scaled: bool = False) -> torch.optim.Optimizer:
+    """scaled: a gradient scaler will skip steps that overflow. Where it skips the first one, PyTorch's fused SGD keeps
+    whatever memory held as its momentum: then steps are not fused."""
     groups = parameter_groups(net, config)
-    fused = next(net.parameters()).device.type in ("cpu", "cuda")  # one pass over memory for each tensor's step
+    fused = not scaled and next(net.parameters()).device.type in ("cpu", "cuda")  # one pass over memory a tensor
     nesterov = config.nesterov and config.momentum > 0
     if config.name == "sgd":
-        sgd = torch.optim.SGD(groups, config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused)
-        if config.momentum:
-            # With fp16 the first steps may be skipped; fused SGD would have made its momentum of whatever memory held.
-            for p in net.parameters():
-                sgd.state[p]["momentum_buffer"] = torch.zeros_like(p)
-        return sgd
+        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused)
     if config.name == "muon":
         return Muon(muon_groups(net, config), config.lr, config.momentum, nesterov)
     betas = (config.momentum, config.beta2)
