@@ -131,7 +131,7 @@ def main() -> None:
             rows += rows_of(model, run, int8, equal, TARGET, args)
         for number, (run, data) in enumerate(args.trained):
             int8 = answering.quantized_run(run, data / "train", CALIBRATION, folder / f"trained-{number}")
-            name = _name(run)
+            name = f"{_name(run)} ({run.name})"
             rows.append(accuracy_row(name, hits(run, data), hits(int8, data)))
             rows += rows_of(name, run, int8, agreement(run, int8, _labelled(data)), None, args)
         if not args.trained:

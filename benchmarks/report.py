@@ -150,12 +150,12 @@ def outcome(row: Mapping[str, Any]) -> tuple[str, str, str]:
 
 def compared(rows: list[dict[str, Any]]) -> list[str]:
     """How the outputs of each row's sides were compared; said once where it is the same for all."""
-    texts = {row["case"]: row["equal"] for row in rows if row["equal"]}
+    texts = list(dict.fromkeys((row["case"], row["equal"]) for row in rows if row["equal"]))
     if not texts:
         return []
-    if len(texts) == len(rows) and len(set(texts.values())) == 1:
-        return [f"Outputs: {next(iter(texts.values()))}", ""]
-    return ["Outputs:", "", *(f"- {case}: {text}" for case, text in texts.items()), ""]
+    if len(rows) == sum(bool(row["equal"]) for row in rows) and len({text for _, text in texts}) == 1:
+        return [f"Outputs: {texts[0][1]}", ""]
+    return ["Outputs:", "", *(f"- {case}: {text}" for case, text in texts), ""]
 
 
 def spread(values: Mapping[str, float], sign: str = "") -> str:

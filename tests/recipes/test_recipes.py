@@ -117,6 +117,17 @@ def test_few_pictures_still_make_hundreds_of_updates() -> None:
     assert recipe("quick", CIFAR).batch == 128
 
 
+def test_quick_for_photos_and_for_small_pictures() -> None:
+    photos = recipe("quick", Facts(count=900, classes=10, side=400))
+    assert (photos.batch, photos.optimizer.name, photos.optimizer.lr) == (32, "sgd", 0.2)  # the rate stays
+    assert (photos.data.start_scale, photos.epochs, photos.model.zero_gamma) == (0.5, 45, False)
+    small = recipe("quick", Facts(count=900, classes=10, side=28))
+    assert (small.batch, small.optimizer.name, small.optimizer.lr) == (32, "muon", 0.05)
+    assert (small.data.start_scale, small.model.zero_gamma) == (0.5, False)
+    tuned = recipe("finetune", Facts(count=900, classes=10, side=400))
+    assert (tuned.data.start_scale, tuned.optimizer.name, tuned.epochs) == (1.0, "sgd", 15)
+
+
 def test_unknown_recipes_name_the_known_ones() -> None:
     with pytest.raises(UsageError, match="he2015-cifar"):
         recipe("he2016", CIFAR)
@@ -209,6 +220,9 @@ def test_files_of_older_versions_keep_their_meaning() -> None:
         plain["augment"]["flip"] = written
         found = TrainConfig.from_json(json.dumps(plain).encode(), "config.json")
         assert (found.data.geometry_version, found.augment.flip) == (1, meant)
+    plain["optimizer"] |= {"lr": 0.2, "muon_lr": 0.05}
+    del plain["optimizer"]["muon_scale"]
+    assert TrainConfig.from_json(json.dumps(plain).encode(), "config.json").optimizer.muon_scale == 0.25
     with pytest.raises(UsageError, match="flip"):  # only files have an older version
         override(TrainConfig(), {"augment.flip": True})
 

@@ -226,8 +226,8 @@ def test_a_budget_averages_over_the_sizes_that_pictures_will_have(timed: Any, mo
     make = timed.loader.make
     monkeypatch.setattr(timed.loader, "make", lambda step: asked.append(step) or make(step))
     monkeypatch.setattr(timed, "update", update)
-    # Half of the steps take 1 s, the others 3 s; each size is measured by six batches.
-    assert estimate.steps_for(timed, 100.0) == int((90 - 6 * 2 - 6 * 4) / (2 + 6 / 6))
+    # Half of the steps take 1 s, the others 3 s; measured by three batches, and by six at the last size.
+    assert estimate.steps_for(timed, 100.0) == int((90 - 3 * 2 - 6 * 4) / (2 + 6 / 6))
 
 
 def test_the_micro_batch_fits_into_the_free_memory(

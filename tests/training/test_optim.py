@@ -156,6 +156,13 @@ def test_muon_orthogonalises_inner_convolutions_and_nothing_else() -> None:
     assert len(everything) == len(list(net.parameters()))
 
 
+def test_sgd_is_not_fused_beside_a_gradient_scaler() -> None:
+    net = create("resnet20", num_classes=3)
+    assert build_optimizer(net, OptimizerConfig(name="sgd")).defaults["fused"]
+    assert not build_optimizer(net, OptimizerConfig(name="sgd"), scaled=True).defaults["fused"]
+    assert build_optimizer(net, OptimizerConfig(name="adamw"), scaled=True).defaults["fused"]
+
+
 @pytest.mark.parametrize("nesterov", [False, True])
 def test_muon_against_its_definition(nesterov: bool) -> None:
     random = np.random.default_rng(5)

@@ -22,7 +22,7 @@ def preview(
 ) -> Path:
     """Writes a contact sheet of the first 32 augmented training pictures, each with its class; returns its path.
 
-    Mixed pictures (mixup, cutmix) are shown mixed. Raises UsageError, DataError.
+    They have the size that training ends with; mixed ones (mixup, cutmix) are shown mixed. Raises UsageError, DataError.
     """
     need("preview", "train", "torch", "pydantic")
     from resight import samples as data_sets
@@ -38,6 +38,7 @@ def preview(
     config, _ = prepare.configure(samples, sizes, wishes, recipe)
     prepare.resolve_steps(config, len(samples.part("train")))
     config.batch = min(32, config.batch)
+    config.data.start_scale = 1.0  # pictures that grow are shown at the size they end with
     batch = TrainLoader(prepare.train_pictures(samples, config), config).make(0)
     pixels = _augmented(config, batch)
     names = [samples.classes[int(label)] for label in batch.labels]
@@ -45,13 +46,12 @@ def preview(
 
 
 def _augmented(config: Any, batch: Any) -> Any:
-    """uint8 (B, S, S, C), augmented, at the size of the first update, and mixed."""
+    """uint8 (B, S, S, C), augmented and mixed, at the size of training."""
     import torch
 
-    from resight.training.augment import apply, draw_mix, mix, shrink
-    from resight.training.loader import size_at
+    from resight.training.augment import apply, draw_mix, mix
 
-    pixels = shrink(apply(config.augment, batch.pixels, batch.parameters), size_at(config, batch.step))
+    pixels = apply(config.augment, batch.pixels, batch.parameters)
     how = draw_mix(config.augment, config.seed, batch.step)
     if how is not None:
         mixed, _ = mix(pixels.float(), torch.zeros(len(pixels), 1), how)

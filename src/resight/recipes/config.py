@@ -195,8 +195,8 @@ class TrainConfig(Section):
 
 
 def _renewed(data: bytes) -> bytes:
-    """A config.json as this version writes it: until ``data.geometry_version`` there was version 1 only, and
-    ``augment.flip`` was true or false."""
+    """A config.json as this version writes it: until ``data.geometry_version`` there was version 1 only,
+    ``augment.flip`` was true or false, and Muon's rate was not a share of ``optimizer.lr``."""
     try:
         plain = json.loads(data)
     except (ValueError, RecursionError):
@@ -207,6 +207,11 @@ def _renewed(data: bytes) -> bytes:
         flip = plain["augment"].get("flip")
         if isinstance(flip, bool):
             plain["augment"]["flip"] = "random" if flip else "none"
+    optimizer = plain.get("optimizer") if isinstance(plain, dict) else None
+    if isinstance(optimizer, dict) and isinstance(optimizer.get("muon_lr"), float | int):
+        lr = optimizer.get("lr")
+        if isinstance(lr, float | int) and lr > 0:
+            optimizer.setdefault("muon_scale", optimizer.pop("muon_lr") / lr)
     return json.dumps(plain).encode()
 
 

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from resight.training.fit import Training
 
 _WARM, _TIMED = 2, 5
+_WARM_SMALL, _TIMED_SMALL = 1, 2  # at the sizes that pictures have on their way to the last
 _SHARE_OF_MEMORY = 0.6  # the rest is for workspaces, the decoded pictures and everybody else
 
 
@@ -66,15 +67,18 @@ class _Rates:
 def _rates(training: Training) -> _Rates:
     config, every = training.config, max(1, training.config.total_steps // 1000)
     sizes = [size_at(config, step) for step in range(0, config.total_steps, every)]
-    count = min(_WARM + _TIMED, training.loader.steps_per_epoch)
     read = update = compiling = 0.0
+    made = 0
     for size in sorted(set(sizes)):
+        warm, timed = (_WARM, _TIMED) if size == max(sizes) else (_WARM_SMALL, _TIMED_SMALL)
+        count = min(warm + timed, training.loader.steps_per_epoch)
+        made += count
         first, share = sizes.index(size) * every, sizes.count(size) / len(sizes)
         reads, updates = zip(*(_timed(training, first + n) for n in range(count)), strict=True)
-        usual = float(np.median(updates[_WARM:] or updates))
+        usual = float(np.median(updates[warm:] or updates))
         read, update = read + share * float(np.mean(reads)), update + share * usual
         compiling += max(0.0, updates[0] - usual) if config.compile else 0.0
-    return _Rates(read, update, count * len(set(sizes)), compiling)
+    return _Rates(read, update, made, compiling)
 
 
 def _timed(training: Training, step: int) -> tuple[float, float]:

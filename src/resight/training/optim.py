@@ -147,12 +147,15 @@ def parameter_groups(net: nn.Module, config: OptimizerConfig) -> list[dict[str, 
 
 def build_optimizer(net: nn.Module, config: OptimizerConfig, *, scaled: bool = False) -> torch.optim.Optimizer:
     """scaled: a gradient scaler will skip steps that overflow. Where it skips the first one, PyTorch's fused SGD keeps
-    whatever memory held as its momentum: then steps are not fused."""
+    whatever memory held as its momentum: then SGD is not fused."""
     groups = parameter_groups(net, config)
-    fused = not scaled and next(net.parameters()).device.type in ("cpu", "cuda")  # one pass over memory a tensor
+    # One pass over memory for each tensor's step; None leaves it to PyTorch.
+    fused = next(net.parameters()).device.type in ("cpu", "cuda") or None
     nesterov = config.nesterov and config.momentum > 0
     if config.name == "sgd":
-        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused)
+        return torch.optim.SGD(
+            groups, config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused if not scaled else None
+        )
     if config.name == "muon":
         return Muon(muon_groups(net, config), config.lr, config.momentum, nesterov)
     betas = (config.momentum, config.beta2)
