@@ -22,7 +22,7 @@ def preview(
 ) -> Path:
     """Writes a contact sheet of the first 32 augmented training pictures, each with its class; returns its path.
 
-    They have the size that training ends with; mixed ones (mixup, cutmix) are shown mixed. Raises UsageError, DataError.
+    They have the size that training ends with; mixup and cutmix are shown mixed. Raises UsageError, DataError.
     """
     need("preview", "train", "torch", "pydantic")
     from resight import samples as data_sets
