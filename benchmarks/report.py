@@ -170,7 +170,7 @@ def number(value: float) -> str:
         return f"{value:.3g}"
     digits = max(0, 2 - int(f"{value:.2e}".partition("e")[2]))
     text = f"{value:,.{digits}f}"
-    return text.rstrip("0").rstrip(".") if value == int(value) else text
+    return text.rstrip("0").rstrip(".") if value == int(value) and "." in text else text
 
 
 def cell(text: str) -> str:

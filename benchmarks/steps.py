@@ -37,6 +37,7 @@ def configure(model: str, size: int, batch: int, name: str, classes: int, **wish
         "model.name": model,
         "data.image_size": size,
         "data.train_size": size,
+        "data.start_scale": 1.0,  # the size is the one that was asked for, from the first step on
         "data.channels": 3,
         "data.mean": MEAN,
         "data.std": STD,
