@@ -149,7 +149,16 @@ def test_sides_with_other_names_are_named_in_each_row() -> None:
 
 @pytest.mark.parametrize(
     ("value", "text"),
-    [(0, "0"), (1234.4, "1,234"), (56.78, "56.8"), (1.0, "1"), (99.96, "100"), (0.01234, "0.0123"), (1e-9, "1e-09")],
+    [
+        (0, "0"),
+        (1234.4, "1,234"),
+        (56.78, "56.8"),
+        (1.0, "1"),
+        (99.96, "100"),
+        (0.01234, "0.0123"),
+        (1e-9, "1e-09"),
+        (112870.0, "112,870"),
+    ],
 )
 def test_numbers_have_three_digits(value: float, text: str) -> None:
     assert report.number(value) == text
