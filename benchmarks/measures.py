@@ -55,7 +55,7 @@ def data_loading(folder: Path) -> float:
 
     samples = data_sets.load(folder / "pictures")
     wishes = {"data.image_size": 224, "batch": 16, "total_steps": 4, "device": "cpu"}
-    config, _ = preparation.configure(samples, np.array([SIDE[::-1]]), wishes, "quick")
+    config, _ = preparation.configure(samples, np.array([SIDE[::-1]]), wishes, "he2015-imagenet")
     loader = TrainLoader(preparation.train_pictures(samples, config), config)
     start = time.perf_counter()
     count = sum(len(batch.labels) for batch in loader.batches(0, 4))

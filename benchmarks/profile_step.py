@@ -118,8 +118,8 @@ def main() -> None:
         command="python benchmarks/profile_step.py",
         rows=lines,
         notes=[
-            "Recipe `quick` on pictures of noise in memory, batches made ahead by the loader's threads. Both sides "
-            "make the same step and differ in `machine.keep_memory()` alone.",
+            "Recipe `quick` without growth on pictures of noise in memory, batches made ahead by the loader's threads. "
+            "Both sides make the same step and differ in `machine.keep_memory()` alone.",
             "Forward ends at the logits. Bookkeeping is what remains of the step: the rate, the loss, the counts.",
         ],
     )

@@ -52,11 +52,8 @@ def reference_step(model: str) -> Callable[[], None]:
     criterion, scaler = nn.CrossEntropyLoss(), torch.amp.GradScaler("cuda")
     optimizer = torch.optim.SGD(net.parameters(), 0.1, momentum=0.9, weight_decay=1e-4)
 
+    @torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True)
     def step() -> None:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, deterministic=False, allow_tf32=True):
-            inner()
-
-    def inner() -> None:
         with torch.autocast("cuda"):
             output = net(images)
             loss = criterion(output, labels)

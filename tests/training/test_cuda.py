@@ -151,7 +151,7 @@ def test_the_weights_answer_on_the_cpu_as_on_the_gpu(patterns: Path, tmp_path: P
 
 
 @pytest.mark.parametrize("shape", [(16, 144), (64, 576), (64, 27)])
-def test_orthogonalised_steps_are_float32_on_both(shape: tuple[int, int]) -> None:
+def test_orthogonalised_gives_what_it_gives_on_the_cpu(shape: tuple[int, int]) -> None:
     matrix = torch.from_numpy(np.random.default_rng(0).standard_normal(shape, np.float32))
     torch.testing.assert_close(
         orthogonalised(matrix[None].cuda()).cpu(), orthogonalised(matrix[None]), rtol=1e-3, atol=1e-3

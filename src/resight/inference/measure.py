@@ -17,7 +17,6 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-from numpy.typing import NDArray
 
 from resight.errors import RunError
 from resight.images import printable
@@ -178,5 +177,5 @@ def _in_a_process(
     return speed, Answered(_floats(plain["logits"]), _floats(plain["probabilities"])) if examined else None
 
 
-def _floats(numbers: object) -> NDArray[np.float32]:
+def _floats(numbers: object) -> Floats:
     return np.array(numbers, np.float32)

@@ -201,17 +201,19 @@ def _renewed(data: bytes) -> bytes:
         plain = json.loads(data)
     except (ValueError, RecursionError):
         return data  # pydantic says what is wrong
-    if isinstance(plain, dict) and isinstance(plain.get("data"), dict):
-        plain["data"].setdefault("geometry_version", 1)
-    if isinstance(plain, dict) and isinstance(plain.get("augment"), dict):
-        flip = plain["augment"].get("flip")
-        if isinstance(flip, bool):
-            plain["augment"]["flip"] = "random" if flip else "none"
-    optimizer = plain.get("optimizer") if isinstance(plain, dict) else None
-    if isinstance(optimizer, dict) and isinstance(optimizer.get("muon_lr"), float | int):
-        lr = optimizer.get("lr")
-        if isinstance(lr, float | int) and lr > 0:
-            optimizer.setdefault("muon_scale", optimizer.pop("muon_lr") / lr)
+
+    def section(name: str) -> dict[str, Any]:
+        found = plain.get(name) if isinstance(plain, dict) else None
+        return found if isinstance(found, dict) else {}
+
+    augment, optimizer = section("augment"), section("optimizer")
+    section("data").setdefault("geometry_version", 1)
+    if isinstance(augment.get("flip"), bool):
+        augment["flip"] = "random" if augment["flip"] else "none"
+    match optimizer:
+        case {"muon_lr": float() | int() as rate, "lr": float() | int() as lr} if lr > 0:
+            del optimizer["muon_lr"]
+            optimizer.setdefault("muon_scale", rate / lr)
     return json.dumps(plain).encode()
 
 

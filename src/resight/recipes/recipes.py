@@ -38,7 +38,7 @@ def quick(facts: Facts) -> TrainConfig:
 
     Source: one-cycle (Smith 2018), averaged weights (Izmailov et al. 2018), no decay on norms (He, T. et al. 2019).
     Small pictures: Muon (Jordan et al. 2024), and sizes that grow from one half (Howard 2018). Zero-gamma is off: with
-    option A it leaves most channels of a CIFAR net empty at first, and short trainings on photos end lower with it.
+    option A it leaves most channels of a CIFAR net empty at first, and short trainings on photos are no better with it.
     Photos: Nesterov SGD, growing sizes too, and a rate that stays as it is when few pictures make small batches.
     Command: ``resight train DATA``. Expected: docs/experiments.md.
     """

@@ -150,12 +150,11 @@ def build_optimizer(net: nn.Module, config: OptimizerConfig, *, scaled: bool = F
     whatever memory held as its momentum: then SGD is not fused."""
     groups = parameter_groups(net, config)
     # One pass over memory for each tensor's step; None leaves it to PyTorch.
-    fused = next(net.parameters()).device.type in ("cpu", "cuda") or None
+    fused = True if next(net.parameters()).device.type in ("cpu", "cuda") else None
     nesterov = config.nesterov and config.momentum > 0
     if config.name == "sgd":
-        return torch.optim.SGD(
-            groups, config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused if not scaled else None
-        )
+        fused = None if scaled else fused
+        return torch.optim.SGD(groups, config.lr, momentum=config.momentum, nesterov=nesterov, fused=fused)
     if config.name == "muon":
         return Muon(muon_groups(net, config), config.lr, config.momentum, nesterov)
     betas = (config.momentum, config.beta2)

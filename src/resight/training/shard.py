@@ -215,17 +215,15 @@ _SAFELY = getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_NONBLOCK", 0) | getattr(
 
 def open_own(path: Path) -> io.FileIO:
     """Opens a file for reading. Raises Foreign for one that is not regular, or not this user's alone."""
-    file = io.FileIO(path, "rb", opener=lambda name, flags: os.open(name, flags | _SAFELY))
-    try:
-        _check_own(os.fstat(file.fileno()), path)
-    except OSError:
-        file.close()
-        raise
-    return file
+    return _opened(path, "rb", 0)
 
 
 def _create(path: Path) -> io.FileIO:
-    file = io.FileIO(path, "xb", opener=lambda name, flags: os.open(name, flags | os.O_APPEND | _SAFELY, 0o600))
+    return _opened(path, "xb", os.O_APPEND)
+
+
+def _opened(path: Path, mode: str, flags: int) -> io.FileIO:
+    file = io.FileIO(path, mode, opener=lambda name, usual: os.open(name, usual | flags | _SAFELY, 0o600))
     try:
         _check_own(os.fstat(file.fileno()), path)
     except OSError:
