@@ -1,0 +1,1 @@
+"""Explanations that need gradients or many passes: PyTorch and captum."""

@@ -1,0 +1,1 @@
+"""Checks on data sets, before an hour is spent on them. Needs no PyTorch."""
