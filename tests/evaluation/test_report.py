@@ -27,6 +27,12 @@ def made(n: int = 400, seed: int = 0) -> evaluation.Evaluation:
     return evaluation.evaluate(logits, labels, NAMES)
 
 
+def slow_aurc(probabilities: np.ndarray, labels: np.ndarray) -> float:
+    order = np.argsort(-probabilities.max(axis=1))
+    wrong = (probabilities.argmax(axis=1) != labels)[order]
+    return float(np.mean([wrong[: k + 1].mean() for k in range(len(order))]))
+
+
 def test_the_numbers_are_those_of_scikit_learn() -> None:
     random = np.random.default_rng(0)
     labels, logits = random.integers(0, 8, 300), random.normal(size=(300, 8)) * 2
@@ -40,17 +46,28 @@ def test_the_numbers_are_those_of_scikit_learn() -> None:
         "macro_precision": precision,
         "macro_recall": recall,
         "macro_f1": f1,
+        "auroc": oracle.roc_auc_score(labels, probabilities, multi_class="ovr"),
+        "average_precision": oracle.average_precision_score(np.eye(8)[labels], probabilities),
         "log_loss": oracle.log_loss(labels, probabilities),
+        "brier": oracle.brier_score_loss(labels, probabilities, scale_by_half=False),
         "ece": evaluation.expected_calibration_error(probabilities, labels),
+        "aurc": slow_aurc(probabilities, labels),
     }
     assert list(found.metrics) == list(expected)
     assert {name: e.value for name, e in found.metrics.items()} == pytest.approx(expected, abs=1e-12)
-    assert {name: e.method for name, e in found.metrics.items()} == {
-        name: "wilson" if name in ("accuracy", "top3") else "bootstrap" for name in expected
-    }
+    methods = dict.fromkeys(expected, "bootstrap") | dict.fromkeys(["accuracy", "top3"], "wilson")
+    methods |= dict.fromkeys(["auroc", "average_precision", "brier"], "wilson-effective") | {"log_loss": "bootstrap-t"}
+    assert {name: e.method for name, e in found.metrics.items()} == methods
     assert all(e.low < e.value < e.high for e in found.metrics.values())
     each = oracle.f1_score(labels, predicted, average=None)
     assert [result.f1.value for result in found.per_class if result.f1] == pytest.approx(each, abs=1e-12)
+    for k, result in enumerate(found.per_class):
+        assert result.auroc is not None
+        assert result.average_precision is not None
+        own = labels == k
+        assert result.auroc.value == pytest.approx(oracle.roc_auc_score(own, probabilities[:, k]), abs=1e-12)
+        average = oracle.average_precision_score(own, probabilities[:, k])
+        assert result.average_precision.value == pytest.approx(average, abs=1e-12)
     np.testing.assert_array_equal(found.confusion, oracle.confusion_matrix(labels, predicted))
 
 
@@ -98,6 +115,8 @@ def test_json_and_back() -> None:
         "precision": None,
         "recall": None,
         "f1": None,
+        "auroc": None,
+        "average_precision": None,
     }
     assert sum(count for _, _, count in stored["confusion"]) == 400
 
@@ -128,7 +147,8 @@ def test_every_evaluation_is_json_and_contains_its_values(n: int, c: int, seed: 
     found = evaluation.evaluate(logits, labels, [f"c{i}" for i in range(c)])
     json.dumps(found.to_dict(), allow_nan=False)
     estimates = list(found.metrics.values())
-    estimates += [e for r in found.per_class for e in (r.precision, r.recall, r.f1) if e is not None]
+    each = [(r.precision, r.recall, r.f1, r.auroc, r.average_precision) for r in found.per_class]
+    estimates += [e for shares in each for e in shares if e is not None]
     assert all(0 <= e.low <= e.value <= e.high for e in estimates)
     assert found.to_text()
 

@@ -12,10 +12,12 @@ from resight.evaluation.intervals import (
     Z95,
     Estimate,
     calibration_interval,
+    effective,
     f1_interval,
     macro_intervals,
     percentile,
     resampled_means,
+    studentized,
     wilson,
 )
 from resight.evaluation.metrics import (
@@ -23,6 +25,7 @@ from resight.evaluation.metrics import (
     Macro,
     PerClass,
     accuracy,
+    brier,
     confusion,
     log_loss,
     log_softmax,
@@ -30,27 +33,40 @@ from resight.evaluation.metrics import (
     macro,
     per_class,
     softmax,
+    squared_errors,
     top_k,
 )
+from resight.evaluation.paired import Comparison, Paired, compare_answers, mcnemar, paired_difference
 from resight.evaluation.parity import Parity, compare
-from resight.evaluation.report import ClassResult, Evaluation, evaluate
+from resight.evaluation.ranking import Ranking, rank_class, rank_classes
+from resight.evaluation.report import ClassResult, Evaluation, GroupResult, evaluate
+from resight.evaluation.selective import RiskCoverage, aurc, risk_coverage
 
 __all__ = [
     "Z95",
     "ClassResult",
+    "Comparison",
     "Count",
     "Estimate",
     "Evaluation",
+    "GroupResult",
     "Macro",
+    "Paired",
     "Parity",
     "PerClass",
+    "Ranking",
     "Reliability",
+    "RiskCoverage",
     "accuracy",
+    "aurc",
+    "brier",
     "calibration_gaps",
     "calibration_interval",
     "chance_errors",
     "compare",
+    "compare_answers",
     "confusion",
+    "effective",
     "evaluate",
     "expected_calibration_error",
     "f1_interval",
@@ -60,11 +76,18 @@ __all__ = [
     "losses",
     "macro",
     "macro_intervals",
+    "mcnemar",
+    "paired_difference",
     "per_class",
     "percentile",
+    "rank_class",
+    "rank_classes",
     "reliability",
     "resampled_means",
+    "risk_coverage",
     "softmax",
+    "squared_errors",
+    "studentized",
     "top_k",
     "wilson",
 ]

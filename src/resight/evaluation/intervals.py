@@ -5,7 +5,9 @@
 | accuracy, top-k, precision, recall | Wilson's score interval of the proportion |
 | F1 of one class | Wilson's, on the share TP / (TP + FP + FN), of which F1 is a monotone function |
 | macro precision, recall, F1 | bootstrap over pictures, percentile (see `macro_intervals`) |
-| log loss | bootstrap over pictures, percentile |
+| log loss | bootstrap over pictures, studentized (see `studentized`) |
+| AUROC, average precision, Brier score | Wilson's, with the effective number of pictures (see `effective`) |
+| AURC | bootstrap over pictures, percentile |
 | expected calibration error | bootstrap over pictures, reflected (see `calibration_interval`) |
 
 The bootstrap is plain (Efron 1979): pictures are drawn with replacement, so the sizes of the classes vary
@@ -33,11 +35,17 @@ BLOCK = 1 << 22  # numbers in memory at a time while resampling: 32 MiB
 
 WILSON = "wilson"
 BOOTSTRAP = "bootstrap"
+EFFECTIVE = "wilson-effective"
+STUDENTIZED = "bootstrap-t"
+NEWCOMBE = "newcombe"
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A value in its 95 % interval: ``low`` ≤ ``value`` ≤ ``high``. ``method``: "wilson" or "bootstrap"."""
+    """A value in its 95 % interval: ``low`` ≤ ``value`` ≤ ``high``.
+
+    ``method``: "wilson", "bootstrap", "wilson-effective", "bootstrap-t" or, of differences, "newcombe".
+    """
 
     value: float
     low: float
@@ -59,6 +67,40 @@ def wilson(hits: float, seen: float, z: float = Z95) -> Estimate:
     low, high = (middle - spread) / (seen + z * z), (middle + spread) / (seen + z * z)
     # At 0 and 1 the formula ends there exactly; rounding must not.
     return Estimate(share, 0.0 if hits == 0 else min(low, share), 1.0 if hits == seen else max(high, share), WILSON)
+
+
+def effective(value: float, variance: float, most: float, scale: float = 1.0) -> Estimate:
+    """Wilson's interval of a mean in 0 … ``scale`` whose ``variance`` is known: that of a proportion of as many
+    pictures as would have this variance, v(1 - v) / variance, but at least one and no more than ``most``.
+
+    The effective sample size of surveys (Korn and Graubard 1998; Dean and Pagano 2015). Unlike a bootstrap it stays
+    inside of the range, leans to the middle as a skewed mean does, and has a width where all is right.
+    """
+    share = min(max(value / scale, 0.0), 1.0)
+    spread = share * (1 - share)
+    number = max(min(spread * scale**2 / variance, most), 1.0) if spread > 0 and variance > 0 else most
+    found = wilson(share * number, number)
+    low, high = min(found.low * scale, value), max(found.high * scale, value)
+    return Estimate(value, low, high, EFFECTIVE)
+
+
+def studentized(values: ArrayLike, means: Floats, squares: Floats) -> Estimate:
+    """The bootstrap-t interval of a mean (Efron 1981; Davison and Hinkley 1997, section 2.4): it follows skew, as of
+    losses, where percentiles fall short.
+
+    ``values`` (N,) real; ``means`` and ``squares`` (R,): the means of resampled values and of their squares.
+    Resamples without spread say nothing and are left out. Cut at 0: for values that are never negative.
+    """
+    own = np.asarray(values, dtype=np.float64)
+    mean, error = float(own.mean()), float(own.std() / math.sqrt(len(own)))
+    spread = np.sqrt(np.maximum(squares - means**2, 0) / len(own))
+    varied = spread > 1e-9 * max(abs(mean), 1e-300)
+    if error == 0 or not varied.any():
+        return Estimate(mean, mean, mean, STUDENTIZED)
+    low, high = np.quantile((means[varied] - mean) / spread[varied], (0.025, 0.975))
+    return Estimate(
+        mean, min(max(mean - float(high) * error, 0.0), mean), max(mean - float(low) * error, mean), STUDENTIZED
+    )
 
 
 def f1_interval(right: int, answered: int, support: int) -> Estimate:

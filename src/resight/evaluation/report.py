@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from resight.errors import DataError, UsageError
 from resight.evaluation import metrics
@@ -15,25 +15,41 @@ from resight.evaluation.calibration import calibration_gaps, chance_errors
 from resight.evaluation.intervals import (
     Estimate,
     calibration_interval,
+    effective,
     f1_interval,
     macro_intervals,
-    percentile,
     resampled_means,
+    studentized,
     wilson,
 )
 from resight.evaluation.metrics import Ints
+from resight.evaluation.ranking import Ranking, rank_classes
+from resight.evaluation.selective import aurc
 from resight.evaluation.text import render
 
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class. None where undefined; all three are for a class without pictures in this part."""
+    """One class. None where undefined: all are for a class without pictures in this part; AUROC and average
+    precision also for one that has all pictures, and in evaluations stored by versions before they were measured.
+    """
 
     name: str
     support: int
     precision: Estimate | None
     recall: Estimate | None
     f1: Estimate | None
+    auroc: Estimate | None = None
+    average_precision: Estimate | None = None
+
+
+@dataclass(frozen=True)
+class GroupResult:
+    """The pictures of one group, such as a patient or a camera."""
+
+    name: str
+    n: int
+    accuracy: Estimate
 
 
 @dataclass(frozen=True, eq=False)
@@ -41,9 +57,12 @@ class Evaluation:
     """What `evaluate` found on ``n`` pictures.
 
     ``metrics`` has, in this order, "accuracy", "top5" (as many as were asked for, and only where there are
-    more classes than that), "macro_precision", "macro_recall", "macro_f1", "log_loss" (nats), "ece"; all but
-    the log loss in 0 … 1. ``per_class`` follows ``classes``. ``confusion`` is (C, C) int64, rows = true,
-    read-only.
+    more classes than that), "macro_precision", "macro_recall", "macro_f1", "auroc" and "average_precision" (means
+    over classes, each against the rest; where a class has some of the pictures and not all), "log_loss" (nats),
+    "brier" (0 … 2), "ece", "aurc"; all others in 0 … 1. ``uncalibrated`` has "log_loss", "brier" and "ece" as they
+    would be without the temperature, or nothing. ``per_class`` follows ``classes``. ``confusion`` is (C, C) int64,
+    rows = true, read-only. ``groups``: the lowest accuracy first, where pictures have groups. Evaluations stored
+    by earlier versions lack the newer ones.
     """
 
     n: int
@@ -51,6 +70,8 @@ class Evaluation:
     metrics: Mapping[str, Estimate]
     per_class: tuple[ClassResult, ...]
     confusion: Ints
+    uncalibrated: Mapping[str, Estimate] = field(default_factory=dict)
+    groups: tuple[GroupResult, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dicts, lists, numbers and None for JSON: no NaN, no infinity.
@@ -64,8 +85,10 @@ class Evaluation:
             "n": self.n,
             "classes": list(self.classes),
             "metrics": {name: asdict(estimate) for name, estimate in self.metrics.items()},
+            "uncalibrated": {name: asdict(estimate) for name, estimate in self.uncalibrated.items()},
             "per_class": [asdict(result) for result in self.per_class],
             "confusion": cells.tolist(),
+            "groups": [asdict(group) for group in self.groups],
         }
 
     @classmethod
@@ -82,6 +105,11 @@ class Evaluation:
                 metrics={name: Estimate(**fields) for name, fields in stored["metrics"].items()},
                 per_class=tuple(_class_result(fields) for fields in stored["per_class"]),
                 confusion=_read_only(matrix),
+                uncalibrated={name: Estimate(**fields) for name, fields in stored.get("uncalibrated", {}).items()},
+                groups=tuple(
+                    GroupResult(str(g["name"]), int(g["n"]), Estimate(**g["accuracy"]))
+                    for g in stored.get("groups", ())
+                ),
             )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise DataError(
@@ -101,55 +129,98 @@ class Evaluation:
 
 
 def evaluate(
-    logits: ArrayLike, labels: ArrayLike, classes: Sequence[str], *, top_k: int = 5, seed: int = 0
+    logits: ArrayLike,
+    labels: ArrayLike,
+    classes: Sequence[str],
+    *,
+    top_k: int = 5,
+    seed: int = 0,
+    temperature: float = 1.0,
+    groups: Sequence[str | None] | None = None,
 ) -> Evaluation:
     """All metrics, with 95 % intervals (their methods: `resight.evaluation.intervals`).
 
     ``logits`` (N, C) float, as they are answered with: already divided by the temperature. ``labels`` (N,)
-    int in 0 … C-1. ``classes``: the C names. ``seed`` fixes the bootstrap. Memory: a few float64 copies of
-    the logits.
+    int in 0 … C-1. ``classes``: the C names. ``seed`` fixes the bootstrap. ``temperature``: what the logits were
+    divided by; where it is not 1, what they were worth before is measured too. ``groups``: of each picture, None
+    for none. Memory: a few float64 copies of the logits.
 
-    Raises UsageError for shapes, types or a number of names that do not fit; DataError for N = 0, logits that
-    are not finite and labels outside 0 … C-1.
+    Raises UsageError for shapes, types or numbers of names and groups that do not fit, and a temperature that is
+    not above 0; DataError for N = 0, logits that are not finite and labels outside 0 … C-1.
     """
     scores, targets = metrics.checked(logits, labels)
     if isinstance(classes, str) or len(classes) != scores.shape[1]:
         raise UsageError(f"{len(classes)} class names do not fit {scores.shape[1]} logits a picture")
+    if groups is not None and len(groups) != len(targets):
+        raise UsageError(f"{len(groups)} groups do not fit {len(targets)} pictures")
+    if not temperature > 0:
+        raise UsageError(f"the temperature must be above 0, not {temperature}")
     names = tuple(classes)
-    matrix = metrics.confusion(scores.argmax(axis=1), targets, len(names))
+    predicted = scores.argmax(axis=1)
+    matrix = metrics.confusion(predicted, targets, len(names))
+    probabilities = metrics.softmax(scores)
+    ranked = rank_classes(probabilities, targets)
 
     found = {"accuracy": _proportion(metrics.accuracy(scores, targets))}
     best = metrics.top_k(scores, targets, top_k)
     if len(names) > top_k:
         found[f"top{top_k}"] = _proportion(best)
     found |= macro_intervals(matrix, seed=seed)
-    found |= _loss_and_calibration(scores, targets, seed)
-    return Evaluation(len(targets), names, found, _each_class(names, matrix), _read_only(matrix))
+    found |= {"auroc": ranked.macro_auroc} if ranked.macro_auroc else {}
+    found |= {"average_precision": ranked.macro_average_precision} if ranked.macro_average_precision else {}
+    found |= _confidence(scores, probabilities, targets, seed)
+    found["aurc"] = aurc(probabilities, targets, seed=seed)
+    before: dict[str, Estimate] = {}
+    if temperature != 1:
+        raw = scores * temperature
+        before = _confidence(raw, metrics.softmax(raw), targets, seed)
+    return Evaluation(
+        len(targets),
+        names,
+        found,
+        _each_class(names, matrix, ranked),
+        _read_only(matrix),
+        before,
+        _each_group(groups, predicted == targets),
+    )
 
 
-def _loss_and_calibration(scores: metrics.Floats, targets: Ints, seed: int) -> dict[str, Estimate]:
-    losses, probabilities = metrics.losses(scores, targets), metrics.softmax(scores)
+def _confidence(scores: metrics.Floats, probabilities: metrics.Floats, targets: Ints, seed: int) -> dict[str, Estimate]:
+    losses, squares = metrics.losses(scores, targets), metrics.squared_errors(probabilities, targets)
     gaps = calibration_gaps(probabilities, targets)
-    drawn = resampled_means(np.column_stack([losses, gaps]), seed=seed)  # one set of draws serves both
-    error, drawn_errors = float(np.abs(gaps.mean(axis=0)).sum()), np.abs(drawn[:, 1:]).sum(axis=1)
+    drawn = resampled_means(np.column_stack([losses, losses**2, gaps]), seed=seed)  # one set of draws serves both
+    error, drawn_errors = float(np.abs(gaps.mean(axis=0)).sum()), np.abs(drawn[:, 2:]).sum(axis=1)
+    n = len(targets)
     return {
-        "log_loss": percentile(float(losses.mean()), drawn[:, 0]),
+        "log_loss": studentized(losses, drawn[:, 0], drawn[:, 1]),
+        "brier": effective(float(squares.mean()), float(squares.var() / max(n - 1, 1)), n, scale=2),
         "ece": calibration_interval(error, drawn_errors, chance_errors(probabilities, seed=seed)),
     }
 
 
-def _each_class(names: tuple[str, ...], matrix: Ints) -> tuple[ClassResult, ...]:
+def _each_group(groups: Sequence[str | None] | None, right: NDArray[np.bool_]) -> tuple[GroupResult, ...]:
+    members: dict[str, list[bool]] = {}
+    for group, correct in zip(groups or (), right.tolist(), strict=False):
+        if group is not None:
+            members.setdefault(group, []).append(correct)
+    results = [GroupResult(name, len(hits), wilson(sum(hits), len(hits))) for name, hits in members.items()]
+    return tuple(sorted(results, key=lambda result: (result.accuracy.value, result.name)))
+
+
+def _each_class(names: tuple[str, ...], matrix: Ints, ranked: Ranking) -> tuple[ClassResult, ...]:
     rights, answers, supports = (
         np.diagonal(matrix).tolist(),
         matrix.sum(axis=0).tolist(),
         matrix.sum(axis=1).tolist(),
     )
     results = []
-    for name, right, answered, support in zip(names, rights, answers, supports, strict=True):
+    for name, right, answered, support, auroc, average in zip(
+        names, rights, answers, supports, ranked.auroc, ranked.average_precision, strict=True
+    ):
         precision = wilson(right, answered) if support and answered else None
         recall = wilson(right, support) if support else None
         f1 = f1_interval(right, answered, support) if support else None
-        results.append(ClassResult(name, support, precision, recall, f1))
+        results.append(ClassResult(name, support, precision, recall, f1, auroc, average))
     return tuple(results)
 
 
@@ -158,7 +229,12 @@ def _proportion(count: metrics.Count) -> Estimate:
 
 
 def _class_result(fields: Mapping[str, Any]) -> ClassResult:
-    shares = {key: None if fields[key] is None else Estimate(**fields[key]) for key in ("precision", "recall", "f1")}
+    newer = {"auroc": None, "average_precision": None}
+    shares = {
+        key: None if value is None else Estimate(**value)
+        for key, value in (newer | dict(fields)).items()
+        if key not in ("name", "support")
+    }
     return ClassResult(name=str(fields["name"]), support=int(fields["support"]), **shares)
 
 

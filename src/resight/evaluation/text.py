@@ -18,13 +18,18 @@ if TYPE_CHECKING:
 NAME_WIDTH = 32
 FEW = 30  # below this, a bootstrap interval says less than it seems to
 JOINERS = "\u200c\u200d"  # needed to write Persian, Hindi and others; harmless
+NUMBERS = ("log_loss", "brier")  # all others are shares
 LABELS = {
     "accuracy": "accuracy",
     "macro_precision": "precision, mean of classes",
     "macro_recall": "recall, mean of classes",
     "macro_f1": "F1, mean of classes",
+    "auroc": "AUROC, mean of classes",
+    "average_precision": "average precision, mean",
     "log_loss": "log loss",
+    "brier": "Brier score",
     "ece": "calibration error",
+    "aurc": "risk over coverage",
 }
 
 
@@ -55,7 +60,7 @@ def _metrics(evaluation: Evaluation) -> str:
     pictures = "picture" if evaluation.n == 1 else "pictures"
     lines = [f"{evaluation.n} {pictures}, {len(evaluation.classes)} classes, 95 % intervals", ""]
     rows = [
-        [LABELS.get(key, key.replace("top", "top-")), *(_nats(e) if key == "log_loss" else _percent(e))]
+        [LABELS.get(key, key.replace("top", "top-")), *(_nats(e) if key in NUMBERS else _percent(e))]
         for key, e in evaluation.metrics.items()
     ]
     lines += _table(rows, "lrl")
