@@ -177,6 +177,11 @@ def eval_(
     predictions: Annotated[
         Path | None, typer.Option(help="Also write a CSV: each picture, true and predicted class.")
     ] = None,
+    report: Annotated[bool, typer.Option("--report", help="Also write a page, ./report.html.")] = False,
+    report_to: Annotated[Path | None, typer.Option(metavar="FILE", help="Also write the page, to this file.")] = None,
+    against: Annotated[
+        str | None, typer.Option(metavar="RUN2", help="A second Run, on the same pictures: which one is better?")
+    ] = None,
     skip_bad: SkipBad = False,
     backend: Backend = "auto",
     threads: Threads = None,
@@ -192,6 +197,8 @@ def eval_(
         part=part,
         skip_bad=skip_bad,
         predictions=predictions,
+        report=report_to or (Path("report.html") if report else None),
+        against=against,
         backend=backend,
         threads=threads,
         batch=batch,

@@ -55,8 +55,8 @@ def test_the_numbers_are_those_of_scikit_learn() -> None:
     }
     assert list(found.metrics) == list(expected)
     assert {name: e.value for name, e in found.metrics.items()} == pytest.approx(expected, abs=1e-12)
-    methods = dict.fromkeys(expected, "bootstrap") | dict.fromkeys(["accuracy", "top3"], "wilson")
-    methods |= dict.fromkeys(["auroc", "average_precision", "brier"], "wilson-effective") | {"log_loss": "bootstrap-t"}
+    methods = dict.fromkeys(expected, "wilson-effective") | dict.fromkeys(["accuracy", "top3"], "wilson")
+    methods |= dict.fromkeys(["log_loss", "brier"], "bootstrap-t") | {"ece": "bootstrap"}
     assert {name: e.method for name, e in found.metrics.items()} == methods
     assert all(e.low < e.value < e.high for e in found.metrics.values())
     each = oracle.f1_score(labels, predicted, average=None)

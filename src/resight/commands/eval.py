@@ -11,8 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.commands.against import Against
+from resight.commands.against import against as compared
 from resight.commands.extras import need
 from resight.commands.predict import resolve_run
+from resight.commands.report import check_outside, write_page
 from resight.errors import DataError, RunError, UsageError
 from resight.evaluation import Evaluation, evaluate
 from resight.images import printable
@@ -31,7 +34,7 @@ class EvalResult:
     part: train, val, test, or all. logits: float32 (N, K), divided by the temperature. probabilities:
     float32 (N, K) in 0 … 1. labels: int64 (N,), positions in the Run's classes. sources: N names, exact;
     ``file[index]`` for array files. skipped: (source, reason) of pictures that could not be read. warnings:
-    whole sentences. choice: which backend answered, and why.
+    whole sentences. choice: which backend answered, and why. against: another Run on the same pictures.
     """
 
     run: Path
@@ -45,6 +48,7 @@ class EvalResult:
     skipped: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
     choice: Choice | None = None
+    against: Against | None = None
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -62,6 +66,7 @@ class EvalResult:
             "skipped": [{"source": source, "reason": reason} for source, reason in self.skipped],
             "warnings": list(self.warnings),
             "evaluation": self.evaluation.to_dict(),
+            "against": None if self.against is None else self.against.to_dict(),
         }
 
     def to_text(self) -> str:
@@ -72,7 +77,8 @@ class EvalResult:
         if self.skipped:
             lines.append(f"{len(self.skipped):,} pictures could not be read and are not counted:")
             lines += [f"  {printable(source)}: {printable(reason)}" for source, reason in self.skipped]
-        return "\n".join(lines) + "\n\n" + self.evaluation.to_text()
+        text = "\n".join(lines) + "\n\n" + self.evaluation.to_text()
+        return text if self.against is None else f"{text}\n\n{self.against.to_text()}"
 
     def save_predictions(self, path: Path) -> None:
         """Write a CSV file with source, true, predicted, probability (of the predicted class), atomically.
@@ -97,6 +103,8 @@ def evaluate_run(
     part: str | None = None,
     skip_bad: bool = False,
     predictions: Path | None = None,
+    report: Path | None = None,
+    against: Run | str | Path | None = None,
     backend: str = AUTO,
     threads: int | None = None,
     batch: int = BATCH,
@@ -107,7 +115,8 @@ def evaluate_run(
     ``torchvision:FashionMNIST`` and the like, which needs PyTorch. part: train, val, test or all; by default
     test, or all where ``data`` is not split; one class, or a test part alone, will do. skip_bad: leave out
     pictures that cannot be read, and count them, where otherwise they are an error. predictions: a CSV file to
-    write, see ``EvalResult.save_predictions``.
+    write, see ``EvalResult.save_predictions``. report: a page to write, one self-contained HTML file, never into a
+    Run; needs the extra ``report``. against: a second Run, which answers the same pictures.
 
     Raises DataError for data with classes that the Run does not know, without the part, changed since
     training, or with bad pictures; UsageError for wrong arguments, RunError for a Run that is missing or
@@ -116,7 +125,11 @@ def evaluate_run(
     if part is not None and part not in PARTS:
         raise UsageError(f"the part is {part!r}; expected one of {', '.join(PARTS)}")
     check_backend(backend)
+    if report is not None:
+        need("a report", "report", "jinja2", "matplotlib")
+        check_outside(report)
     opened = resolve_run(run)
+    other = None if against is None else resolve_run(against)
     data = None if data is None else _path_of(data)
     samples = load_own(opened) if data is None else load(data, val_fraction=0, test_fraction=0, training=False)
     numbers, warnings = match_classes(samples.classes, opened.classes)
@@ -131,22 +144,62 @@ def evaluate_run(
     if found.bad and not skip_bad:
         raise bad_files(found.bad)
     labels = np.array([numbers[samples.samples[i].label] for i in found.indices], np.int64)
+    second = None
+    groups = [samples.samples[i].group for i in found.indices]
+    sources = tuple(_name(samples.samples[i]) for i in found.indices)
+    if other is not None:
+        answers = found.probabilities.argmax(axis=1)
+        ours = sources, [opened.classes[k] for k in labels], [opened.classes[k] for k in answers]
+        second = _second(other, samples, found.indices, ours, backend=backend, threads=threads, batch=batch)
     result = EvalResult(
         run=opened.path,
         data=samples.root if data is None else Path(data),
         part=chosen,
-        evaluation=evaluate(found.logits, labels, opened.classes),
+        evaluation=evaluate(found.logits, labels, opened.classes, temperature=opened.card.temperature, groups=groups),
         logits=found.logits,
         probabilities=found.probabilities,
         labels=labels,
-        sources=tuple(_name(samples.samples[i]) for i in found.indices),
+        sources=sources,
         skipped=found.bad,
         warnings=(*samples.warnings, *warnings),
         choice=predictor.choice,
+        against=second,
     )
     if predictions is not None:
         result.save_predictions(predictions)
+    if report is not None:
+        write_page(report, result, opened, samples, found.indices, predictor, own_data=data is None)
     return result
+
+
+Names = Sequence[str]
+
+
+def _second(
+    run: Run, samples: SampleSet, indices: NDArray[np.int64], ours: tuple[Names, Names, Names], **how: Any
+) -> Against:
+    """The second Run on the pictures at ``indices``. Raises DataError for classes that it does not know."""
+    _, warnings = match_classes(samples.classes, run.classes)
+    learned = _learned(run, samples, indices)
+    if learned:
+        warnings.append(f"{printable(str(run.path))} learned from {learned:,} of these pictures: it is not a fair test")
+    found = Predictor(run, pictures=len(indices), **how).answers(samples, indices.tolist())
+    positions = np.searchsorted(indices, found.indices)  # both in the order of the data
+    predicted = [run.classes[k] for k in found.probabilities.argmax(axis=1)]
+    return compared(run.path, ours, positions, predicted, warnings)
+
+
+def _learned(run: Run, samples: SampleSet, indices: NDArray[np.int64]) -> int:
+    """How many of the pictures were in the training part of a Run that was trained with the same data."""
+    try:
+        theirs = load_own(run)
+    except (DataError, UsageError):  # imported, or trained with data that is gone: nothing is known
+        return 0
+    if theirs.root.resolve() != samples.root.resolve():
+        return 0
+    train = {(sample.source, sample.index) for sample in theirs.part("train")}
+    chosen = (samples.samples[i] for i in indices)
+    return sum((sample.source, sample.index) in train for sample in chosen)
 
 
 def _path_of(data: str | Path) -> str | Path:

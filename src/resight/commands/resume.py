@@ -20,7 +20,7 @@ def resume(run: str | Path) -> Run:
 
     A finished Run is returned as it is. Raises RunError, RunLocked, DataError when the data changed.
     """
-    need("training", "train", "torch", "accelerate", "pydantic")
+    need("training", "train", "torch", "accelerate", "pydantic", "jinja2", "matplotlib")  # the last two: report.html
     from resight.training.distributed import is_main
     from resight.training.progress import reporter
 

@@ -45,7 +45,7 @@ def train(
 
     Raises UsageError, DataError (before anything is written), TrainingError, Interrupted.
     """
-    need("training", "train", "torch", "accelerate", "pydantic")
+    need("training", "train", "torch", "accelerate", "pydantic", "jinja2", "matplotlib")  # the last two: report.html
     if epochs is not None and budget is not None:
         raise UsageError("--epochs and --budget exclude each other: one of them says how long to train")
     wishes: dict[str, Any] = {

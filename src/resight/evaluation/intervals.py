@@ -4,10 +4,9 @@
 |---|---|
 | accuracy, top-k, precision, recall | Wilson's score interval of the proportion |
 | F1 of one class | Wilson's, on the share TP / (TP + FP + FN), of which F1 is a monotone function |
-| macro precision, recall, F1 | bootstrap over pictures, percentile (see `macro_intervals`) |
-| log loss | bootstrap over pictures, studentized (see `studentized`) |
-| AUROC, average precision, Brier score | Wilson's, with the effective number of pictures (see `effective`) |
-| AURC | bootstrap over pictures, percentile |
+| macro precision, recall, F1; AURC | Wilson's, effective number and bias by a bootstrap (see `resampled`) |
+| log loss, Brier score | bootstrap over pictures, studentized (see `studentized`) |
+| AUROC, average precision | Wilson's, with the effective number of pictures (see `effective`) |
 | expected calibration error | bootstrap over pictures, reflected (see `calibration_interval`) |
 
 The bootstrap is plain (Efron 1979): pictures are drawn with replacement, so the sizes of the classes vary
@@ -69,27 +68,35 @@ def wilson(hits: float, seen: float, z: float = Z95) -> Estimate:
     return Estimate(share, 0.0 if hits == 0 else min(low, share), 1.0 if hits == seen else max(high, share), WILSON)
 
 
-def effective(value: float, variance: float, most: float, scale: float = 1.0) -> Estimate:
-    """Wilson's interval of a mean in 0 … ``scale`` whose ``variance`` is known: that of a proportion of as many
-    pictures as would have this variance, v(1 - v) / variance, but at least one and no more than ``most``.
+def effective(value: float, variance: float, most: float) -> Estimate:
+    """Wilson's interval of a mean in 0 … 1 whose ``variance`` is known: that of a proportion of as many pictures as
+    would have this variance, v(1 - v) / variance, but at least one and no more than ``most``.
 
     The effective sample size of surveys (Korn and Graubard 1998; Dean and Pagano 2015). Unlike a bootstrap it stays
     inside of the range, leans to the middle as a skewed mean does, and has a width where all is right.
     """
-    share = min(max(value / scale, 0.0), 1.0)
+    share = min(max(value, 0.0), 1.0)  # rounding
     spread = share * (1 - share)
-    number = max(min(spread * scale**2 / variance, most), 1.0) if spread > 0 and variance > 0 else most
+    number = max(min(spread / variance, most), 1.0) if spread > 0 and variance > 0 else most
     found = wilson(share * number, number)
-    low, high = min(found.low * scale, value), max(found.high * scale, value)
-    return Estimate(value, low, high, EFFECTIVE)
+    return Estimate(share, found.low, found.high, EFFECTIVE)
 
 
-def studentized(values: ArrayLike, means: Floats, squares: Floats) -> Estimate:
+def resampled(value: float, drawn: Floats, most: float) -> Estimate:
+    """`effective` with the variance of ``drawn`` (R,) resampled values, about the value less its bias, which is what
+    the resamples are further off still: F1 of classes with few pictures, and so its mean, is too low on average. Their
+    percentiles have this bias twice. Stretched to contain ``value``, in 0 … 1.
+    """
+    found = effective(2 * value - float(drawn.mean()), float(drawn.var()), most)
+    return Estimate(value, min(found.low, value), max(found.high, value), EFFECTIVE)
+
+
+def studentized(values: ArrayLike, means: Floats, squares: Floats, most: float = math.inf) -> Estimate:
     """The bootstrap-t interval of a mean (Efron 1981; Davison and Hinkley 1997, section 2.4): it follows skew, as of
     losses, where percentiles fall short.
 
-    ``values`` (N,) real; ``means`` and ``squares`` (R,): the means of resampled values and of their squares.
-    Resamples without spread say nothing and are left out. Cut at 0: for values that are never negative.
+    ``values`` (N,) in 0 … ``most``; ``means`` and ``squares`` (R,): the means of resampled values and of their squares.
+    Resamples without spread say nothing and are left out.
     """
     own = np.asarray(values, dtype=np.float64)
     mean, error = float(own.mean()), float(own.std() / math.sqrt(len(own)))
@@ -98,9 +105,8 @@ def studentized(values: ArrayLike, means: Floats, squares: Floats) -> Estimate:
     if error == 0 or not varied.any():
         return Estimate(mean, mean, mean, STUDENTIZED)
     low, high = np.quantile((means[varied] - mean) / spread[varied], (0.025, 0.975))
-    return Estimate(
-        mean, min(max(mean - float(high) * error, 0.0), mean), max(mean - float(low) * error, mean), STUDENTIZED
-    )
+    least, largest = max(mean - float(high) * error, 0.0), min(mean - float(low) * error, most)
+    return Estimate(mean, min(least, mean), max(largest, mean), STUDENTIZED)
 
 
 def f1_interval(right: int, answered: int, support: int) -> Estimate:
@@ -129,12 +135,12 @@ def macro_intervals(matrix: ArrayLike, *, seed: int = 0, resamples: int = RESAMP
     values = {"macro_precision": means.precision, "macro_recall": means.recall, "macro_f1": means.f1}
     cells = np.asarray(matrix, dtype=np.int64)
     right = int(np.trace(cells))
+    sizes = cells.sum(axis=1)
+    balanced = float(np.count_nonzero(sizes) ** 2 / (1 / sizes[sizes > 0]).sum())
     if right in (0, int(cells.sum())):
-        sizes = cells.sum(axis=1)
-        effective = float(np.count_nonzero(sizes) ** 2 / (1 / sizes[sizes > 0]).sum())
-        return dict.fromkeys(values, wilson(effective if right else 0.0, effective))
+        return dict.fromkeys(values, wilson(balanced if right else 0.0, balanced))
     drawn = _resampled_macro(cells, seed, resamples)
-    return {name: percentile(value, row) for (name, value), row in zip(values.items(), drawn, strict=True)}
+    return {name: resampled(value, row, balanced) for (name, value), row in zip(values.items(), drawn, strict=True)}
 
 
 def resampled_means(values: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Floats:
@@ -156,12 +162,6 @@ def resampled_means(values: ArrayLike, *, seed: int = 0, resamples: int = RESAMP
         times = np.bincount(picks.ravel(), minlength=(stop - start) * n).reshape(-1, n)
         out[start:stop] = times.astype(np.float64) @ rows / n
     return out
-
-
-def percentile(value: float, drawn: Floats) -> Estimate:
-    """The middle 95 % of (R,) resampled values, stretched to contain ``value``."""
-    low, high = np.quantile(drawn, (0.025, 0.975))
-    return Estimate(value, min(float(low), value), max(float(high), value), BOOTSTRAP)
 
 
 def calibration_interval(error: float, drawn: Floats, chance: Floats) -> Estimate:

@@ -15,7 +15,6 @@ from resight.evaluation.calibration import calibration_gaps, chance_errors
 from resight.evaluation.intervals import (
     Estimate,
     calibration_interval,
-    effective,
     f1_interval,
     macro_intervals,
     resampled_means,
@@ -188,12 +187,12 @@ def evaluate(
 def _confidence(scores: metrics.Floats, probabilities: metrics.Floats, targets: Ints, seed: int) -> dict[str, Estimate]:
     losses, squares = metrics.losses(scores, targets), metrics.squared_errors(probabilities, targets)
     gaps = calibration_gaps(probabilities, targets)
-    drawn = resampled_means(np.column_stack([losses, losses**2, gaps]), seed=seed)  # one set of draws serves both
-    error, drawn_errors = float(np.abs(gaps.mean(axis=0)).sum()), np.abs(drawn[:, 2:]).sum(axis=1)
-    n = len(targets)
+    rows = np.column_stack([losses, losses**2, squares, squares**2, gaps])
+    drawn = resampled_means(rows, seed=seed)  # one set of draws serves all
+    error, drawn_errors = float(np.abs(gaps.mean(axis=0)).sum()), np.abs(drawn[:, 4:]).sum(axis=1)
     return {
         "log_loss": studentized(losses, drawn[:, 0], drawn[:, 1]),
-        "brier": effective(float(squares.mean()), float(squares.var() / max(n - 1, 1)), n, scale=2),
+        "brier": studentized(squares, drawn[:, 2], drawn[:, 3], most=2.0),
         "ece": calibration_interval(error, drawn_errors, chance_errors(probabilities, seed=seed)),
     }
 

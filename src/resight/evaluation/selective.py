@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from resight.errors import UsageError
-from resight.evaluation.intervals import RESAMPLES, Estimate, percentile
+from resight.evaluation.intervals import RESAMPLES, Estimate, resampled
 from resight.evaluation.metrics import Floats, Ints, checked
 
 BLOCK = 1 << 21
@@ -50,7 +50,7 @@ def risk_coverage(probabilities: ArrayLike, labels: ArrayLike) -> RiskCoverage:
 
 
 def aurc(probabilities: ArrayLike, labels: ArrayLike, *, seed: int = 0, resamples: int = RESAMPLES) -> Estimate:
-    """The area under the risk–coverage curve with its 95 % interval, a percentile bootstrap over pictures.
+    """The area under the risk–coverage curve with its 95 % interval (see `intervals.resampled`).
 
     Raises UsageError for resamples < 1, and as `risk_coverage` does.
     """
@@ -65,7 +65,7 @@ def aurc(probabilities: ArrayLike, labels: ArrayLike, *, seed: int = 0, resample
         picks = random.integers(0, n, size=(count, n)) + np.arange(count)[:, None] * n
         times = np.bincount(picks.ravel(), minlength=count * n).reshape(count, n)
         drawn[start : start + count] = _areas(times.astype(np.float64), wrong, ends)
-    return percentile(float(_areas(np.ones((1, n)), wrong, ends)[0]), drawn)
+    return resampled(float(_areas(np.ones((1, n)), wrong, ends)[0]), drawn, n)
 
 
 def _areas(times: Floats, wrong: Floats, ends: Ints) -> Floats:

@@ -16,7 +16,8 @@ from resight.exporting.onnx import Answering, export_onnx
 from resight.inference import Predictor
 from resight.models import ResNet
 from resight.models.files import METADATA
-from resight.runs import ONNX, PREDICTIONS, WEIGHTS, Run
+from resight.reporting import Answered, write_report
+from resight.runs import ONNX, PREDICTIONS, REPORT, WEIGHTS, Run
 from resight.runs.storage import write_atomic
 from resight.samples import SampleSet
 
@@ -71,10 +72,14 @@ def seal(run: Run, net: ResNet, samples: SampleSet, val_logits: np.ndarray, say:
     for part in ("val", "test"):
         if samples.part(part):
             logits, truth, indices = predictor.logits(samples, part)
-            metrics[part] = evaluate(logits, truth, run.classes).to_dict()
+            groups = [samples.samples[i].group for i in indices]
+            found = evaluate(logits, truth, run.classes, temperature=temperature, groups=groups)
+            metrics[part] = found.to_dict()
+            shown = Answered(run, samples, samples.root.name, part, True, indices, truth, logits, found)
             arrays |= {f"{part}_logits": logits, f"{part}_labels": truth, f"{part}_indices": indices}
     _write_arrays(run, arrays)
     run.update(metrics=metrics, parity=parity_dict(parity))
+    write_report(run.path / REPORT, shown, predictor)  # of the test part, or of validation where there is none
     run.seal()
 
 

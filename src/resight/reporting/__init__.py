@@ -1,5 +1,6 @@
 """Pages for people: one self-contained HTML file each, without scripts. Needs the extra ``report``."""
 
+from resight.reporting.evaluation_page import Answered, Rival, write_report
 from resight.reporting.page import data_uri, render, svg, thumbnail, write_page
 
-__all__ = ["data_uri", "render", "svg", "thumbnail", "write_page"]
+__all__ = ["Answered", "Rival", "data_uri", "render", "svg", "thumbnail", "write_page", "write_report"]

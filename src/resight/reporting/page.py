@@ -73,6 +73,7 @@ def _environment() -> Environment:
         lstrip_blocks=True,
     )
     environment.filters["shown"] = lambda text: printable(str(text), 120)
+    environment.filters["shown_long"] = lambda text: printable(str(text), 2000)
     environment.filters["percent"] = lambda share, digits=1: f"{100 * share:.{digits}f} %"
     environment.filters["count"] = lambda number: f"{number:,}"
     return environment

@@ -1,0 +1,63 @@
+"""``resight eval --report``: where a page may be written, and what goes into it. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.errors import UsageError
+from resight.images import printable
+from resight.inference import Predictor
+from resight.runs import CARD, Run
+from resight.samples import SampleSet
+
+if TYPE_CHECKING:
+    from resight.commands.eval import EvalResult
+
+
+def check_outside(path: Path) -> None:
+    """Raises UsageError for a file inside of a Run: a sealed one never changes."""
+    for folder in path.resolve().parents:
+        if (folder / CARD).is_file():
+            raise UsageError(
+                f"{printable(str(path))} would lie in the Run {printable(str(folder))}, which never changes",
+                hint="write the report to another place",
+            )
+
+
+def write_page(
+    path: Path,
+    result: EvalResult,
+    run: Run,
+    samples: SampleSet,
+    indices: NDArray[np.int64],
+    predictor: Predictor,
+    *,
+    own_data: bool,
+) -> None:
+    """The page of an evaluation that was just made: ``indices`` int64 (N,) are its pictures' positions in ``samples``,
+    ``predictor`` answers for heat maps. Needs the extra ``report``. Raises StorageError.
+    """
+    from resight.reporting import Answered, Rival, write_report
+
+    rival = None
+    if (other := result.against) is not None:
+        rival = Rival(other.run.name, other.comparison, other.positions, other.predicted)
+    answered = Answered(
+        run=run,
+        samples=samples,
+        data=result.data.name,
+        part=result.part,
+        own_data=own_data,
+        indices=indices,
+        labels=result.labels,
+        logits=result.logits,
+        evaluation=result.evaluation,
+        warnings=result.warnings + (other.warnings if other else ()),
+        skipped=result.skipped,
+        rival=rival,
+    )
+    write_report(path, answered, predictor)

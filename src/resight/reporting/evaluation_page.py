@@ -1,0 +1,273 @@
+"""``report.html``: one evaluation as a page."""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight import __version__
+from resight.errors import RunError
+from resight.evaluation import Comparison, Estimate, Evaluation, reliability, risk_coverage, softmax
+from resight.evaluation.metrics import Floats
+from resight.explaining import class_activation, head_weights, overlay
+from resight.inference import Predictor
+from resight.reporting import figures
+from resight.reporting.page import svg, thumbnail, write_page
+from resight.reporting.verdict import verdict
+from resight.runs import HISTORY, Run
+from resight.samples import Sample, SampleSet
+
+AIMS = (0.9, 0.95, 0.99)
+GALLERY = 12  # pictures in each
+SIDE = 144  # pixels of a picture in a gallery
+DRAWN = 100  # classes in the confusion matrix, at most
+SCORED = 40  # classes in the plot of F1, at most
+LISTED = 100  # names in a list, at most
+
+METHODS = {
+    "wilson": "Wilson",
+    "wilson-effective": "Wilson, effective number of pictures",
+    "bootstrap": "bootstrap over pictures",
+    "bootstrap-t": "bootstrap over pictures, studentized",
+    "newcombe": "Newcombe's method 10, paired",
+}
+MEANINGS = {
+    "accuracy": ("Accuracy", "the share of pictures answered rightly"),
+    "macro_precision": ("Precision", "how often an answer is right; mean of the classes"),
+    "macro_recall": ("Recall", "how much of a class is found; mean of the classes"),
+    "macro_f1": ("F1", "both in one; mean of the classes"),
+    "auroc": ("AUROC", "how often a picture of a class gets more of its probability than another; mean of the classes"),
+    "average_precision": ("Average precision", "precision over all thresholds; mean of the classes"),
+    "log_loss": ("Log loss", "nats for each picture; 0 is sure and right"),
+    "brier": ("Brier score", "squared error of the probabilities, summed over classes; 0 to 2, less is better"),
+    "ece": ("Calibration error (ECE)", "how far confidence is from the truth, 15 bins; less is better"),
+    "aurc": ("Risk over coverage (AURC)", "mean share of mistakes, the surest answers first; less is better"),
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Rival:
+    """The second Run of a comparison. ``predicted``: its classes, by name, for the ``positions`` in `Answered` of the
+    pictures that both answered.
+    """
+
+    name: str
+    comparison: Comparison
+    positions: NDArray[np.int64]
+    predicted: tuple[str, ...]
+
+
+@dataclass(frozen=True, eq=False)
+class Answered:
+    """What the page is made of. ``indices`` int64 (N,): positions in ``samples``; ``labels`` int64 (N,): positions in
+    the Run's classes; ``logits`` (N, K), divided by the temperature. ``data``: as people call it. ``own_data``: the Run
+    was trained with it.
+    """
+
+    run: Run
+    samples: SampleSet
+    data: str
+    part: str
+    own_data: bool
+    indices: NDArray[np.int64]
+    labels: NDArray[np.int64]
+    logits: NDArray[np.float32]
+    evaluation: Evaluation
+    warnings: tuple[str, ...] = ()
+    skipped: tuple[tuple[str, str], ...] = ()
+    rival: Rival | None = None
+
+
+def write_report(path: Path, answered: Answered, predictor: Predictor) -> None:
+    """One self-contained page, written atomically: no script, nothing fetched. A few hundred KB.
+
+    The pictures of the galleries are read and answered once more for their heat maps. Raises StorageError, and what
+    reading a picture raises.
+    """
+    write_page(path, "report.html", **_context(answered, predictor))
+
+
+def _context(answered: Answered, predictor: Predictor) -> dict[str, Any]:
+    found, run = answered.evaluation, answered.run
+    chances = softmax(answered.logits)
+    confidence, predicted = chances.max(axis=1), chances.argmax(axis=1)
+    curve = risk_coverage(chances, answered.labels)
+    aims = {aim: curve.at_accuracy(aim) for aim in AIMS}
+    wrong = np.flatnonzero(predicted != answered.labels)
+    mistakes = wrong[np.argsort(-confidence[wrong], kind="stable")][:GALLERY]
+    unsure = np.argsort(confidence, kind="stable")[:GALLERY]
+    show = _Pictures(answered, predictor, chances)
+    with _any_letter():
+        return {
+            "answered": answered,
+            "found": found,
+            "card": run.card,
+            "sentences": verdict(found, confidence, answered.part, answered.own_data),
+            "rows": [_row(name, estimate) for name, estimate in found.metrics.items()],
+            "methods": METHODS,
+            "before": [(*_row(n, e), found.metrics[n]) for n, e in found.uncalibrated.items()],
+            "confusions": _confusions(found),
+            "matrix": _matrix(found),
+            "reliability": svg(_reliability(answered, chances)),
+            "risk": svg(figures.risk_coverage_curve(curve, aims)),
+            "aims": aims,
+            "aurc": found.metrics["aurc"],
+            "classes": _worst_first(found),
+            "scores": _scores(found),
+            "curves": _curves(run),
+            "mistakes": show.of(mistakes),
+            "unsure": show.of(unsure),
+            "no_heat": show.no_heat,
+            "rival": _rival(answered.rival, show),
+            "listed": LISTED,
+            "version": __version__,
+        }
+
+
+def _row(name: str, estimate: Estimate) -> tuple[str, str, str, Estimate]:
+    title, meaning = MEANINGS.get(name, (name.replace("top", "Top-"), "the true class is among so many best answers"))
+    return name, title, meaning, estimate
+
+
+class _Pictures:
+    """Pictures for galleries, each with the heat map of its answer beside it."""
+
+    def __init__(self, answered: Answered, predictor: Predictor, chances: Floats) -> None:
+        self._answered, self._predictor, self._chances = answered, predictor, chances
+        self.no_heat = ""
+        try:
+            self._weights = head_weights(answered.run)
+        except RunError as error:
+            self.no_heat = error.message
+
+    def of(self, positions: NDArray[np.int64]) -> list[dict[str, Any]]:
+        if not len(positions):
+            return []
+        squares = np.stack([self._square(int(k)) for k in positions])
+        best = self._chances[positions].argmax(axis=1)
+        heats: Sequence[str] = [""] * len(positions)
+        if not self.no_heat:
+            (features,) = self._predictor.ask(squares, ("features",))
+            maps = class_activation(features, self._weights[best])
+            heats = [_shown(overlay(square, heat)) for square, heat in zip(squares, maps, strict=True)]
+        return [
+            self._item(int(k), _shown(square), heat) for k, square, heat in zip(positions, squares, heats, strict=True)
+        ]
+
+    def _square(self, position: int) -> NDArray[np.uint8]:
+        card, samples = self._answered.run.card, self._answered.samples
+        sample = samples.samples[self._answered.indices[position]]
+        return card.geometry.apply(samples.read(sample, card.channels, geometry=card.geometry))
+
+    def _item(self, position: int, picture: str, heat: str) -> dict[str, Any]:
+        answered, row = self._answered, self._chances[position]
+        first, second = [*np.argsort(-row, kind="stable").tolist(), None][:2]
+        names, true = answered.run.classes, int(answered.labels[position])
+        return {
+            "picture": picture,
+            "heat": heat,
+            "name": name_of(answered.samples.samples[answered.indices[position]]),
+            "true": names[true],
+            "answer": names[first],
+            "probability": float(row[first]),
+            "second": None if second is None else names[second],
+            "second_probability": 0.0 if second is None else float(row[second]),
+            "true_probability": float(row[true]),
+            "right": first == true,
+        }
+
+
+def name_of(sample: Sample) -> str:
+    return sample.source if sample.index is None else f"{sample.source}[{sample.index}]"
+
+
+def _shown(pixels: NDArray[np.uint8]) -> str:
+    """A thumbnail; a small picture is enlarged with its pixels left visible."""
+    factor = max(1, SIDE // max(pixels.shape[:2]))
+    return thumbnail(pixels.repeat(factor, axis=0).repeat(factor, axis=1), SIDE)
+
+
+def _confusions(found: Evaluation, most: int = 10) -> list[tuple[str, str, int, int]]:
+    wrong = found.confusion - np.diag(np.diagonal(found.confusion))
+    cells = np.flatnonzero(wrong)
+    cells = cells[np.argsort(-wrong.ravel()[cells], kind="stable")][:most]
+    rows, columns = np.unravel_index(cells, wrong.shape)
+    return [
+        (found.classes[i], found.classes[j], int(wrong[i, j]), int(found.confusion[i].sum()))
+        for i, j in zip(rows, columns, strict=True)
+    ]
+
+
+def _matrix(found: Evaluation) -> dict[str, Any]:
+    """The whole matrix, or of more than DRAWN classes those with the most mistakes, in class order."""
+    wrong = found.confusion - np.diag(np.diagonal(found.confusion))
+    mistakes = wrong.sum(axis=0) + wrong.sum(axis=1)
+    kept = np.sort(np.argsort(-mistakes, kind="stable")[:DRAWN])
+    figure = figures.confusion_matrix(found.confusion[np.ix_(kept, kept)], [found.classes[k] for k in kept])
+    width = round(float(figure.get_figwidth()) * 96)
+    return {"picture": svg(figure), "width": width, "hidden": len(found.classes) - len(kept), "shown": len(kept)}
+
+
+def _reliability(answered: Answered, chances: Floats) -> Any:
+    temperature = answered.run.card.temperature
+    raw = None
+    if temperature != 1:
+        raw = reliability(softmax(np.asarray(answered.logits, np.float64) * temperature), answered.labels)
+    return figures.reliability_diagram(raw, reliability(chances, answered.labels))
+
+
+def _worst_first(found: Evaluation) -> list[Any]:
+    """Classes without pictures last."""
+    return sorted(found.per_class, key=lambda result: 2.0 if result.f1 is None else result.f1.value)
+
+
+def _scores(found: Evaluation) -> dict[str, Any]:
+    scored = [(result.name, result.f1) for result in _worst_first(found) if result.f1 is not None]
+    names, values = zip(*scored[:SCORED], strict=True)
+    return {"picture": svg(figures.class_scores(names, values)), "hidden": max(len(scored) - SCORED, 0)}
+
+
+def _curves(run: Run) -> str:
+    """Imported Runs were not trained here: they have none."""
+    if not run.records(HISTORY):
+        return ""
+    lines = [json.loads(line) for line in run.read(HISTORY).splitlines() if line.strip()]
+    return svg(figures.training_curves(lines)) if lines else ""
+
+
+def _rival(rival: Rival | None, show: _Pictures) -> dict[str, Any] | None:
+    if rival is None:
+        return None
+    answered = show._answered
+    names, ours = answered.run.classes, show._chances[rival.positions].argmax(axis=1)
+    truth = answered.labels[rival.positions]
+    right = ours == truth
+    other = np.array([names[k] == name for k, name in zip(truth, rival.predicted, strict=True)], np.bool_)
+    sides = []
+    for title, rows in (("only this Run", right & ~other), ("only the other", ~right & other)):
+        places = np.flatnonzero(rows)
+        positions = rival.positions[places]
+        items = show.of(positions[: GALLERY // 2])
+        for item, place in zip(items, places, strict=False):
+            item["other"] = rival.predicted[place]
+        sources = [name_of(answered.samples.samples[answered.indices[k]]) for k in positions]
+        sides.append({"title": title, "items": items, "sources": sources})
+    each = sorted(rival.comparison.per_class, key=lambda pair: (pair.p, pair.name))
+    return {"name": rival.name, "overall": rival.comparison.overall, "per_class": each, "sides": sides}
+
+
+@contextmanager
+def _any_letter() -> Iterator[None]:
+    """matplotlib measures names in its own font, and warns of letters that it lacks; the browser has others."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
+        warnings.filterwarnings("ignore", message=r"Matplotlib currently does not support", category=UserWarning)
+        yield

@@ -1,0 +1,115 @@
+"""What an evaluation means, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from resight.evaluation import Estimate, Evaluation
+from resight.evaluation.metrics import Floats
+
+FEW = 100  # pictures in all: intervals are wide
+FEW_OF_A_CLASS = 20
+NAMED = 5
+
+
+@dataclass(frozen=True)
+class Sentence:
+    """``text`` with the names of strangers in it as they are: whoever shows it makes them harmless. ``careful``: a
+    warning.
+    """
+
+    text: str
+    careful: bool = False
+
+
+def verdict(found: Evaluation, confidence: Floats, part: str, own_data: bool) -> list[Sentence]:
+    """The most important first. ``confidence`` (N,): of the best class. ``part``: train, val, test or all;
+    ``own_data``: of the data that the Run was trained with.
+    """
+    sentences = [_accuracy(found.metrics["accuracy"], found.n), *_confusion(found), *_weakest(found)]
+    sentences.append(_calibration(found.metrics["ece"], float(confidence.mean()), found.metrics["accuracy"].value))
+    return sentences + [Sentence(text, careful=True) for text in _cares(found, part, own_data)]
+
+
+def _accuracy(accuracy: Estimate, n: int) -> Sentence:
+    noun = "picture" if n == 1 else "pictures"
+    return Sentence(
+        f"It is right on {_percent(accuracy.value)} of {n:,} {noun}. On others like them expect between "
+        f"{_percent(accuracy.low)} and {_percent(accuracy.high)}: that is how much so many pictures can tell."
+    )
+
+
+def _confusion(found: Evaluation) -> list[Sentence]:
+    wrong = found.confusion - np.diag(np.diagonal(found.confusion))
+    if not wrong.any():
+        return [Sentence("It made no mistake on them.")]
+    true, answered = np.unravel_index(int(wrong.argmax()), wrong.shape)
+    count, support = int(wrong[true, answered]), int(found.confusion[true].sum())
+    return [
+        Sentence(
+            f"Its most frequent mistake: {found.classes[true]} answered as {found.classes[answered]}, "
+            f"{count:,} of {support:,} pictures ({_percent(count / support)})."
+        )
+    ]
+
+
+def _weakest(found: Evaluation) -> list[Sentence]:
+    scored = [(result.f1.value, result) for result in found.per_class if result.f1 is not None]
+    if len(scored) < 3:
+        return []
+    value, worst = min(scored, key=lambda pair: pair[0])
+    interval = worst.f1
+    if interval is None or value == 1:
+        return []
+    return [
+        Sentence(
+            f"Its weakest class is {worst.name}: F1 {_percent(value)}, between {_percent(interval.low)} and "
+            f"{_percent(interval.high)}."
+        )
+    ]
+
+
+def _calibration(error: Estimate, confidence: float, accuracy: float) -> Sentence:
+    mean = f"on average it is {_percent(confidence)} sure and {_percent(accuracy)} right"
+    if error.low == 0:
+        return Sentence(f"Its confidence can be believed as far as these pictures can tell: {mean}.")
+    side = "too sure" if confidence > accuracy else "not sure enough"
+    return Sentence(
+        f"Its confidence is off by {_percent(error.value)} (calibration error, ECE), mostly {side}: {mean}."
+    )
+
+
+def _cares(found: Evaluation, part: str, own_data: bool) -> list[str]:
+    cares = []
+    if own_data and part == "train":
+        cares.append("These are the pictures that it learned from: on others it will be worse.")
+    if own_data and part == "val":
+        cares.append("These pictures chose its best epoch and its temperature: on others it will be a little worse.")
+    if own_data and part == "all":
+        cares.append("Pictures that it learned from are among these: on others it will be worse.")
+    if found.n < FEW:
+        cares.append(f"{found.n} pictures are few: every number here is rough.")
+    small = [result.name for result in found.per_class if 0 < result.support < FEW_OF_A_CLASS]
+    if small:
+        cares.append(f"Fewer than {FEW_OF_A_CLASS} pictures of {_list(small)}: numbers of {_these(small)} say little.")
+    absent = [result.name for result in found.per_class if not result.support]
+    if absent:
+        cares.append(f"No pictures of {_list(absent)}: nothing is known of {_these(absent)}.")
+    return cares
+
+
+def _these(names: Sequence[str]) -> str:
+    return "that class" if len(names) == 1 else "these classes"
+
+
+def _list(names: Sequence[str]) -> str:
+    if len(names) > NAMED:
+        return f"{len(names)} classes ({', '.join(names[:NAMED])}, …)"
+    return ", ".join(names)
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.1f} %"
