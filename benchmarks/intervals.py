@@ -4,9 +4,10 @@
 
 Networks are simulated: logits are standard normal, that of the true class is raised by a fixed amount, all are
 multiplied by a number that sets how confident the network is. The truth is the metric on 100,000 pictures, 10,000 where
-there are 100 classes. Each repeat draws n pictures, evaluates them with `resight.evaluation.evaluate`, and looks whether
-each interval holds the truth. Per-class metrics are those of the first class, which is the rarest where classes are
-unequal. Prints the table and keeps it in results/intervals.json. 300 repeats have a standard error of 1.3 points at 95 %.
+there are 100 classes. Each repeat draws n pictures, evaluates them with `resight.evaluation.evaluate`, and looks
+whether each interval holds the truth. Per-class metrics are those of the first class, which is the rarest where
+classes are unequal. Prints the table and keeps it in results/intervals.json.
+300 repeats have a standard error of 1.3 points at 95 %.
 """
 
 from __future__ import annotations

@@ -239,3 +239,39 @@ def test_ten_thousand_pictures_of_a_hundred_classes_take_seconds_at_most() -> No
     started = time.process_time()
     evaluation.evaluate(random.normal(size=(10000, 100)), random.integers(0, 100, 10000), [str(i) for i in range(100)])
     assert time.process_time() - started < 10
+
+
+def test_before_and_after_the_temperature() -> None:
+    random = np.random.default_rng(5)
+    labels, raw = random.integers(0, 4, 300), random.normal(size=(300, 4)) * 3
+    found = evaluation.evaluate(raw / 2.5, labels, list("abcd"), temperature=2.5)
+    plain = evaluation.evaluate(raw, labels, list("abcd"))
+    assert plain.uncalibrated == {}
+    assert list(found.uncalibrated) == ["log_loss", "brier", "ece"]
+    for name, estimate in found.uncalibrated.items():
+        assert estimate.value == pytest.approx(plain.metrics[name].value, abs=1e-12)
+    with pytest.raises(UsageError, match="temperature"):
+        evaluation.evaluate(raw, labels, list("abcd"), temperature=0)
+
+
+def test_groups_have_results_of_their_own() -> None:
+    logits, labels = np.eye(2)[[0, 0, 1, 0, 1]], [0, 1, 1, 0, 1]
+    found = evaluation.evaluate(logits, labels, ["a", "b"], groups=["x", "x", "y", None, "y"])
+    assert found.groups == (
+        evaluation.GroupResult("x", 2, evaluation.wilson(1, 2)),
+        evaluation.GroupResult("y", 2, evaluation.wilson(2, 2)),
+    )
+    assert evaluation.Evaluation.from_dict(found.to_dict()).groups == found.groups
+    with pytest.raises(UsageError, match="groups"):
+        evaluation.evaluate(logits, labels, ["a", "b"], groups=["x"])
+
+
+def test_evaluations_stored_by_earlier_versions_are_read() -> None:
+    stored = made().to_dict()
+    old = {name: stored[name] for name in ("n", "classes", "confusion")}
+    old["metrics"] = {name: stored["metrics"][name] for name in ("accuracy", "top5", "log_loss", "ece")}
+    shares = ("name", "support", "precision", "recall", "f1")
+    old["per_class"] = [{name: result[name] for name in shares} for result in stored["per_class"]]
+    found = evaluation.Evaluation.from_dict(old)
+    assert (found.groups, dict(found.uncalibrated), found.per_class[0].auroc) == ((), {}, None)
+    assert found.to_text()

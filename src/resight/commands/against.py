@@ -52,8 +52,7 @@ class Against:
             f"accuracy     {_share(pair.first)}",
             f"the other    {_share(pair.second)}",
             f"difference   {_points(pair)} points",
-            f"p            {pair.p:.3g}  McNemar's exact test: "
-            + ("more than luck explains" if pair.p < 0.05 else "luck alone explains it"),
+            f"p            {pair.p:.3g}  (McNemar's exact test: {_meaning(pair)})",
         ]
         differing = [pair for pair in self.comparison.per_class if pair.only_first != pair.only_second]
         differing.sort(key=lambda pair: (pair.p, pair.name))
@@ -97,6 +96,12 @@ def against(
 
 def _share(estimate: Estimate) -> str:
     return f"{100 * estimate.value:.1f} %  [{100 * estimate.low:.1f}, {100 * estimate.high:.1f}]"
+
+
+def _meaning(pair: Paired) -> str:
+    if pair.only_first + pair.only_second == 0:
+        return "no picture tells them apart"
+    return "more than luck explains" if pair.p < 0.05 else "luck alone explains it"
 
 
 def _points(pair: Paired) -> str:

@@ -79,7 +79,7 @@ def _reliability(top: Axes, bottom: Axes, bins: Reliability) -> None:
     bottom.set_yscale("symlog", linthresh=1)
     bottom.set_ylim(0, float(bins.count.max()) * 6)
     for place, count in zip(places[full], bins.count[full], strict=True):
-        bottom.text(place, count, f" {count:,}", ha="center", va="bottom", fontsize=6.5, rotation=90)
+        bottom.text(place, count * 1.25, f"{count:,}", ha="center", va="bottom", fontsize=6.5, rotation=90)
     bottom.set_xlabel("confidence")
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from resight.evaluation import Estimate, Evaluation
 from resight.evaluation.metrics import Floats
 
-FEW = 100  # pictures in all: intervals are wide
+FEW = 200  # pictures in all: intervals are wide
 FEW_OF_A_CLASS = 20
 NAMED = 5
 
@@ -38,7 +38,7 @@ def _accuracy(accuracy: Estimate, n: int) -> Sentence:
     noun = "picture" if n == 1 else "pictures"
     return Sentence(
         f"It is right on {_percent(accuracy.value)} of {n:,} {noun}. On others like them expect between "
-        f"{_percent(accuracy.low)} and {_percent(accuracy.high)}: that is how much so many pictures can tell."
+        f"{_percent(accuracy.low)} and {_percent(accuracy.high)}; {n:,} {noun} cannot tell more exactly."
     )
 
 
@@ -112,4 +112,4 @@ def _list(names: Sequence[str]) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.1f} %"
+    return f"{100 * share:.1f}\u00a0%"
