@@ -238,3 +238,58 @@ def test_a_changed_split_is_refused_and_files_that_are_not_used_are_not(run: Run
     with pytest.raises(RunError, match=SPLIT):
         evaluate_run(run.path)
     assert evaluate_run(run.path, data, backend="openvino").evaluation.metrics["accuracy"].value == 1
+
+
+def test_a_report_is_written_where_it_is_asked_for_and_never_into_a_run(run: Run, tmp_path: Path) -> None:
+    evaluate_run(run, report=tmp_path / "page.html")
+    assert "<!doctype html>" in (tmp_path / "page.html").read_text("utf-8")
+    before = sorted(path.name for path in run.path.iterdir())
+    for place in (run.path / "report.html", run.path / "checkpoints" / "report.html"):
+        with pytest.raises(UsageError, match="never changes"):
+            evaluate_run(run, report=place)
+    assert sorted(path.name for path in run.path.iterdir()) == before
+
+
+def test_two_runs_on_the_same_pictures(run: Run, data: Path, tmp_path: Path) -> None:
+    """The second knows the classes in another order, and takes blue for green: paired by picture, by name."""
+    swapped = tiny.make_run(tmp_path / "swapped", classes=("green", "blue", "red"))
+    result = evaluate_run(run, data, against=swapped, report=tmp_path / "page.html")
+    assert result.against is not None
+    pair = result.against.comparison.overall
+    assert (pair.n, pair.both, pair.only_first, pair.only_second) == (30, 10, 20, 0)
+    assert result.against.only_first == tuple(s for s in result.sources if not s.startswith("red"))
+    assert [(p.name, p.only_first) for p in result.against.comparison.per_class] == [
+        ("blue", 10),
+        ("green", 10),
+        ("red", 0),
+    ]
+    assert "more than luck explains" in result.to_text()
+    assert "and 10 more" in result.to_text()
+    stored = json.loads(json.dumps(result.to_dict(), allow_nan=False))["against"]
+    assert (stored["overall"]["only_first"], len(stored["only_first"])) == (20, 20)
+    assert "Against swapped" in (tmp_path / "page.html").read_text("utf-8")
+    same = evaluate_run(run, data, against=run)
+    assert "no picture tells them apart" in same.to_text()
+
+
+def test_a_second_run_that_learned_from_these_pictures_is_said(run: Run, data: Path, tmp_path: Path) -> None:
+    result = evaluate_run(run, data, against=run)
+    assert result.against is not None
+    (warning,) = result.against.warnings
+    assert "learned from 24 of these pictures" in warning
+    assert warning in result.to_text()
+    assert evaluate_run(run, against=run).against.warnings == ()  # type: ignore[union-attr]
+
+
+def test_a_second_run_without_these_classes_is_refused(run: Run, data: Path, tmp_path: Path) -> None:
+    other = tiny.make_run(tmp_path / "other", classes=("a", "b", "c"))
+    with pytest.raises(DataError, match="unknown to the Run"):
+        evaluate_run(run, data, against=other)
+
+
+def test_groups_of_a_table_have_results(run: Run, data: Path) -> None:
+    (data / "t.csv").write_text(
+        "path,label,split,group\nred/1.png,red,test,a\nblue/1.png,red,test,b\nblue/2.png,blue,test,b\n", "utf-8"
+    )
+    groups = evaluate_run(run, data / "t.csv").evaluation.groups
+    assert [(group.name, group.n, group.accuracy.value) for group in groups] == [("b", 2, 0.5), ("a", 1, 1.0)]

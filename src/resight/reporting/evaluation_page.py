@@ -7,13 +7,13 @@ import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from resight import __version__
 from resight.errors import RunError
 from resight.evaluation import Comparison, Estimate, Evaluation, reliability, risk_coverage, softmax
 from resight.evaluation.metrics import Floats
@@ -128,7 +128,7 @@ def _context(answered: Answered, predictor: Predictor) -> dict[str, Any]:
             "no_heat": show.no_heat,
             "rival": _rival(answered.rival, show),
             "listed": LISTED,
-            "version": __version__,
+            "version": version("resight"),
         }
 
 
