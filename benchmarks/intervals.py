@@ -6,7 +6,7 @@ Networks are simulated: logits are standard normal, that of the true class is ra
 multiplied by a number that sets how confident the network is. The truth is the metric on 100,000 pictures, 10,000 where
 there are 100 classes. Each repeat draws n pictures, evaluates them with `resight.evaluation.evaluate`, and looks
 whether each interval holds the truth. Per-class metrics are those of the first class, which is the rarest where
-classes are unequal. Prints the table and keeps it in results/intervals.json.
+classes are unequal. Prints the table and keeps it in results/simulated/intervals.json.
 300 repeats have a standard error of 1.3 points at 95 %.
 """
 
@@ -99,7 +99,7 @@ def main() -> None:
             rows.append({"case": title, "n": n, "accuracy": truth["accuracy"], "coverage": shares})
             print(f"{title}, n = {n}: " + ", ".join(f"{name} {share}" for name, share in shares.items()), flush=True)
     result = {"command": f"python benchmarks/intervals.py --repeats {repeats}", "repeats": repeats, "rows": rows}
-    (Path(__file__).parent / "results" / "intervals.json").write_text(json.dumps(result, indent=2) + "\n")
+    (Path(__file__).parent / "results" / "simulated" / "intervals.json").write_text(json.dumps(result, indent=2) + "\n")
 
 
 if __name__ == "__main__":

@@ -164,6 +164,12 @@ def resampled_means(values: ArrayLike, *, seed: int = 0, resamples: int = RESAMP
     return out
 
 
+def percentile(value: float, drawn: Floats) -> Estimate:
+    """The middle 95 % of (R,) resampled values, stretched to contain ``value``."""
+    low, high = np.quantile(drawn, (0.025, 0.975))
+    return Estimate(value, min(float(low), value), max(float(high), value), BOOTSTRAP)
+
+
 def calibration_interval(error: float, drawn: Floats, chance: Floats) -> Estimate:
     """The interval of an expected calibration error: a sum of absolute values, which noise only ever raises.
 
