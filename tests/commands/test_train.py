@@ -19,7 +19,7 @@ from resight.commands.resume import resume
 from resight.commands.train import seconds_of, train
 from resight.errors import DataError, ImageError, OutOfMemory, RunError, RunLocked, UsageError
 from resight.exporting import seal as sealing
-from resight.runs import CHECKPOINTS, CONFIG, HISTORY, ONNX, PREDICTIONS, SPLIT, WEIGHTS, Run
+from resight.runs import CHECKPOINTS, CONFIG, HISTORY, ONNX, PREDICTIONS, REPORT, SPLIT, WEIGHTS, Run
 from resight.runs.storage import exclusive
 from resight.samples import split_csv
 from resight.training.objective import Supervised
@@ -70,7 +70,7 @@ def test_a_sealed_run_has_everything(sealed: Run) -> None:
     assert card.status == "sealed"
     assert card.classes == CLASSES
     assert card.calibrated
-    assert set(card.files) == {CONFIG, SPLIT, WEIGHTS, ONNX, PREDICTIONS, HISTORY}
+    assert set(card.files) == {CONFIG, SPLIT, WEIGHTS, ONNX, PREDICTIONS, HISTORY, REPORT}
     assert card.data["counts"] == {"train": 48, "val": 6, "test": 6}
     assert card.parity["max_abs"] <= 1e-4
     history = [json.loads(line) for line in sealed.file(HISTORY).read_text().splitlines()]
