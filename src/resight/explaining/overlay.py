@@ -16,6 +16,8 @@ from resight.images import Geometry
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
+CELLS = 20
+"""Maps finer than this are shown as means of so many cells a side: single pixels of a gradient are no places."""
 STRENGTH = 0.7
 """The share of the heat's colour where it is strongest."""
 DIMMED = 0.35
@@ -59,9 +61,11 @@ def overlay(pixels: Pixels, heat: Floats, geometry: Geometry | None = None, *, s
 
     geometry: how the square was made of the picture; None where ``pixels`` are the square itself. strength: 0 … 1, of
     the colour where the heat is strongest; its share falls with the heat. A map without positive values shows the
-    picture alone.
+    picture alone. Maps finer than ``CELLS`` are averaged first, evidence against included.
     """
     picture = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+    if max(heat.shape) > CELLS:
+        heat = upsample(heat, CELLS, CELLS)
     placed, seen = place(heat, geometry, *pixels.shape[:2])
     peak = float(heat.max())
     warm = np.clip(placed / peak, 0, 1) if peak > 0 else np.zeros_like(placed)
