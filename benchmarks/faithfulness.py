@@ -1,6 +1,6 @@
 """Do maps point at what the answer rests on? Every method on a Run's test pictures, against random maps.
 
-    python benchmarks/faithfulness.py RUN [--pictures 100] [--steps 8] [--random 3]
+    python benchmarks/faithfulness.py RUN [--pictures 100] [--steps 6] [--random 2]
 
 For each picture the map of the predicted class; deletion and insertion (Petsiuk et al. 2018) of the map and of random
 maps of the same smoothness, see ``resight.explaining.faithfulness``. ``center`` is a bump in the middle that knows
@@ -25,6 +25,7 @@ from resight.commands.eval import load_own
 from resight.explaining import Faithfulness, class_activation, faithfulness, read_head
 from resight.inference import Predictor
 from resight.runs import Run
+from resight.samples import Sample
 
 Map = Callable[[np.ndarray, int], np.ndarray]
 SHORTER = {
@@ -71,9 +72,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("run", type=Path)
     parser.add_argument("--pictures", type=int, default=100)
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--random", type=int, default=3, help="random maps for each map")
-    parser.add_argument("--sanity", type=int, default=20, help="pictures for the sanity check")
+    parser.add_argument("--steps", type=int, default=6)
+    parser.add_argument("--random", type=int, default=2, help="random maps for each map")
+    parser.add_argument("--sanity", type=int, default=10, help="pictures for the sanity check")
     args = parser.parse_args()
     run = Run.open(args.run)
     predictor, network, head = Predictor(run, backend="onnxruntime", threads=1), load_network(run), read_head(run)
@@ -91,7 +92,8 @@ def main() -> None:
     found: dict[str, list[Faithfulness]] = {name: [] for name in maps}
     seconds: dict[str, list[float]] = {name: [] for name in maps}
     correlations: dict[str, list[float]] = {name: [] for name in maps}
-    for number, sample in enumerate(pictures):
+
+    def measure(number: int, sample: Sample) -> None:
         square = run.card.geometry.apply(samples.read(sample, run.card.channels, geometry=run.card.geometry))
         k = int(predictor.ask(square[None], ("probabilities",))[0][0].argmax())
         for name, make in maps.items():
@@ -112,7 +114,15 @@ def main() -> None:
             if number < args.sanity and name != "center":
                 method = {"cam": METHODS["gradcam"], **methods}[name]
                 correlations[name].append(sanity(method, network, square, k, heat=heat, count=1))
-        print(f"{number + 1} of {len(pictures)}", file=sys.stderr, flush=True)
+
+    try:
+        for number, sample in enumerate(pictures):
+            measure(number, sample)
+            print(f"{number + 1} of {len(pictures)}", file=sys.stderr, flush=True)
+    except KeyboardInterrupt:
+        print("stopped: saving the pictures that are done", file=sys.stderr)
+    done = min(map(len, found.values()))
+    found = {name: results[:done] for name, results in found.items()}
     rows = []
     for name, results in found.items():
         for what, better in (("deletion", False), ("insertion", True)):
@@ -136,7 +146,7 @@ def main() -> None:
         command="python benchmarks/faithfulness.py RUN",
         rows=rows,
         notes=[
-            f"{run.card.architecture.name} of {run.card.geometry.size} px, {len(pictures)} test pictures, "
+            f"{run.card.architecture.name} of {run.card.geometry.size} px, {done} test pictures, "
             f"{args.steps} steps, {args.random} random maps for each map; medians and ranges over pictures above, "
             "means with 95 % paired bootstrap intervals here. Smaller deletion and larger insertion are better.",
             *(note(name, found[name], seconds[name], correlations[name]) for name in maps),

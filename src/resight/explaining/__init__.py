@@ -2,6 +2,7 @@
 
 from resight.explaining.cam import Head, check_head, class_activation, head_weights, read_head
 from resight.explaining.colours import colours
+from resight.explaining.explanation import ClassMap, Explanation, Explanations, Neighbour
 from resight.explaining.faithfulness import Faithfulness, faithfulness, random_maps
 from resight.explaining.filters import filters_picture, first_filters, maps_picture
 from resight.explaining.overlay import beside, enlarge, overlay, place, upsample
@@ -9,8 +10,12 @@ from resight.explaining.similar import Bank, Plane, make_bank, nearest, plane
 
 __all__ = [
     "Bank",
+    "ClassMap",
+    "Explanation",
+    "Explanations",
     "Faithfulness",
     "Head",
+    "Neighbour",
     "Plane",
     "beside",
     "check_head",

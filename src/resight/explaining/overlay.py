@@ -20,6 +20,7 @@ CELLS = 20
 """Maps finer than this are shown as means of so many cells a side: single pixels of a gradient are no places."""
 STRENGTH = 0.7
 """The share of the heat's colour where it is strongest."""
+_ROWS = 256  # blended at a time: a picture of 64 megapixels would take gigabytes as floats
 DIMMED = 0.35
 """What is left of the brightness of what was cut away."""
 
@@ -63,12 +64,17 @@ def overlay(pixels: Pixels, heat: Floats, geometry: Geometry | None = None, *, s
     the colour where the heat is strongest; its share falls with the heat. A map without positive values shows the
     picture alone. Maps finer than ``CELLS`` are averaged first, evidence against included.
     """
-    picture = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
     if max(heat.shape) > CELLS:
         heat = upsample(heat, CELLS, CELLS)
     placed, seen = place(heat, geometry, *pixels.shape[:2])
     peak = float(heat.max())
     warm = np.clip(placed / peak, 0, 1) if peak > 0 else np.zeros_like(placed)
+    strips = [slice(start, start + _ROWS) for start in range(0, len(pixels), _ROWS)]
+    return np.concatenate([_blended(pixels[part], warm[part], seen[part], strength) for part in strips])
+
+
+def _blended(picture: Pixels, warm: Floats, seen: NDArray[np.bool_], strength: float) -> Pixels:
+    """Some rows of a picture with heat 0 … 1."""
     alpha = (strength * warm**0.75)[..., None]
     mixed = picture * (1 - alpha) + colours(warm) * alpha
     mixed[~seen] = DIMMED * picture[~seen]

@@ -94,9 +94,11 @@ def plane(embeddings: Floats) -> Plane:
     """
     center = embeddings.mean(axis=0)
     _, values, found = np.linalg.svd(embeddings - center, full_matrices=False)
-    values = np.append(values, [0.0, 0.0])[:2]
-    axes = np.concatenate([found, np.zeros((2, found.shape[1]), np.float32)])[:2]
-    axes *= np.where(np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1) < 0, -1, 1)
+    shown = min(2, len(values))
+    axes = np.zeros((2, embeddings.shape[1]), np.float32)
+    axes[:shown] = found[:shown]
+    largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
+    axes = np.where(largest < 0, -axes, axes)
     total = float(((embeddings - center) ** 2).sum())
-    shares = tuple(float(value**2 / total) if total > 0 else 0.0 for value in values)
-    return Plane(center, axes.astype(np.float32), (shares[0], shares[1]))
+    shares = [float(value**2) / total if total > 0 else 0.0 for value in values[:shown]] + [0.0, 0.0]
+    return Plane(center, axes, (shares[0], shares[1]))
