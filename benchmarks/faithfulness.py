@@ -1,6 +1,6 @@
 """Do maps point at what the answer rests on? Every method on a Run's test pictures, against random maps.
 
-    python benchmarks/faithfulness.py RUN [--pictures 100] [--steps 6] [--random 2]
+    python benchmarks/faithfulness.py RUN [--pictures 100] [--steps 6] [--random 1]
 
 For each picture the map of the predicted class; deletion and insertion (Petsiuk et al. 2018) of the map and of random
 maps of the same smoothness, see ``resight.explaining.faithfulness``. ``center`` is a bump in the middle that knows
@@ -11,6 +11,7 @@ pictures, 95 %. The sanity check (Adebayo et al. 2018) on the first pictures of 
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -29,9 +30,9 @@ from resight.samples import Sample
 
 Map = Callable[[np.ndarray, int], np.ndarray]
 SHORTER = {
-    "integrated-gradients": lambda net, square, k: integrated_gradients(net, square, k, steps=20),
-    "smoothgrad": lambda net, square, k: smooth_grad(net, square, k, samples=10),
-    "occlusion": lambda net, square, k: occlusion(net, square, k, patches=8),
+    "integrated-gradients": lambda net, square, k: integrated_gradients(net, square, k, steps=10),
+    "smoothgrad": lambda net, square, k: smooth_grad(net, square, k, samples=6),
+    "occlusion": lambda net, square, k: occlusion(net, square, k, patches=6),
 }
 """The slow methods with fewer samples than ``resight explain`` takes, so that 100 pictures end in minutes."""
 
@@ -73,8 +74,8 @@ def main() -> None:
     parser.add_argument("run", type=Path)
     parser.add_argument("--pictures", type=int, default=100)
     parser.add_argument("--steps", type=int, default=6)
-    parser.add_argument("--random", type=int, default=2, help="random maps for each map")
-    parser.add_argument("--sanity", type=int, default=10, help="pictures for the sanity check")
+    parser.add_argument("--random", type=int, default=1, help="random maps for each map")
+    parser.add_argument("--sanity", type=int, default=6, help="pictures for the sanity check")
     args = parser.parse_args()
     run = Run.open(args.run)
     predictor, network, head = Predictor(run, backend="onnxruntime", threads=1), load_network(run), read_head(run)
@@ -115,6 +116,7 @@ def main() -> None:
                 method = {"cam": METHODS["gradcam"], **methods}[name]
                 correlations[name].append(sanity(method, network, square, k, heat=heat, count=1))
 
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # also in the background
     try:
         for number, sample in enumerate(pictures):
             measure(number, sample)
@@ -147,12 +149,12 @@ def main() -> None:
         rows=rows,
         notes=[
             f"{run.card.architecture.name} of {run.card.geometry.size} px, {done} test pictures, "
-            f"{args.steps} steps, {args.random} random maps for each map; medians and ranges over pictures above, "
+            f"{args.steps} steps, {args.random} random map(s) for each map; medians and ranges over pictures above, "
             "means with 95 % paired bootstrap intervals here. Smaller deletion and larger insertion are better.",
             *(note(name, found[name], seconds[name], correlations[name]) for name in maps),
             "center knows nothing of the network: what it gains is the place of the objects.",
-            "Slow methods with fewer samples than the command takes: integrated gradients 20 of 50 steps, SmoothGrad "
-            "10 of 25 copies, occlusion 8 × 8 of 12 × 12 patches.",
+            "Slow methods with fewer samples than the command takes: integrated gradients 10 of 50 steps, SmoothGrad "
+            "6 of 25 copies, occlusion 6 × 6 of 12 × 12 patches.",
         ],
         threads=1,
     )

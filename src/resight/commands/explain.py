@@ -85,10 +85,11 @@ def explain(
     """
     _check(method, top, classes, compare)
     need("the page of explanations", "report", "jinja2", "matplotlib")
-    if method != CAM or sanity or (inside and images != ()):
+    alone = inside and isinstance(images, list | tuple) and not images
+    if method != CAM or sanity or (inside and not alone):
         need("explaining with gradients and activations", "train", "torch", "captum")
     check_backend(backend)
-    sources = [] if images == () and inside else find_sources(images)
+    sources = [] if alone else find_sources(images)
     opened = resolve_run(run)
     targets = [_class_number(opened, name) for name in classes]
     work = _Work(opened, method, targets, top or TOP, faithful, sanity, inside, backend, threads, compare, say)
@@ -164,6 +165,10 @@ class _Work:
     def __post_init__(self) -> None:
         self.notes: list[str] = []
         self.predictor = Predictor(self.run, backend=self.backend, threads=self.threads)
+        if self.predictor.choice.note:
+            self.say(f"note: {printable(self.predictor.choice.note, 2000)}")
+        if self.backend == AUTO:
+            self.say(f"backend: {self.predictor.choice.name}, {self.predictor.choice.reason}")
         self.head = read_head(self.run) if self.method == CAM else None
         self.network: Explained | None = None
         if self.method != CAM or self.sanity or self.inside:

@@ -98,7 +98,7 @@ def plane(embeddings: Floats) -> Plane:
     axes = np.zeros((2, embeddings.shape[1]), np.float32)
     axes[:shown] = found[:shown]
     largest = np.take_along_axis(axes, np.abs(axes).argmax(axis=1)[:, None], axis=1)
-    axes = np.where(largest < 0, -axes, axes)
+    axes *= np.where(largest < 0, -1, 1)
     total = float(((embeddings - center) ** 2).sum())
     shares = [float(value**2) / total if total > 0 else 0.0 for value in values[:shown]] + [0.0, 0.0]
     return Plane(center, axes, (shares[0], shares[1]))

@@ -35,23 +35,23 @@ def embedding_plot(
     shares: tuple[float, float],
     own: Floats | None = None,
 ) -> str:
-    """Training pictures at ``points`` (M, 2), a colour and mark for each class, its name at its middle; ``own`` (N, 2)
-    as numbered stars. shares: of the variance that each axis shows. Returns a ``data:`` address of an SVG.
+    """Training pictures at ``points`` (M, 2), a colour and mark for each class, the first 30 named; ``own`` (N, 2) as
+    numbered stars. shares: of the variance that each axis shows. Returns a ``data:`` address of an SVG.
     """
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(8, 6), layout="constrained")
     axes = figure.subplots()
-    there = np.unique(labels)
-    for k in there:
+    for k in np.unique(labels):
         x, y = points[labels == k].T
         colour, marker = _COLOURS[k % len(_COLOURS)], _MARKERS[k // len(_COLOURS) % len(_MARKERS)]
-        axes.scatter(x, y, s=14, c=colour, marker=marker, alpha=0.6, linewidths=0)
+        axes.scatter(x, y, s=18, c=colour, marker=marker, alpha=0.75, linewidths=0)
+    marks = axes.collections[:_NAMED]
+    names = [printable(classes[k], 24) for k in np.unique(labels)[:_NAMED]]
+    legend = figure.legend(marks, names, loc="outside right upper", frameon=False, fontsize="small", markerscale=1.5)
+    for text in legend.get_texts():
+        text.set_parse_math(False)
     box = {"facecolor": "white", "alpha": 0.8, "edgecolor": "none", "pad": 1.0}
-    for k in there[:_NAMED]:
-        x, y = np.median(points[labels == k], axis=0)
-        colour = _COLOURS[k % len(_COLOURS)]
-        axes.text(x, y, printable(classes[k], 24), color=colour, weight="bold", ha="center", bbox=box, parse_math=False)
     for number, (x, y) in enumerate(own if own is not None else (), start=1):
         axes.scatter(x, y, s=130, c="black", marker="*", edgecolors="white", zorder=4)
         axes.annotate(str(number), (x, y), xytext=(6, 6), textcoords="offset points", weight="bold", bbox=box)
