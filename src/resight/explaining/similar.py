@@ -83,8 +83,7 @@ class Plane:
 
     def place(self, embeddings: Floats) -> Floats:
         """(N, D) → (N, 2)."""
-        placed: Floats = (embeddings - self.center) @ self.axes.T
-        return placed
+        return ((embeddings - self.center) @ self.axes.T).astype(np.float32)
 
 
 def plane(embeddings: Floats) -> Plane:
