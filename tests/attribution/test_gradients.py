@@ -103,7 +103,7 @@ def test_grad_cam_plus_plus_by_hand(cifar: Run) -> None:
     maps = explained.net.features(explained.normalize(to_tensor(square)))["features"][0].detach().numpy()
     expected = np.zeros(maps.shape[1:])
     for k, one in enumerate(maps.astype(np.float64)):
-        slope = float(explained.net.fc.weight[2, k]) / one.size
+        slope = float(explained.net.fc.weight[2, k].detach()) / one.size
         below = 2 * slope**2 + one.sum() * slope**3
         expected += one.size * slope**2 / below * max(slope, 0) * one
     found = grad_cam_plus_plus(explained, square, 2)
