@@ -55,6 +55,7 @@ def test_bench_measures_what_is_installed(tmp_path: Path) -> None:
         ["predict", "resnet50.tv2_in1k", "sky.png"],
         ["predict", "run", "sky.png", "--backend", "openvino"],
         ["eval", "run", "data", "--backend", "openvino"],
+        ["explain", "run", "sky.png"],
         ["models"],
         ["preview", "data"],
         ["demo"],

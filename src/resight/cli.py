@@ -244,6 +244,64 @@ def predict(
 
 
 @app.command()
+def explain(
+    run: RunOrTag,
+    images: Annotated[
+        list[str] | None, typer.Argument(metavar="[IMAGE|DIR|GLOB]…", help="Pictures; none only with --inside.")
+    ] = None,
+    classes: Annotated[
+        list[str] | None, typer.Option("--class", metavar="NAME", help="Show the evidence for this class; repeatable.")
+    ] = None,
+    method: Annotated[
+        str, typer.Option(help="cam; with PyTorch gradcam++, integrated-gradients, smoothgrad or occlusion.")
+    ] = "cam",
+    top: Annotated[int | None, typer.Option(min=1, help="Most probable classes shown; default: 3.")] = None,
+    out: Annotated[Path, typer.Option(help="Folder for the pictures and index.html.")] = Path("explained"),
+    faithful: Annotated[
+        bool, typer.Option("--faithfulness/--no-faithfulness", help="Compare each map with random maps.")
+    ] = True,
+    sanity: Annotated[
+        bool, typer.Option("--sanity", help="Compare each map with those of networks with random weights.")
+    ] = False,
+    inside: Annotated[bool, typer.Option("--inside", help="Also show first filters and feature maps.")] = False,
+    compare: Annotated[
+        int, typer.Option(min=0, help="Training pictures looked through for the nearest; 0: none.")
+    ] = 300,
+    backend: Backend = "auto",
+    threads: Threads = None,
+    json_: Json = False,
+) -> None:
+    """Where in a picture the network found its answer, and whether that may be relied on."""
+    from resight.commands.explain import explain
+    from resight.images import printable
+
+    result = explain(
+        run,
+        images or (),
+        classes=classes or (),
+        method=method,
+        top=top,
+        out=out,
+        faithful=faithful,
+        sanity=sanity,
+        inside=inside,
+        compare=compare,
+        backend=backend,
+        threads=threads,
+        say=lambda text: typer.echo(text, err=True),
+    )
+    for note in result.notes:
+        typer.echo(f"note: {printable(note, 2000)}", err=True)
+    if json_:
+        _print_json(result.to_dict())
+    else:
+        typer.echo(result.to_text())
+    if result.errors:
+        typer.echo(f"{len(result.errors)} of {len(result.items)} pictures could not be read", err=True)
+        raise typer.Exit(1)
+
+
+@app.command()
 def bench(
     run: RunOrTag,
     threads: Threads = None,

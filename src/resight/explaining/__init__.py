@@ -1,6 +1,38 @@
-"""Why an answer: class activation maps from the graph's own outputs, and overlays. Needs no PyTorch."""
+"""Why an answer: class activation maps from the graph's own outputs, overlays, faithfulness. Needs no PyTorch."""
 
-from resight.explaining.cam import class_activation, head_weights
-from resight.explaining.overlay import overlay
+from resight.explaining.cam import Head, check_head, class_activation, head_weights, read_head
+from resight.explaining.colours import colours
+from resight.explaining.explanation import ClassMap, Explanation, Explanations, Neighbour
+from resight.explaining.faithfulness import Faithfulness, faithfulness, random_maps
+from resight.explaining.filters import filters_picture, first_filters, maps_picture
+from resight.explaining.overlay import beside, enlarge, overlay, place, upsample
+from resight.explaining.similar import Bank, Plane, make_bank, nearest, plane
 
-__all__ = ["class_activation", "head_weights", "overlay"]
+__all__ = [
+    "Bank",
+    "ClassMap",
+    "Explanation",
+    "Explanations",
+    "Faithfulness",
+    "Head",
+    "Neighbour",
+    "Plane",
+    "beside",
+    "check_head",
+    "class_activation",
+    "colours",
+    "enlarge",
+    "faithfulness",
+    "filters_picture",
+    "first_filters",
+    "head_weights",
+    "make_bank",
+    "maps_picture",
+    "nearest",
+    "overlay",
+    "place",
+    "plane",
+    "random_maps",
+    "read_head",
+    "upsample",
+]

@@ -1,10 +1,13 @@
 """Class activation maps from the graph's own ``features``: no gradient, no second pass.
 
 For a network that ends in global average pooling and one linear layer, the map of Zhou et al. 2016, section 2, is the
-map of Grad-CAM at the last feature map (Selvaraju et al. 2017, section 3.1), up to a positive factor.
+map of Grad-CAM at the last feature map (Selvaraju et al. 2017, section 3.1), up to a positive factor. Every network of
+the family ends so: also the pre-activation ones, whose last norm and ReLU come before ``features``.
 """
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,15 +17,51 @@ from resight.errors import RunError
 from resight.runs import WEIGHTS, Run
 
 Floats = NDArray[np.float32]
-HEAD = "fc.weight"
+HEAD, BIAS = "fc.weight", "fc.bias"
+NEAR = 1e-3
+"""How far pooled features through the head may be from the graph's logits, relative to the largest of these."""
+
+
+@dataclass(frozen=True)
+class Head:
+    """The last linear layer: ``weights`` float32 (K, D), ``bias`` float32 (K,)."""
+
+    weights: Floats
+    bias: Floats
+
+
+def read_head(run: Run) -> Head:
+    """The last linear layer of a Run. Raises RunError where its weights have none that fits its classes."""
+    tensors = load(run.read(WEIGHTS))
+    weights, bias = tensors.get(HEAD), tensors.get(BIAS)
+    classes = len(run.classes)
+    if weights is None or bias is None or weights.ndim != 2 or len(weights) != classes or bias.shape != (classes,):
+        raise RunError(
+            f"{run.path / WEIGHTS} has no linear layer '{HEAD}', '{BIAS}' of {classes} classes at its end",
+            hint="class activation maps are for networks that end in average pooling and one linear layer",
+        )
+    return Head(weights.astype(np.float32), bias.astype(np.float32))
 
 
 def head_weights(run: Run) -> Floats:
-    """The last linear layer, float32 (K, D). Raises RunError where the Run's weights have none that fits."""
-    head = load(run.read(WEIGHTS)).get(HEAD)
-    if head is None or head.ndim != 2 or len(head) != len(run.classes):
-        raise RunError(f"{run.path / WEIGHTS} has no {HEAD} of {len(run.classes)} classes")
-    return head.astype(np.float32)
+    """The last linear layer's weights, float32 (K, D). Raises RunError as ``read_head`` does."""
+    return read_head(run).weights
+
+
+def check_head(features: Floats, logits: Floats, head: Head) -> None:
+    """Raises RunError unless ``logits`` (N, K) are what ``head`` makes of the mean of ``features`` (N, D, h, w).
+
+    Only then is a class activation map what the answer is the sum of.
+    """
+    hint = "the network does not end in average pooling and one linear layer: take another --method"
+    if features.ndim != 4 or features.shape[1] != head.weights.shape[1]:
+        raise RunError(
+            f"the features have the shape {features.shape}, the head takes {head.weights.shape[1]}", hint=hint
+        )
+    expected = features.mean(axis=(2, 3)) @ head.weights.T + head.bias
+    apart = float(np.abs(expected - logits).max())
+    if apart > NEAR * max(1.0, float(np.abs(logits).max())):
+        raise RunError(f"the mean of the features gives other logits than the graph: by {apart:.2g}", hint=hint)
 
 
 def class_activation(features: Floats, weights: Floats) -> Floats:
@@ -30,5 +69,7 @@ def class_activation(features: Floats, weights: Floats) -> Floats:
 
     Where it is positive, the place speaks for the class; the mean over all places, plus the bias, is the logit.
     """
-    heat: Floats = np.einsum("ndhw,nd->nhw", features, weights, optimize=True)
+    heat: Floats = np.matmul(weights[:, None, :], features.reshape(*features.shape[:2], -1)).reshape(
+        len(features), *features.shape[2:]
+    )
     return heat

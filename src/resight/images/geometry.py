@@ -116,6 +116,27 @@ class Geometry:
         out[top : top + inner_height, left : left + inner_width] = inner
         return out
 
+    def window(self, width: int, height: int) -> tuple[float, float, float, float]:
+        """Where in a picture of this size the square lies that the network sees: left, top, right, bottom, in pixels
+        of the picture. What lies outside of it was cut away; of a letterbox it reaches beyond the picture.
+        """
+        short, long = min(width, height), max(width, height)
+        spans = []
+        for length in (width, height):
+            kept, resized, before = length, self.size, 0
+            if self.kind == "letterbox":
+                resized = max(1, round(length * self.size / long))
+                before = (self.size - resized) // 2
+            elif self.kind == "crop":
+                kept = min(length, MAX_RATIO * short + (long - MAX_RATIO * short) % 2)
+                resized = int(self.resize * kept / short)
+                before = -round((resized - self.size) / 2.0)
+            scale = kept / resized
+            start = (length - kept) / 2 - before * scale
+            spans.append((start, start + self.size * scale))
+        (left, right), (top, bottom) = spans
+        return left, top, right, bottom
+
     def to_dict(self) -> dict[str, Any]:
         """A dict of plain values, for JSON."""
         return asdict(self)

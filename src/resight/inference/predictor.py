@@ -148,6 +148,12 @@ class Predictor:
             )
         return found
 
+    def square(self, source: Source) -> Pixels:
+        """What the network sees of a picture, uint8 (S, S, C): for ``ask``. Raises ImageError for a file or bytes that
+        cannot be used, UsageError for other types.
+        """
+        return self.run.card.geometry.apply(self._pixels(source))
+
     def predict(self, sources: Iterable[Source], top: int = 5) -> Iterator[Prediction]:
         """Answer each picture, in order: files, encoded pictures (bytes), or decoded ones (uint8 (H, W) or
         (H, W, C)).
@@ -162,7 +168,7 @@ class Predictor:
 
     def _predictions(self, sources: Iterable[Source], top: int) -> Iterator[Prediction]:
         def prepare(item: tuple[int, Source]) -> Pixels:
-            return self.run.card.geometry.apply(self._pixels(item[1]))
+            return self.square(item[1])
 
         number = len(sources) if isinstance(sources, Sized) else None
         for (position, source), answer in self._answered(enumerate(sources), number, prepare, ("probabilities",)):
