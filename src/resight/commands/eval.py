@@ -13,8 +13,11 @@ from numpy.typing import NDArray
 
 from resight.commands.extras import need
 from resight.commands.predict import resolve_run
+from resight.commands.robustness import Say, asked, measure_corruptions, measure_views
 from resight.errors import DataError, RunError, UsageError
 from resight.evaluation import Evaluation, evaluate
+from resight.evaluation.augmented import Augmented
+from resight.evaluation.robustness import Robustness
 from resight.images import printable
 from resight.inference import AUTO, BATCH, Choice, Predictor, bad_files, check_backend, csv_row, save
 from resight.runs import CONFIG, SPLIT, Run
@@ -31,7 +34,8 @@ class EvalResult:
     part: train, val, test, or all. logits: float32 (N, K), divided by the temperature. probabilities:
     float32 (N, K) in 0 … 1. labels: int64 (N,), positions in the Run's classes. sources: N names, exact;
     ``file[index]`` for array files. skipped: (source, reason) of pictures that could not be read. warnings:
-    whole sentences. choice: which backend answered, and why.
+    whole sentences. choice: which backend answered, and why. robustness: on corrupted pictures, where asked for.
+    augmented: with test-time augmentation, where asked for.
     """
 
     run: Path
@@ -45,6 +49,8 @@ class EvalResult:
     skipped: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
     choice: Choice | None = None
+    robustness: Robustness | None = None
+    augmented: Augmented | None = None
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -62,6 +68,8 @@ class EvalResult:
             "skipped": [{"source": source, "reason": reason} for source, reason in self.skipped],
             "warnings": list(self.warnings),
             "evaluation": self.evaluation.to_dict(),
+            "robustness": None if self.robustness is None else self.robustness.to_dict(),
+            "tta": None if self.augmented is None else self.augmented.to_dict(),
         }
 
     def to_text(self) -> str:
@@ -72,7 +80,8 @@ class EvalResult:
         if self.skipped:
             lines.append(f"{len(self.skipped):,} pictures could not be read and are not counted:")
             lines += [f"  {printable(source)}: {printable(reason)}" for source, reason in self.skipped]
-        return "\n".join(lines) + "\n\n" + self.evaluation.to_text()
+        extra = [part.to_text() for part in (self.robustness, self.augmented) if part is not None]
+        return "\n\n".join(["\n".join(lines), self.evaluation.to_text(), *extra])
 
     def save_predictions(self, path: Path) -> None:
         """Write a CSV file with source, true, predicted, probability (of the predicted class), atomically.
@@ -100,6 +109,10 @@ def evaluate_run(
     backend: str = AUTO,
     threads: int | None = None,
     batch: int = BATCH,
+    corruptions: bool | Sequence[str] = False,
+    corruption_pictures: int | str | None = None,
+    tta: str | None = None,
+    say: Say | None = None,
 ) -> EvalResult:
     """Evaluate a Run on labelled pictures; classes are matched by name.
 
@@ -107,7 +120,9 @@ def evaluate_run(
     ``torchvision:FashionMNIST`` and the like, which needs PyTorch. part: train, val, test or all; by default
     test, or all where ``data`` is not split; one class, or a test part alone, will do. skip_bad: leave out
     pictures that cannot be read, and count them, where otherwise they are an error. predictions: a CSV file to
-    write, see ``EvalResult.save_predictions``.
+    write, see ``EvalResult.save_predictions``. corruptions: also answer corrupted pictures, of all kinds or of these;
+    corruption_pictures: of so many, or "all"; default 1,000. tta: also average over views, "flip" or "flip+shift".
+    say: gets lines of progress.
 
     Raises DataError for data with classes that the Run does not know, without the part, changed since
     training, or with bad pictures; UsageError for wrong arguments, RunError for a Run that is missing or
@@ -116,6 +131,7 @@ def evaluate_run(
     if part is not None and part not in PARTS:
         raise UsageError(f"the part is {part!r}; expected one of {', '.join(PARTS)}")
     check_backend(backend)
+    extras = asked(corruptions, corruption_pictures, tta)
     opened = resolve_run(run)
     data = None if data is None else _path_of(data)
     samples = load_own(opened) if data is None else load(data, val_fraction=0, test_fraction=0, training=False)
@@ -131,6 +147,11 @@ def evaluate_run(
     if found.bad and not skip_bad:
         raise bad_files(found.bad)
     labels = np.array([numbers[samples.samples[i].label] for i in found.indices], np.int64)
+    robustness = augmented = None
+    if extras.kinds:
+        robustness = measure_corruptions(predictor, samples, found, labels, extras, say=say)
+    if extras.views:
+        augmented = measure_views(predictor, samples, found, labels, extras.views, say=say)
     result = EvalResult(
         run=opened.path,
         data=samples.root if data is None else Path(data),
@@ -143,6 +164,8 @@ def evaluate_run(
         skipped=found.bad,
         warnings=(*samples.warnings, *warnings),
         choice=predictor.choice,
+        robustness=robustness,
+        augmented=augmented,
     )
     if predictions is not None:
         result.save_predictions(predictions)

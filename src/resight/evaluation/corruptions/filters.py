@@ -68,7 +68,8 @@ def streak(deviation: float, length: float, angle: float) -> NDArray[np.float64]
     for right, down in ((0, 0), (1, 0), (0, 1), (1, 1)):
         share = (1 - np.abs(x - left - right)) * (1 - np.abs(y - top - down))
         np.add.at(kernel, (top + down + reach, left + right + reach), weights * share)
-    return kernel / kernel.sum()
+    shares: NDArray[np.float64] = kernel / kernel.sum()
+    return shares
 
 
 def sample(values: Floats, y: NDArray[np.float64], x: NDArray[np.float64]) -> Floats:
@@ -80,8 +81,7 @@ def sample(values: Floats, y: NDArray[np.float64], x: NDArray[np.float64]) -> Fl
     columns = _mirrored(left, width), _mirrored(left + 1, width)
     upper = values[rows[0], columns[0]] * (1 - right) + values[rows[0], columns[1]] * right
     lower = values[rows[1], columns[0]] * (1 - right) + values[rows[1], columns[1]] * right
-    found: Floats = upper * (1 - down) + lower * down
-    return found
+    return np.asarray(upper * (1 - down) + lower * down, np.float32)
 
 
 def enlarge(field: Floats, height: int, width: int) -> Floats:

@@ -59,7 +59,7 @@ def _ice(height: int, width: int, random: np.random.Generator) -> Floats:
         for _ in range(random.integers(1, 4)):
             angle, length = random.uniform(0, 2 * math.pi), side * random.uniform(0.1, 0.5)
             _feather(pen, (x, y), angle, length, light=int(random.integers(90, 230)), thick=thick, depth=2)
-    lines = np.asarray(canvas.resize((width, height), Image.Resampling.BOX), np.float32) / 255
+    lines = np.asarray(canvas.resize((width, height), Image.Resampling.BOX), np.float32) / np.float32(255)
     film = cloud(height, width, 1.5, random)
     glow = gaussian(lines[:, :, None], min(height, width) / 50)[:, :, 0]
     return np.clip(0.1 + 0.35 * film + 0.4 * glow + 0.6 * lines, 0, 1).astype(np.float32)

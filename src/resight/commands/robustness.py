@@ -1,0 +1,202 @@
+"""What ``resight eval`` does with ``--corruptions`` and ``--tta``: more answers for the pictures of an evaluation."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.errors import RunError, UsageError
+from resight.evaluation.augmented import VIEWS, Augmented, compare_views, mean_logits, views_of
+from resight.evaluation.corruptions import KINDS, SEVERITIES, corrupt
+from resight.evaluation.robustness import Robustness, stratified, summarise
+from resight.inference import Answers, Predictor, batched, map_ordered
+from resight.runs import CONFIG, Run
+from resight.samples import SampleSet
+
+Pixels = NDArray[np.uint8]
+Say = Callable[[str], None]
+
+PICTURES = 1000
+"""Pictures that are corrupted where nothing else is said: 76,000 answers."""
+CHUNK = 64  # pictures in memory at a time, clean and in one corrupted version
+EVERY = 10.0  # seconds between two lines of progress
+
+
+@dataclass(frozen=True)
+class Extras:
+    """What was asked for besides the evaluation. ``kinds``: empty, or kinds of corruption. ``pictures``: how many
+    of them; None: all. ``views``: None, or a name in `VIEWS`.
+    """
+
+    kinds: tuple[str, ...] = ()
+    pictures: int | None = PICTURES
+    views: str | None = None
+
+
+def asked(corruptions: bool | Sequence[str], pictures: int | str | None, tta: str | None) -> Extras:
+    """Wishes as arguments → Extras. Raises UsageError for unknown names, and for wishes that contradict each other."""
+    if isinstance(corruptions, str):
+        corruptions = [name.strip() for name in corruptions.split(",")]
+    kinds = (KINDS if corruptions else ()) if isinstance(corruptions, bool) else tuple(dict.fromkeys(corruptions))
+    unknown = [kind for kind in kinds if kind not in KINDS]
+    if unknown or (not isinstance(corruptions, bool) and not kinds):
+        raise UsageError(f"there is no corruption {', '.join(map(repr, unknown))}", hint=f"kinds: {', '.join(KINDS)}")
+    if tta is not None and tta not in VIEWS:
+        raise UsageError(f"there are no views {tta!r}", hint=f"views: {', '.join(VIEWS)}")
+    if kinds and tta:
+        raise UsageError(
+            "corruptions and test-time augmentation are measured one at a time: each is compared with plain answers",
+            hint="run eval twice, once with --corruptions and once with --tta",
+        )
+    if pictures is not None and not kinds:
+        raise UsageError("a number of pictures to corrupt has no effect without corruptions", hint="add --corruptions")
+    return Extras(tuple(kind for kind in KINDS if kind in kinds), _number(pictures), tta)
+
+
+def _number(pictures: int | str | None) -> int | None:
+    if pictures is None:
+        return PICTURES
+    if pictures == "all":
+        return None
+    try:
+        number = int(pictures)
+    except ValueError:
+        number = 0
+    if number < 1:
+        raise UsageError(f"the number of pictures to corrupt is {pictures!r}; expected 1 or more, or all")
+    return number
+
+
+def measure_corruptions(
+    predictor: Predictor,
+    samples: SampleSet,
+    found: Answers,
+    labels: NDArray[np.int64],
+    extras: Extras,
+    *,
+    seed: int = 0,
+    say: Say | None = None,
+) -> Robustness:
+    """Answer corrupted versions of the pictures that ``found`` answers, or of a stratified choice of them.
+
+    ``labels`` (N,): positions in the Run's classes, in the order of ``found``. Memory: `CHUNK` pictures, twice.
+    ``say`` gets a line of progress every ten seconds. Raises ImageError when a picture cannot be read any more.
+    """
+    chosen = stratified(labels, extras.pictures or len(labels), seed)
+    truth = labels[chosen]
+    clean = found.probabilities[chosen]
+    correct = {kind: np.empty((len(SEVERITIES), len(chosen)), bool) for kind in extras.kinds}
+    confident = np.zeros(1 + len(SEVERITIES))
+    confident[0] = clean.max(axis=1).mean()
+    done, started, said = 0, time.monotonic(), time.monotonic()
+    for squares in _squares(predictor, samples, found.indices[chosen]):
+        part = slice(done, done + len(squares))
+        for kind in extras.kinds:
+            for row, severity in enumerate(SEVERITIES):
+                changed = _in_threads(predictor, partial(corrupt, kind=kind, severity=severity, seed=seed), squares)
+                (answers,) = predictor.ask(np.stack(changed), ("probabilities",))
+                correct[kind][row, part] = answers.argmax(axis=1) == truth[part]
+                confident[1 + row] += answers.max(axis=1).sum() / (len(extras.kinds) * len(chosen))
+        done = part.stop
+        now = time.monotonic()
+        if say is not None and now - said > EVERY and done < len(chosen):
+            left = (now - started) / done * (len(chosen) - done)
+            say(f"corrupted {done:,} of {len(chosen):,} pictures, about {_minutes(left)} left")
+            said = now
+    return summarise(
+        clean.argmax(axis=1) == truth,
+        correct,
+        confidence=confident.tolist(),
+        available=len(labels),
+        size=predictor.run.card.geometry.size,
+        seed=seed,
+    )
+
+
+def measure_views(
+    predictor: Predictor,
+    samples: SampleSet,
+    found: Answers,
+    labels: NDArray[np.int64],
+    views: str,
+    *,
+    say: Say | None = None,
+) -> Augmented:
+    """Answer all views of the pictures that ``found`` answers, beside one view, and time both.
+
+    Both times hold reading, decoding and geometry once. ``labels`` and ``say``: as in `measure_corruptions`. Raises
+    ImageError when a picture cannot be read any more.
+    """
+    temperature = predictor.run.card.temperature
+    plain, mean = [], []
+    reading = first = all_ = 0.0
+    done, started, said = 0, time.perf_counter(), time.perf_counter()
+    some = next(_squares(predictor, samples, found.indices[:CHUNK]))
+    predictor.ask(np.stack(some), ("logits",))  # opens the session that will be used, outside of what is timed
+    before = time.perf_counter()
+    for squares in _squares(predictor, samples, found.indices):
+        reading += time.perf_counter() - before
+        before = time.perf_counter()
+        answers = []
+        for view in views_of(np.stack(squares), views):
+            answers.append(predictor.ask(view, ("logits",))[0].astype(np.float64) / temperature)
+            if len(answers) == 1:
+                first += time.perf_counter() - before
+        plain.append(answers[0])
+        mean.append(mean_logits(answers))
+        all_ += time.perf_counter() - before
+        done += len(squares)
+        before = time.perf_counter()
+        if say is not None and before - said > EVERY and done < len(labels):
+            left = (before - started) / done * (len(labels) - done)
+            say(f"augmented {done:,} of {len(labels):,} pictures, about {_minutes(left)} left")
+            said = before
+    return compare_views(
+        np.concatenate(plain),
+        np.concatenate(mean),
+        labels,
+        predictor.classes,
+        views=views,
+        seconds=reading + all_,
+        plain_seconds=reading + first,
+        note=mirror_note(predictor.run),
+    )
+
+
+def mirror_note(run: Run) -> str:
+    """What must be said where ``run`` never saw mirrored pictures in training, or nobody knows; else empty."""
+    if not run.records(CONFIG):
+        return "how this Run was trained is not known; views are mirrored"
+    try:
+        flip: Any = json.loads(run.read(CONFIG))["augment"]["flip"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(f"{run.path / CONFIG} does not say whether pictures were mirrored: {error!r}") from error
+    if flip in ("none", False):
+        return "this Run was trained without mirrored pictures: where left and right mean something, views harm"
+    return ""
+
+
+def _squares(predictor: Predictor, samples: SampleSet, indices: NDArray[np.int64]) -> Iterator[list[Pixels]]:
+    """Pictures as the network sees them, (S, S, C) each, `CHUNK` at a time."""
+    card = predictor.run.card
+
+    def read(index: int) -> Pixels:
+        return card.geometry.apply(samples.read(samples.samples[index], card.channels, geometry=card.geometry))
+
+    for group in batched(indices.tolist(), CHUNK):
+        yield _in_threads(predictor, read, group)
+
+
+def _in_threads(predictor: Predictor, function: Callable[[Any], Pixels], items: Sequence[Any]) -> list[Pixels]:
+    return list(map_ordered(function, items, threads=predictor.threads, window=2 * predictor.threads))
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
