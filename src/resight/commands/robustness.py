@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.errors import RunError, UsageError
+from resight.errors import UsageError
 from resight.evaluation.augmented import VIEWS, Augmented, compare_views, mean_logits, views_of
 from resight.evaluation.corruptions import KINDS, SEVERITIES, corrupt
 from resight.evaluation.robustness import Robustness, stratified, summarise
@@ -172,13 +172,11 @@ def measure_views(
 
 def mirror_note(run: Run) -> str:
     """What must be said where ``run`` never saw mirrored pictures in training, or nobody knows; else empty."""
-    if not run.records(CONFIG):
-        return "how this Run was trained is not known; views are mirrored"
-    try:
-        flip: Any = json.loads(run.read(CONFIG))["augment"]["flip"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{run.path / CONFIG} does not say whether pictures were mirrored: {error!r}") from error
-    if flip in ("none", False):
+    config: Any = json.loads(run.read(CONFIG)) if run.records(CONFIG) else {}
+    augment = config.get("augment") if isinstance(config, dict) else None
+    if not isinstance(augment, dict) or "flip" not in augment:
+        return "whether this Run was trained with mirrored pictures is not known"
+    if augment["flip"] in ("none", False):
         return "this Run was trained without mirrored pictures: where left and right mean something, views harm"
     return ""
 

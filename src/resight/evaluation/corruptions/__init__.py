@@ -56,6 +56,7 @@ def corrupt(pixels: Pixels, kind: str, severity: int, seed: int = 0) -> Pixels:
         raise UsageError(f"the seed is {seed!r}; expected a whole number, 0 or more")
     if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
         raise UsageError(f"expected pixels of uint8 (H, W, 1 or 3), found {pixels.dtype} {pixels.shape}")
+    pixels = np.ascontiguousarray(pixels)  # sums must not depend on how the picture lies in memory
     picture = zlib.crc32(pixels.tobytes())
     random = np.random.default_rng([seed, KINDS.index(kind), severity, picture])
     unit = pixels.astype(np.float32) / 255

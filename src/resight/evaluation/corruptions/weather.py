@@ -62,7 +62,8 @@ def _ice(height: int, width: int, random: np.random.Generator) -> Floats:
     lines = np.asarray(canvas.resize((width, height), Image.Resampling.BOX), np.float32) / np.float32(255)
     film = cloud(height, width, 1.5, random)
     glow = gaussian(lines[:, :, None], min(height, width) / 50)[:, :, 0]
-    return np.clip(0.1 + 0.35 * film + 0.4 * glow + 0.6 * lines, 0, 1).astype(np.float32)
+    ice: Floats = np.clip(0.1 + 0.35 * film + 0.4 * glow + 0.6 * lines, 0, 1)
+    return ice
 
 
 def _feather(
