@@ -23,9 +23,9 @@ def robustness_figure(robustness: Mapping[str, Any]) -> str:
     shares = np.array([[clean, *(cell["value"] for cell in kind["accuracy"])] for kind in kinds])
     figure = Figure(figsize=(5.4, 0.9 + 0.3 * len(kinds)), layout="constrained")
     axes = figure.subplots()
-    axes.imshow(shares, cmap="RdYlGn", vmin=0, vmax=1, aspect="auto")
+    axes.imshow(shares, cmap="RdYlBu", vmin=0, vmax=1, aspect="auto")
     for (row, column), share in np.ndenumerate(shares):
-        dark = share < 0.15 or share > 0.9  # the ends of the colours are dark
+        dark = share < 0.12 or share > 0.88  # both ends of these colours, which the colour-blind can tell apart
         axes.text(column, row, f"{100 * share:.0f}", ha="center", va="center", fontsize=9, color="w" if dark else "k")
     axes.set_xticks(range(len(SEVERITIES) + 1), ["clean", *map(str, SEVERITIES)])
     axes.set_yticks(range(len(kinds)), [kind["kind"].replace("_", " ") for kind in kinds])

@@ -53,16 +53,16 @@ def _ice(height: int, width: int, random: np.random.Generator) -> Floats:
     side = min(height, width) * scale
     canvas = Image.new("L", (width * scale, height * scale))
     pen = ImageDraw.Draw(canvas)
-    thick = max(1, round(side / 300))
+    thick = max(1, round(side / 180))
     for _ in range(SEEDS):
         x, y = random.uniform(0, canvas.width), random.uniform(0, canvas.height)
         for _ in range(random.integers(1, 4)):
-            angle, length = random.uniform(0, 2 * math.pi), side * random.uniform(0.1, 0.5)
-            _feather(pen, (x, y), angle, length, light=int(random.integers(90, 230)), thick=thick, depth=2)
+            angle, length = random.uniform(0, 2 * math.pi), side * random.uniform(0.12, 0.55)
+            _feather(pen, (x, y), angle, length, light=int(random.integers(140, 256)), thick=thick, depth=2)
     lines = np.asarray(canvas.resize((width, height), Image.Resampling.BOX), np.float32) / np.float32(255)
     film = cloud(height, width, 1.5, random)
     glow = gaussian(lines[:, :, None], min(height, width) / 50)[:, :, 0]
-    ice: Floats = np.clip(0.1 + 0.35 * film + 0.4 * glow + 0.6 * lines, 0, 1)
+    ice: Floats = np.clip(0.06 + 0.25 * film + 0.3 * glow + 0.65 * lines, 0, 1)
     return ice
 
 
@@ -80,7 +80,7 @@ def _feather(
     dx, dy = length * math.cos(angle), length * math.sin(angle)
     x, y = start
     pen.line((x, y, x + dx, y + dy), fill=light, width=thick * max(1, depth))
-    count = min(14, int(length / (7 * thick))) if depth else 0
+    count = min(12, int(length / (6 * thick))) if depth else 0
     for k in range(1, count + 1):
         at = k / (count + 1)
         for turn in (-math.pi / 3, math.pi / 3):
@@ -90,7 +90,7 @@ def _feather(
                 root,
                 angle + turn,
                 0.4 * length * (1 - at) ** 0.8,
-                light=int(light * 0.8),
+                light=int(light * 0.85),
                 thick=thick,
                 depth=depth - 1,
             )
