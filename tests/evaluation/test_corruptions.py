@@ -87,11 +87,12 @@ def test_pictures_get_noise_of_their_own() -> None:
     assert abs(np.corrcoef(noise[0].ravel(), noise[1].ravel())[0, 1]) < 0.1
 
 
-# The published parameters do not rise in this distance: these warp, or move pixels by fractions of one, and what looks
-# worse is not always farther away. Of frost the two last differ by less than chance does.
+# Published parameters that do not rise in this distance. Elastic first warps widely, then finely; glass of severity 1
+# has two rounds, of severity 2 one; of frost at 224 px severity 4 is darker than 3; at 32 px the motions of severities 3
+# and 4 have one deviation, and 0.95 of the pixels lie farther from their places than 0.9 of them.
 NOT_BY_DISTANCE = {
     224: {"glass_blur", "elastic", "frost"},
-    32: {"glass_blur", "elastic", "frost", "pixelate", "motion_blur"},
+    32: {"glass_blur", "elastic", "pixelate", "motion_blur"},
 }
 
 

@@ -95,6 +95,8 @@ def measure_corruptions(
     correct = {kind: np.empty((len(SEVERITIES), len(chosen)), bool) for kind in extras.kinds}
     confident = np.zeros(1 + len(SEVERITIES))
     confident[0] = clean.max(axis=1).mean()
+    if say is not None:
+        say(f"corrupting {len(chosen):,} pictures in {len(extras.kinds) * len(SEVERITIES)} ways each …")
     done, started, said = 0, time.monotonic(), time.monotonic()
     for squares in _squares(predictor, samples, found.indices[chosen]):
         part = slice(done, done + len(squares))
