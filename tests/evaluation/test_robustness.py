@@ -92,6 +92,14 @@ def test_text_fits_a_terminal_and_says_how_many() -> None:
     assert "largest drop" not in one
 
 
+def test_overconfidence_is_said() -> None:
+    """Only where the answers are surer than they are right, by more than five points."""
+    clean, hits = np.arange(100) < 90, {"fog": np.tile(np.arange(100) < 60, (5, 1))}
+    for confidence, said in (((0.9, *[0.8] * 5), True), ((0.9, *[0.62] * 5), False)):
+        text = summarise(clean, hits, confidence=confidence, available=100, size=32).to_text()
+        assert ("20.0 points too high here, 0.0 on clean" in text) == said
+
+
 def test_nothing_right_is_no_share() -> None:
     none = np.zeros(20, bool)
     found = summarise(none, {"fog": np.zeros((5, 20), bool)}, confidence=CONFIDENCE, available=20, size=32)

@@ -106,7 +106,11 @@ class Robustness:
             lines.append(f"the largest drop is by {worst}")
         over = float(np.mean(self.confidence[1:])) - self.accuracy.value
         if over > 0.05:
-            lines.append(f"its confidence does not fall as its accuracy does: {100 * over:.0f} points too high")
+            before = _hundredths(self.confidence[0] - self.clean.value)
+            lines.append(
+                f"confidence falls less than accuracy: {_hundredths(over)} points too high here, "
+                f"{before} on clean pictures"
+            )
         return lines
 
 
