@@ -12,6 +12,7 @@ from tests.inference import tiny
 from typer.testing import CliRunner
 
 from resight.cli import app
+from resight.commands import robustness
 from resight.commands.eval import evaluate_run
 from resight.commands.robustness import CHUNK, asked, mirror_note
 from resight.errors import ImageError, UsageError
@@ -159,6 +160,17 @@ def test_the_command_line(run: Run, data: Path) -> None:
         assert isinstance(refused.exception, UsageError), options
     refused = runner.invoke(app, [*command, "--corruptions", "--tta"])
     assert isinstance(refused.exception, UsageError)
+
+
+def test_progress_is_said(run: Run, data: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(robustness, "EVERY", 0.0)
+    monkeypatch.setattr(robustness, "CHUNK", 10)
+    lines: list[str] = []
+    evaluate_run(run, data, corruptions=["fog"], say=lines.append)
+    evaluate_run(run, data, tta="flip", say=lines.append)
+    assert lines[0] == "corrupting 30 pictures in 5 ways each …"
+    said = [line.partition(", about ")[0] for line in lines[1:]]
+    assert said == [f"{done} {n} of 30 pictures" for done in ("corrupted", "augmented") for n in (10, 20)]
 
 
 def test_a_picture_that_went_away_is_an_error(run: Run, data: Path) -> None:

@@ -97,7 +97,7 @@ def measure_corruptions(
     confident[0] = clean.max(axis=1).mean()
     if say is not None:
         say(f"corrupting {len(chosen):,} pictures in {len(extras.kinds) * len(SEVERITIES)} ways each …")
-    done, started, said = 0, time.monotonic(), time.monotonic()
+    done, progress = 0, _Progress("corrupted", len(chosen), say)
     for squares in _squares(predictor, samples, found.indices[chosen]):
         part = slice(done, done + len(squares))
         for kind in extras.kinds:
@@ -107,11 +107,7 @@ def measure_corruptions(
                 correct[kind][row, part] = answers.argmax(axis=1) == truth[part]
                 confident[1 + row] += answers.max(axis=1).sum() / (len(extras.kinds) * len(chosen))
         done = part.stop
-        now = time.monotonic()
-        if say is not None and now - said > EVERY and done < len(chosen):
-            left = (now - started) / done * (len(chosen) - done)
-            say(f"corrupted {done:,} of {len(chosen):,} pictures, about {_minutes(left)} left")
-            said = now
+        progress.at(done)
     return summarise(
         clean.argmax(axis=1) == truth,
         correct,
@@ -139,9 +135,10 @@ def measure_views(
     temperature = predictor.run.card.temperature
     plain, mean = [], []
     reading = first = all_ = 0.0
-    done, started, said = 0, time.perf_counter(), time.perf_counter()
+    done, progress = 0, _Progress("augmented", len(labels), say)
     some = next(_squares(predictor, samples, found.indices[:CHUNK]))
-    predictor.ask(np.stack(some), ("logits",))  # opens the session that will be used, outside of what is timed
+    for number in {len(some), len(labels) % CHUNK} - {0}:  # opens the sessions that will be used before time is taken
+        predictor.ask(np.stack(some[:number]), ("logits",))
     before = time.perf_counter()
     for squares in _squares(predictor, samples, found.indices):
         reading += time.perf_counter() - before
@@ -155,11 +152,8 @@ def measure_views(
         mean.append(mean_logits(answers))
         all_ += time.perf_counter() - before
         done += len(squares)
+        progress.at(done)
         before = time.perf_counter()
-        if say is not None and before - said > EVERY and done < len(labels):
-            left = (before - started) / done * (len(labels) - done)
-            say(f"augmented {done:,} of {len(labels):,} pictures, about {_minutes(left)} left")
-            said = before
     return compare_views(
         np.concatenate(plain),
         np.concatenate(mean),
@@ -198,5 +192,17 @@ def _in_threads(predictor: Predictor, function: Callable[[Any], Pixels], items: 
     return list(map_ordered(function, items, threads=predictor.threads, window=2 * predictor.threads))
 
 
-def _minutes(seconds: float) -> str:
-    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+class _Progress:
+    """Says every ten seconds how many of ``total`` pictures are done, and about how long the others take."""
+
+    def __init__(self, done: str, total: int, say: Say | None) -> None:
+        self._done, self._total, self._say = done, total, say
+        self._started = self._said = time.monotonic()
+
+    def at(self, number: int) -> None:
+        now = time.monotonic()
+        if self._say is None or now - self._said < EVERY or number >= self._total:
+            return
+        left = int((now - self._started) / number * (self._total - number))
+        self._say(f"{self._done} {number:,} of {self._total:,} pictures, about {left // 60}:{left % 60:02d} left")
+        self._said = now
