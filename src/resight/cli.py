@@ -183,6 +183,19 @@ def eval_(
         str | None, typer.Option(metavar="RUN2", help="A second Run, on the same pictures: which one is better?")
     ] = None,
     skip_bad: SkipBad = False,
+    corruptions: Annotated[
+        bool, typer.Option("--corruptions", help="Also on corrupted pictures: 15 kinds, 5 severities.")
+    ] = False,
+    corruption_kinds: Annotated[
+        str | None, typer.Option(metavar="KIND,KIND…", help="With --corruptions: only these kinds.")
+    ] = None,
+    corruption_pictures: Annotated[
+        str | None, typer.Option(metavar="N|all", help="With --corruptions: of so many pictures; default: 1000.")
+    ] = None,
+    tta: Annotated[
+        bool, typer.Option("--tta", help="Also with test-time augmentation: mirrored, and its cost.")
+    ] = False,
+    tta_shifts: Annotated[bool, typer.Option("--tta-shifts", help="With --tta: shifted too, ten views.")] = False,
     backend: Backend = "auto",
     threads: Threads = None,
     batch: Batch = 8,
@@ -191,6 +204,10 @@ def eval_(
     from resight.commands.eval import evaluate_run
 
     chosen = _format(format, json_, ("table", "json"))
+    if corruption_kinds is not None and not corruptions:
+        raise UsageError("--corruption-kinds has no effect without --corruptions")
+    if tta_shifts and not tta:
+        raise UsageError("--tta-shifts has no effect without --tta")
     result = evaluate_run(
         run,
         data,
@@ -202,6 +219,10 @@ def eval_(
         backend=backend,
         threads=threads,
         batch=batch,
+        corruptions=corruptions if corruption_kinds is None else corruption_kinds.split(","),
+        corruption_pictures=corruption_pictures,
+        tta=("flip+shift" if tta_shifts else "flip") if tta else None,
+        say=lambda line: typer.echo(line, err=True),
     )
     _say_backend(backend, result.choice)
     if chosen == "json":

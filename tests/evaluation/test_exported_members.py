@@ -10,7 +10,20 @@ from resight import evaluation
 
 def test_exported_names() -> None:
     names = {name for name, value in vars(evaluation).items() if not name.startswith("_")}
-    modules = {"calibration", "intervals", "metrics", "paired", "parity", "ranking", "report", "selective", "text"}
+    modules = {
+        "augmented",
+        "calibration",
+        "corruptions",
+        "intervals",
+        "metrics",
+        "paired",
+        "parity",
+        "ranking",
+        "report",
+        "robustness",
+        "selective",
+        "text",
+    }
     assert names - modules == set(evaluation.__all__)
     assert all(getattr(evaluation, name).__doc__ for name in evaluation.__all__)
 

@@ -16,8 +16,11 @@ from resight.commands.against import against as compared
 from resight.commands.extras import need
 from resight.commands.predict import resolve_run
 from resight.commands.report import check_outside, write_page
+from resight.commands.robustness import Say, asked, measure_corruptions, measure_views
 from resight.errors import DataError, RunError, UsageError
 from resight.evaluation import Evaluation, evaluate
+from resight.evaluation.augmented import Augmented
+from resight.evaluation.robustness import Robustness
 from resight.images import printable
 from resight.inference import AUTO, BATCH, Choice, Predictor, bad_files, check_backend, csv_row, save
 from resight.runs import CONFIG, SPLIT, Run
@@ -34,7 +37,8 @@ class EvalResult:
     part: train, val, test, or all. logits: float32 (N, K), divided by the temperature. probabilities:
     float32 (N, K) in 0 … 1. labels: int64 (N,), positions in the Run's classes. sources: N names, exact;
     ``file[index]`` for array files. skipped: (source, reason) of pictures that could not be read. warnings:
-    whole sentences. choice: which backend answered, and why. against: another Run on the same pictures.
+    whole sentences. choice: which backend answered, and why. against: another Run on the same pictures. robustness: on
+    corrupted pictures; augmented: with test-time augmentation; all three where asked for.
     """
 
     run: Path
@@ -49,6 +53,8 @@ class EvalResult:
     warnings: tuple[str, ...] = ()
     choice: Choice | None = None
     against: Against | None = None
+    robustness: Robustness | None = None
+    augmented: Augmented | None = None
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -67,6 +73,8 @@ class EvalResult:
             "warnings": list(self.warnings),
             "evaluation": self.evaluation.to_dict(),
             "against": None if self.against is None else self.against.to_dict(),
+            "robustness": None if self.robustness is None else self.robustness.to_dict(),
+            "tta": None if self.augmented is None else self.augmented.to_dict(),
         }
 
     def to_text(self) -> str:
@@ -77,8 +85,8 @@ class EvalResult:
         if self.skipped:
             lines.append(f"{len(self.skipped):,} pictures could not be read and are not counted:")
             lines += [f"  {printable(source)}: {printable(reason)}" for source, reason in self.skipped]
-        text = "\n".join(lines) + "\n\n" + self.evaluation.to_text()
-        return text if self.against is None else f"{text}\n\n{self.against.to_text()}"
+        extra = [part.to_text() for part in (self.against, self.robustness, self.augmented) if part is not None]
+        return "\n\n".join(["\n".join(lines), self.evaluation.to_text(), *extra])
 
     def save_predictions(self, path: Path) -> None:
         """Write a CSV file with source, true, predicted, probability (of the predicted class), atomically.
@@ -108,6 +116,10 @@ def evaluate_run(
     backend: str = AUTO,
     threads: int | None = None,
     batch: int = BATCH,
+    corruptions: bool | Sequence[str] = False,
+    corruption_pictures: int | str | None = None,
+    tta: str | None = None,
+    say: Say | None = None,
 ) -> EvalResult:
     """Evaluate a Run on labelled pictures; classes are matched by name.
 
@@ -116,7 +128,9 @@ def evaluate_run(
     test, or all where ``data`` is not split; one class, or a test part alone, will do. skip_bad: leave out
     pictures that cannot be read, and count them, where otherwise they are an error. predictions: a CSV file to
     write, see ``EvalResult.save_predictions``. report: a page to write, one self-contained HTML file, never into a
-    Run; needs the extra ``report``. against: a second Run, which answers the same pictures.
+    Run; needs the extra ``report``. against: a second Run, which answers the same pictures. corruptions: also answer
+    corrupted pictures, of all kinds or of these; corruption_pictures: of so many, or "all"; default 1,000. tta: also
+    average over views, "flip" or "flip+shift". say: gets lines of progress.
 
     Raises DataError for data with classes that the Run does not know, without the part, changed since
     training, or with bad pictures; UsageError for wrong arguments, RunError for a Run that is missing or
@@ -128,6 +142,7 @@ def evaluate_run(
     if report is not None:
         need("a report", "report", "jinja2", "matplotlib")
         check_outside(report)
+    extras = asked(corruptions, corruption_pictures, tta)
     opened = resolve_run(run)
     other = None if against is None else resolve_run(against)
     data = None if data is None else _path_of(data)
@@ -151,6 +166,11 @@ def evaluate_run(
         answers = found.probabilities.argmax(axis=1)
         ours = sources, [opened.classes[k] for k in labels], [opened.classes[k] for k in answers]
         second = _second(other, samples, found.indices, ours, backend=backend, threads=threads, batch=batch)
+    robustness = augmented = None
+    if extras.kinds:
+        robustness = measure_corruptions(predictor, samples, found, labels, extras, say=say)
+    if extras.views:
+        augmented = measure_views(predictor, samples, found, labels, extras.views, say=say)
     result = EvalResult(
         run=opened.path,
         data=samples.root if data is None else Path(data),
@@ -164,6 +184,8 @@ def evaluate_run(
         warnings=(*samples.warnings, *warnings),
         choice=predictor.choice,
         against=second,
+        robustness=robustness,
+        augmented=augmented,
     )
     if predictions is not None:
         result.save_predictions(predictions)

@@ -21,6 +21,7 @@ from resight.explaining import class_activation, head_weights, overlay
 from resight.inference import Predictor
 from resight.reporting import figures
 from resight.reporting.page import svg, thumbnail, write_page
+from resight.reporting.robustness_figure import robustness_figure
 from resight.reporting.verdict import verdict
 from resight.runs import HISTORY, Run
 from resight.samples import Sample, SampleSet
@@ -69,7 +70,7 @@ class Rival:
 class Answered:
     """What the page is made of. ``indices`` int64 (N,): positions in ``samples``; ``labels`` int64 (N,): positions in
     the Run's classes; ``logits`` (N, K), divided by the temperature. ``data``: as people call it. ``own_data``: the Run
-    was trained with it.
+    was trained with it. ``robustness``: `Robustness.to_dict`; ``augmented``: `Augmented.to_text`; where measured.
     """
 
     run: Run
@@ -84,6 +85,8 @@ class Answered:
     warnings: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     rival: Rival | None = None
+    robustness: dict[str, Any] | None = None
+    augmented: str | None = None
 
 
 def write_report(path: Path, answered: Answered, predictor: Predictor) -> None:
@@ -128,6 +131,8 @@ def _context(answered: Answered, predictor: Predictor) -> dict[str, Any]:
             "no_heat": show.no_heat,
             "rival": _rival(answered.rival, show),
             "listed": LISTED,
+            "robustness": answered.robustness,
+            "robustness_figure": robustness_figure(answered.robustness) if answered.robustness else "",
             "version": version("resight"),
         }
 
