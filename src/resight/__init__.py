@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from resight.commands.bench import bench as bench
     from resight.commands.cache import cache as cache
     from resight.commands.demo import demo as demo
+    from resight.commands.doctor import examine as examine
     from resight.commands.eval import evaluate_run as evaluate_run
     from resight.commands.import_ import import_weights as import_weights
     from resight.commands.predict import predict as predict
@@ -44,6 +45,7 @@ _WHERE = {
     "demo": "resight.commands.demo",
     "errors": "",
     "evaluate_run": "resight.commands.eval",
+    "examine": "resight.commands.doctor",
     "images": "",
     "import_weights": "resight.commands.import_",
     "load": "resight.samples",

@@ -1,9 +1,9 @@
 """Are two pictures the same one? Registered onto each other, then compared by correlation.
 
 The second picture is modelled as a · first(sx · x + tx, sy · y + ty) + b: another brightness, contrast, crop, shift or
-scale of the same picture. The four numbers are found by Gauss-Newton on the squared difference, forwards additive (Lucas and
-Kanade 1981; Baker and Matthews 2004, section 2), with gain and bias free in each step; from three starts: as it is, and
-one of them a centre crop of 0.95 of the other. Warping is separable, so each is two products with 64 × 64 matrices.
+scale of the same picture. The four numbers are found by Gauss-Newton on the squared difference, forwards additive
+(Lucas and Kanade 1981; Baker and Matthews 2004, section 2), with gain and bias free in each step; from three starts: as
+it is, and one of them a centre crop of 0.95 of the other. Warping is separable: two products with 64 × 64 matrices.
 """
 
 from __future__ import annotations
@@ -43,24 +43,27 @@ def coarse(left: NDArray[np.uint8], right: NDArray[np.uint8]) -> Floats:
 
 def _register(first: Floats, second: Floats, scale: float) -> tuple[Floats, Floats]:
     count = len(first)
-    motion = np.tile(np.float32([scale, 0, scale, 0]), (count, 1))  # sy, ty, sx, tx
-    down, across = np.gradient(first, axis=(1, 2))
+    motion = np.tile(np.array([scale, 0, scale, 0], np.float32), (count, 1))  # sy, ty, sx, tx
+    down, across = (np.asarray(np.gradient(first, axis=axis), np.float32) for axis in (1, 2))
     for _ in range(_STEPS):
         rows, columns, mask = _warp(motion)
-        warped = rows @ first @ columns.transpose(0, 2, 1)
-        dy = rows @ down @ columns.transpose(0, 2, 1)
-        dx = rows @ across @ columns.transpose(0, 2, 1)
-        motion = motion + _step(warped, dy, dx, second, mask)
+        warped, dy, dx = (_through(rows, image, columns) for image in (first, down, across))
+        motion += _step(warped, dy, dx, second, mask)
         motion[:, ::2] = np.clip(motion[:, ::2], 1 - _LARGEST, 1 + _LARGEST)
         motion[:, 1::2] = np.clip(motion[:, 1::2], -_LARGEST * SIDE, _LARGEST * SIDE)
     rows, columns, mask = _warp(motion)
-    warped = rows @ first @ columns.transpose(0, 2, 1)
+    warped = _through(rows, first, columns)
     grey = _correlation(warped, second, mask)
     inner = mask[:, 1:-1, 1:-1] * mask[:, 2:, 1:-1] * mask[:, :-2, 1:-1] * mask[:, 1:-1, 2:] * mask[:, 1:-1, :-2]
     slopes = [(image[:, 2:, 1:-1] - image[:, :-2, 1:-1], image[:, 1:-1, 2:] - image[:, 1:-1, :-2])
               for image in (warped, second)]  # fmt: skip
     both = [np.concatenate(pair, axis=1) for pair in slopes]
     return grey, _correlation(both[0], both[1], np.concatenate([inner, inner], axis=1))
+
+
+def _through(rows: Floats, image: Floats, columns: Floats) -> Floats:
+    warped: Floats = np.matmul(np.matmul(rows, image), columns.transpose(0, 2, 1))
+    return warped
 
 
 def _warp(motion: Floats) -> tuple[Floats, Floats, Floats]:

@@ -37,8 +37,8 @@ class Scan:
     (N, 2), width and height, upright. ``formats``, ``modes``: N names, as Pillow's; empty for array files.
     ``turned``: where EXIF says so. ``misnamed``: position → true format. ``content``: uint8 (N, 16), a hash of the
     file's bytes, or of an array file's pixels. ``pixels``: uint8 (N, 16), a hash of the decoded pixels and the size.
-    ``light``: mean grey value, 0 … 255. ``contrast``: standard deviation of grey. ``spread``: grey's 99th less its
-    1st percentile. ``sharpness``: variance of the Laplacian by the variance of grey. ``hashes``: uint64 (N, WINDOWS).
+    ``light``: mean grey value, 0 … 255. ``contrast``: standard deviation of grey. ``brightest``: grey's 99th
+    percentile. ``sharpness``: variance of the Laplacian by the variance of grey. ``hashes``: uint64 (N, WINDOWS).
     ``coarse``: uint8 (N, 256), the picture as 16 × 16 grey.
     """
 
@@ -54,7 +54,7 @@ class Scan:
     pixels: NDArray[np.uint8]
     light: NDArray[np.float32]
     contrast: NDArray[np.float32]
-    spread: NDArray[np.float32]
+    brightest: NDArray[np.float32]
     sharpness: NDArray[np.float32]
     hashes: NDArray[np.uint64]
     coarse: NDArray[np.uint8]
@@ -83,7 +83,8 @@ def scan(samples: SampleSet, *, threads: int, progress: Callable[[int, int], Non
     total = len(samples)
     found = Scan(
         samples, {}, {}, {}, [""] * total, [""] * total, np.zeros(total, np.bool_), np.zeros((total, 2), np.int32),
-        np.zeros((total, 16), np.uint8), np.zeros((total, 16), np.uint8), *np.zeros((4, total), np.float32),
+        np.zeros((total, 16), np.uint8), np.zeros((total, 16), np.uint8), np.zeros(total, np.float32),
+        np.zeros(total, np.float32), np.zeros(total, np.float32), np.zeros(total, np.float32),
         np.zeros((total, WINDOWS), np.uint64), np.zeros((total, COARSE**2), np.uint8),
     )  # fmt: skip
     start = 0
@@ -113,7 +114,9 @@ def _keep(found: Scan, position: int, look: _Look) -> None:
     found.sizes[position] = look.size
     found.content[position] = np.frombuffer(look.content, np.uint8)
     found.pixels[position] = np.frombuffer(look.pixels, np.uint8)
-    found.light[position], found.contrast[position], found.spread[position], found.sharpness[position] = look.measures
+    light, contrast, brightest, sharpness = look.measures
+    found.light[position], found.contrast[position] = light, contrast
+    found.brightest[position], found.sharpness[position] = brightest, sharpness
     if look.shot is not None:
         found.shots[position] = look.shot
     if look.info is not None:
@@ -143,7 +146,7 @@ def _look(samples: SampleSet, sample: Sample) -> _Look | str:
     digest = hashlib.blake2b(repr((size, pixels.shape)).encode(), digest_size=16)
     digest.update(np.ascontiguousarray(pixels).data)
     content = hashlib.blake2b(data, digest_size=16).digest() if data else digest.digest()
-    small = _squeezed((data, pixels, info, exif)[1])
+    small = _squeezed(pixels)
     return _Look(info, size, find_shot(exif) if exif else None, content, digest.digest(), _measures(pixels), small)
 
 
@@ -163,23 +166,23 @@ def _squeezed(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def _measures(pixels: NDArray[np.uint8]) -> tuple[float, float, float, float]:
-    """Light, contrast, spread and sharpness."""
+    """Light, contrast, the brightest and sharpness."""
     height, width = pixels.shape[:2]
     factor = min(1.0, SHARP_SIDE / max(height, width))
     grey = resize(_grey(pixels), max(1, round(height * factor)), max(1, round(width * factor)))[:, :, 0]
     values = grey.astype(np.float32)
-    low, high = np.percentile(grey, (1, 99))
     variance = float(values.var())
     middle = values[1:-1, 1:-1]
     edges = values[:-2, 1:-1] + values[2:, 1:-1] + values[1:-1, :-2] + values[1:-1, 2:] - 4 * middle
     sharpness = float(edges.var()) / max(variance, 1.0) if edges.size else 0.0
-    return float(values.mean()), variance**0.5, float(high - low), sharpness
+    return float(values.mean()), variance**0.5, float(np.percentile(grey, 99)), sharpness
 
 
 def _coarse(pictures: NDArray[np.uint8]) -> NDArray[np.uint8]:
     step = SIDE // COARSE
     blocks = pictures.reshape(len(pictures), COARSE, step, COARSE, step).mean(axis=(2, 4), dtype=np.float32)
-    return np.round(blocks).astype(np.uint8).reshape(len(pictures), -1)
+    rows: NDArray[np.uint8] = np.round(blocks).astype(np.uint8).reshape(len(pictures), -1)
+    return rows
 
 
 def chunks(total: int, size: int) -> Iterable[slice]:
