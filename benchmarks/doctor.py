@@ -16,13 +16,21 @@ in a process of its own. Thresholds were chosen on seeds 0 to 2 and on the untou
 
 from __future__ import annotations
 
+import argparse
 import io
+import json
 import random
 import shutil
+import subprocess
+import sys
+import tempfile
+import time
 from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageEnhance
+
+from common import lost_row, row, save, summary
 
 KINDS = ("resized", "recompressed", "brightened", "cropped", "conflict", "broken", "misnamed", "blank", "missing class")
 
