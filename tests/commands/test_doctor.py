@@ -19,12 +19,8 @@ from resight import examine
 from resight.errors import DataError, RunError, UsageError
 from resight.samples import load
 
-HOSTILE = (
-    "<script>alert(1)</script>",
-    "=cmd|' calc'!A1",
-    "a\u202eb\nc",
-    "\"'><img src=x onerror=alert(2)>".replace("/", ""),
-)
+# no folder can have a slash in its name: the browser needs no end tag
+HOSTILE = ("<script>alert(1)<script>", "=cmd|' calc'!A1", "a\u202eb\nc", "\"'><img src=x onerror=alert(2)>")
 
 
 def cli(*words: str | Path) -> subprocess.CompletedProcess[str]:
@@ -142,7 +138,7 @@ def test_the_page_shows_hostile_names_and_nothing_runs(tmp_path: Path) -> None:
     examine(root, page=page)
     for size in ((1280, 900), PHONE):
         with opened(page, size) as seen:
-            assert "<script>alert(1)</script>" in seen.text
+            assert HOSTILE[0] in seen.text
             assert (seen.dialogs, seen.errors, seen.overflow, seen.broken_pictures) == ([], [], 0, 0)
             assert [url for url in seen.requests if not url.startswith(("data:", "file:"))] == []
             assert seen.page.evaluate("document.scripts.length") == 0
