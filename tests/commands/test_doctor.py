@@ -56,7 +56,7 @@ def test_exit_codes(root: Path, tmp_path: Path) -> None:
 def test_json_has_everything(root: Path) -> None:
     done = cli(root, "--json")
     report = json.loads(done.stdout)
-    assert report["pictures"] == 18
+    assert report["pictures"] == 19
     assert {f["severity"] for f in report["findings"]} == {"error", "warning", "note"}
     kinds = {f["kind"] for f in report["findings"]}
     assert {"unreadable", "blank", "conflicting-labels", "duplicates", "near-duplicates"} <= kinds

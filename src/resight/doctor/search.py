@@ -17,7 +17,7 @@ from resight.doctor.hashes import WINDOWS, Hashes, distance
 RADIUS = 12
 """Bits that may differ: all pairs within 7 are found, those from 8 to RADIUS where a band agrees up to one bit."""
 
-BUCKET = 128
+BUCKET = 64
 """Most neighbours looked at in one place of a table, the nearest in order: thousands of pictures that are nearly the
 same (frames of a still scene) would else be compared all with all. Union keeps them together."""
 
