@@ -231,7 +231,22 @@ def cost_rows(many: Path) -> list[dict]:
     ]  # fmt: skip
 
 
-NOTES: list[str] = []
+NOTES = [
+    "Developed on seeds 0 to 2, where one of 90 copies was missed: a light dress brightened until half of it "
+    "was clipped to white.",
+    "The untouched set was looked at: doctor names one pair of it, the same photo as shorts and as skirt, "
+    "which is real. Of the 24 next closest pairs one shows the same skirt photographed twice (gradients "
+    "correlate by 0.845), the others different clothes before the same background (up to 0.893); none of these "
+    "is named.",
+    "`named besides` counts pictures that any finding with pictures names, that were not planted and that are "
+    "not named of the untouched set; notes count too. Classes too small to evaluate name no pictures.",
+    "CIFAR-10: 236 groups across train and test with 266 test pictures (2.7 %; Barz and Denzler 2020 marked "
+    "3.3 % by hand, with a looser rule), 541 within a part, none under two labels. Of 539 such pairs across "
+    "the parts, 96 drawn at random were looked at: all show the same picture, some recoloured or retouched; "
+    "about a third are one much repeated photo of a white car.",
+    "Time and memory are of one run on a quiet machine with two threads. What doctor adds to every training, "
+    "hashes of files and counting, takes 0.1 to 0.2 s for 10,000 pictures (n = 2, photos and CIFAR-10).",
+]
 
 
 if __name__ == "__main__":
