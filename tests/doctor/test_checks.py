@@ -4,26 +4,31 @@ from __future__ import annotations
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image, ImageFilter
 from tests.doctor.pictures import scene, write, write_set
+from tests.inference import tiny
 
-from resight.doctor import Diagnosis, diagnose, leaks
+from resight.doctor import Diagnosis, diagnose, leaks, suspects
 from resight.doctor.duplicates import Groups
 from resight.doctor.finding import Finding
 from resight.doctor.first_look import first_look, identical
 from resight.doctor.suspects import find
-from resight.samples import check_files, load
+from resight.errors import DataError
+from resight.runs import SPLIT, Run
+from resight.runs.run import PREDICTIONS
+from resight.samples import check_files, load, split_csv
 
-SPLIT = {"train/cat": 4, "train/dog": 4, "val/cat": 2, "val/dog": 2}
+FOLDERS = {"train/cat": 4, "train/dog": 4, "val/cat": 2, "val/dog": 2}
 
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    return write_set(tmp_path / "data", SPLIT)
+    return write_set(tmp_path / "data", FOLDERS)
 
 
 def look(root: Path) -> Diagnosis:
@@ -229,3 +234,21 @@ def test_identical_groups_rows() -> None:
         expected.setdefault(row.tobytes(), []).append(k)
     assert identical(rows) == sorted(tuple(group) for group in expected.values() if len(group) > 1)
     assert identical(np.zeros((0, 16), np.uint8)) == []
+
+
+def test_suspects_come_from_the_runs_own_validation(root: Path, tmp_path: Path) -> None:
+    """By name, part and label, in the order of the Run's split, pictures that were left out not counted."""
+    shutil.copy(root / "train/cat/3.jpg", root / "train/cat/bad.jpg")
+    samples = load(root, val_fraction=0, test_fraction=0)
+    sealed = tiny.make_run(tmp_path / "sealed", classes=("cat", "dog"))
+    run = Run.create(tmp_path / "run", replace(sealed.card, status="training", files={}))
+    split_csv.write(run.path / SPLIT, samples.without([("train/cat/bad.jpg", "bad")]))
+    val = [k for k, sample in enumerate(samples.without([("train/cat/bad.jpg", "")]).samples) if sample.split == "val"]
+    logits = np.array([[3, 0], [3, 0], [4, 0], [0, 3]], np.float32)  # cat, cat, dog taken for a cat, dog
+    np.savez(run.path / PREDICTIONS, val_logits=logits, val_labels=np.array([0, 0, 1, 1]), val_indices=np.array(val))
+    (finding,) = suspects.findings(samples, run)
+    assert [samples.samples[k].source for k in finding.pictures] == ["val/dog/0.jpg"]
+    assert finding.items[0].note == "perhaps cat, by 96 points"
+    other = load(write_set(tmp_path / "other", {"cat": 1, "bird": 1}), val_fraction=0, test_fraction=0)
+    with pytest.raises(DataError, match="none of the pictures"):
+        suspects.findings(other, run)
