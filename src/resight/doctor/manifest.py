@@ -120,7 +120,7 @@ def check_place(samples: SampleSet, path: Path, data: Path) -> Path:
 
 def default_path(data: Path) -> Path:
     """Beside the data set, ``NAME-clean.csv``."""
-    whole = Path(os.path.normpath(data.absolute()))
+    whole = data if data.name not in ("", "..") else Path(os.path.normpath(data.absolute()))
     return whole.with_name(f"{whole.name.removesuffix('.csv')}-clean.csv")
 
 
