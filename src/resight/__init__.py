@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from resight.commands.bench import bench as bench
     from resight.commands.cache import cache as cache
     from resight.commands.demo import demo as demo
+    from resight.commands.doctor import examine as examine
     from resight.commands.eval import evaluate_run as evaluate_run
     from resight.commands.explain import explain as explain
     from resight.commands.import_ import import_weights as import_weights
@@ -46,6 +47,7 @@ _WHERE = {
     "errors": "",
     "evaluate_run": "resight.commands.eval",
     "explain": "resight.commands.explain",
+    "examine": "resight.commands.doctor",
     "images": "",
     "import_weights": "resight.commands.import_",
     "load": "resight.samples",

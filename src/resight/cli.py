@@ -341,6 +341,33 @@ def bench(
 
 
 @app.command()
+def doctor(
+    data: Data,
+    run: Annotated[Path | None, typer.Option(help="A Run trained on it: also labels that it contradicts.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Also write a page with pictures to this HTML file.")] = None,
+    write_manifest: Annotated[
+        Path | None, typer.Option(help="Also write the cleaned data set to this CSV file; nothing is deleted.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when there are errors or warnings.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads that decode; default: all cores.")] = None,
+    json_: Json = False,
+) -> None:
+    """What is wrong with a data set: bad files, duplicates, leaks, doubtful labels."""
+    from resight.commands.doctor import examine, on_terminal
+
+    with on_terminal() as progress:
+        found = examine(data, run=run, page=page, write_manifest=write_manifest, threads=threads, progress=progress)
+    if json_:
+        _print_json(found.to_dict())
+    else:
+        typer.echo(found.to_text())
+    for path in filter(None, (page, write_manifest)):
+        typer.echo(f"written: {path}", err=True)
+    if strict and not found.sound:
+        raise typer.Exit(1)
+
+
+@app.command()
 def models(
     pattern: Annotated[str, typer.Argument(help="Only names that match, e.g. 'resnet5*'.")] = "*",
     plain: Annotated[bool, typer.Option("--plain", help="Also the networks without shortcuts.")] = False,

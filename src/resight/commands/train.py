@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import re
+import shlex
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
@@ -12,7 +13,9 @@ from typing import Any
 from resight import samples as data_sets
 from resight.commands.extras import need
 from resight.commands.resume import finish
+from resight.doctor import first_look
 from resight.errors import StorageError, UsageError
+from resight.images import printable
 from resight.runs import CONFIG, SPLIT, Architecture, Run, RunCard
 from resight.runs.storage import storage_errors, write_atomic
 
@@ -111,6 +114,11 @@ def _create(
     for warning in samples.warnings:
         say(f"note: {warning}")
     samples, checked = prepare.check(samples, asked.data.skip_bad, say)
+    doubts = first_look(samples, checked)
+    for doubt in doubts:
+        say(f"note: {doubt}")
+    if doubts or checked.misnamed:
+        say(f"more, with pictures and remedies: resight doctor {shlex.quote(printable(str(data)))}")
     config, source = prepare.configure(samples, checked.sizes, wishes, recipe)
     prepare.with_path(config, data)
     if not config.data.mean:

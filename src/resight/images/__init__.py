@@ -8,12 +8,14 @@ from resight.images.decode import (
     ImageInfo,
     decode,
     decode_for,
+    decode_small,
     decode_with_info,
     decoder_versions,
     probe,
     read_bytes,
     verify,
 )
+from resight.images.exif import Shot, find_shot
 from resight.images.formats import EXTENSIONS, FORMATS, UNSUPPORTED_EXTENSIONS, extension_matches
 from resight.images.geometry import Geometry, center_crop, resize, resize_short
 from resight.images.limits import MAX_BYTES, MAX_PIXELS, check_bytes, check_pixels
@@ -27,14 +29,17 @@ __all__ = [
     "UNSUPPORTED_EXTENSIONS",
     "Geometry",
     "ImageInfo",
+    "Shot",
     "center_crop",
     "check_bytes",
     "check_pixels",
     "decode",
     "decode_for",
+    "decode_small",
     "decode_with_info",
     "decoder_versions",
     "extension_matches",
+    "find_shot",
     "printable",
     "probe",
     "read_bytes",

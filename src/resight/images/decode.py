@@ -156,6 +156,16 @@ def verify(data: bytes | Path, *, max_pixels: int = MAX_PIXELS, source: str | No
     return _decode(data, 3, max_pixels, FORMATS, source, _SMALLEST)[1]
 
 
+def decode_small(
+    geometry: Geometry, data: bytes, *, max_pixels: int = MAX_PIXELS, source: str | None = None
+) -> tuple[NDArray[np.uint8], ImageInfo, bytes]:
+    """As ``decode_for``, with what the header said and the EXIF block, empty where there is none.
+
+    uint8 (H, W, 1 or 3): grey as stored.
+    """
+    return _decode_whole(data, None, max_pixels, FORMATS, source, geometry)
+
+
 def read_bytes(path: Path, *, source: str | None = None) -> bytes:
     """The encoded picture in ``path``. Raises ``ImageError`` as ``decode`` does for a path that cannot be read."""
     name = _name(path, source)
@@ -176,6 +186,18 @@ def _decode(
 ) -> tuple[NDArray[np.uint8], ImageInfo]:
     if channels not in (1, 3):
         raise UsageError(f"channels is {channels!r}; expected 3 (RGB) or 1 (grey)")
+    pixels, info, _ = _decode_whole(data, channels, max_pixels, formats, source, geometry)
+    return pixels, info
+
+
+def _decode_whole(
+    data: bytes | Path,
+    channels: int | None,
+    max_pixels: int,
+    formats: Sequence[str],
+    source: str | None,
+    geometry: Geometry | None,
+) -> tuple[NDArray[np.uint8], ImageInfo, bytes]:
     name = _name(data, source)
     with _stream(data, name) as stream:
         image, header = _open(stream, formats, max_pixels, name)
@@ -193,11 +215,12 @@ def _decode(
                 pixels = upright(pixels, orientation)
                 width, height = (height, width) if orientation >= 5 else (width, height)
             info = _info(image, width, height, orientation, data, source)
+            exif = image.info.get("exif", b"")
     if channels == 1 and pixels.shape[2] == 3:
         pixels = to_grey(pixels)
     elif channels == 3 and pixels.shape[2] == 1:
         pixels = np.repeat(pixels, 3, axis=2)
-    return pixels, info
+    return pixels, info, exif if isinstance(exif, bytes) else b""
 
 
 def probe(

@@ -1,0 +1,88 @@
+"""``resight doctor``: what is wrong with a data set, before an hour is spent on it. Needs no PyTorch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from resight.commands.extras import need
+from resight.errors import UsageError
+from resight.images import printable
+from resight.runs import Run
+from resight.samples import load
+
+if TYPE_CHECKING:
+    from resight.doctor import Diagnosis
+    from resight.doctor.diagnosis import Progress
+
+
+def examine(
+    data: str | Path,
+    *,
+    run: Run | str | Path | None = None,
+    page: str | Path | None = None,
+    write_manifest: str | Path | None = None,
+    threads: int | None = None,
+    progress: Progress | None = None,
+) -> Diagnosis:
+    """Looks at every picture of a data set once, and says what is wrong with it.
+
+    data: a folder of classes, split folders, a CSV, idx or CIFAR binary files; parts that are not there are not carved.
+    run: a Run trained on it, for labels that it contradicts. page: an HTML file to write. write_manifest: a CSV file to
+    write, the cleaned data set, see :mod:`resight.doctor.manifest`. ``progress(what, done, total)``.
+
+    Raises DataError for what is no data set, UsageError, RunError, StorageError.
+    """
+    from resight.doctor import check_manifest, clean, diagnose
+    from resight.doctor import write_manifest as write
+
+    path = Path(data)
+    if page is not None:
+        need("a page", "report", "jinja2")
+        _check_page(Path(page), path)
+    opened = run if run is None or isinstance(run, Run) else Run.open(run, verify=False)
+    samples = load(data, val_fraction=0, test_fraction=0, training=False)
+    if write_manifest is not None:
+        check_manifest(samples, Path(write_manifest), path)
+    found = diagnose(samples, path, threads=threads or _cores(), run=opened, progress=progress)
+    if write_manifest is not None:
+        write(found.scan, clean(found.scan, found.duplicates), Path(write_manifest), path)
+    if page is not None:
+        from resight.reporting.doctor_page import write_doctor
+
+        write_doctor(found, Path(page))
+    return found
+
+
+@contextmanager
+def on_terminal() -> Iterator[Progress | None]:
+    """How far it is, as one line on stderr that goes away; None where stderr is no terminal."""
+    if not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import Progress as Bar
+    from rich.progress import TaskID
+
+    with Bar(console=Console(stderr=True), transient=True) as bar:
+        tasks: dict[str, TaskID] = {}
+
+        def show(what: str, done: int, total: int) -> None:
+            if what not in tasks:
+                tasks[what] = bar.add_task(what, total=total)
+            bar.update(tasks[what], completed=done)
+
+        yield show
+
+
+def _cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _check_page(page: Path, data: Path) -> None:
+    if page.exists() and (not page.is_file() or page.resolve() == data.resolve()):
+        raise UsageError(f"{printable(str(page))} cannot become a page", hint="give the name of a new file")

@@ -1,0 +1,83 @@
+"""Labels that a trained network contradicts: confident learning (Northcutt, Jiang and Chuang 2021, section 3.1).
+
+The Run's answers on validation and test are used, which training did not learn from. Class j's threshold is the mean
+probability of j over the pictures labelled j. A picture is a suspect where, among the classes whose threshold its
+probability reaches, the most probable is not its label.
+"""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.doctor.finding import Finding, Item
+from resight.errors import DataError, RunError
+from resight.evaluation import softmax
+from resight.images import printable
+from resight.runs import SPLIT, Run
+from resight.runs.run import PREDICTIONS
+from resight.samples import SampleSet, split_csv
+
+
+def find(probabilities: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.int64]:
+    """(N, K) probabilities and N labels → (N,) the class each picture confidently is, −1 where that is none.
+
+    A picture is a suspect where this is neither −1 nor its label. Classes without a labelled picture suggest nothing.
+    """
+    own = np.zeros(probabilities.shape[1])
+    np.add.at(own, labels, probabilities[np.arange(len(labels)), labels])
+    sizes = np.bincount(labels, minlength=probabilities.shape[1])
+    thresholds = np.where(sizes > 0, own / np.maximum(sizes, 1), np.inf)
+    reached = np.where(probabilities >= thresholds, probabilities, -1)
+    best: NDArray[np.int64] = reached.argmax(axis=1)
+    return np.where(reached.max(axis=1) >= 0, best, -1)
+
+
+def findings(samples: SampleSet, run: Run) -> list[Finding]:
+    """Suspects among the pictures of ``samples`` that are in the Run's validation and test parts, by name and label.
+
+    Raises DataError when none of them is, RunError for a Run without predictions.
+    """
+    if not run.records(PREDICTIONS) or not run.records(SPLIT):
+        raise RunError(
+            f"{printable(str(run.path))} has no {PREDICTIONS} of its own", hint="give a Run that was trained by Resight"
+        )
+    here = {(sample.source, sample.index, samples.classes[sample.label]): k for k, sample in enumerate(samples.samples)}
+    rows = [row for row in split_csv.read(run.path / SPLIT, run.read(SPLIT)).values() if row.split != split_csv.SKIPPED]
+    suspects, asked, absent = [], 0, 0
+    try:
+        stored = np.load(io.BytesIO(run.read(PREDICTIONS)), allow_pickle=False)
+        for part in ("val", "test"):
+            if f"{part}_logits" not in stored:
+                continue
+            probabilities = softmax(stored[f"{part}_logits"])
+            labels, indices = stored[f"{part}_labels"], stored[f"{part}_indices"]
+            confident = find(probabilities, labels)
+            for k, index in enumerate(indices.tolist()):
+                position = here.get((rows[index].source, rows[index].index, rows[index].label))
+                asked, absent = asked + (position is not None), absent + (position is None)
+                given, suggested = int(labels[k]), int(confident[k])
+                if position is not None and suggested not in (-1, given):
+                    margin = float(probabilities[k, suggested] - probabilities[k, given])
+                    suspects.append((margin, position, suggested))
+    except (ValueError, KeyError, IndexError, OSError) as error:
+        raise RunError(f"{printable(str(run.path / PREDICTIONS))} is not sound: {printable(str(error))}") from error
+    if not asked:
+        raise DataError(
+            f"none of the pictures that {printable(str(run.path))} was validated or tested with is in this data set",
+            hint="give the data set that the Run was trained with",
+        )
+    if not suspects:
+        return []
+    suspects.sort(key=lambda found: -found[0])
+    missing = (f"{absent:,} pictures of the Run are not in this data set, or under another label",) if absent else ()
+    return [Finding(
+        "suspects", "warning", f"labels that the network contradicts ({len(suspects):,} of {asked:,} asked)",
+        "some are wrong labels, which make scores too low and teach mistakes; others are the network's own mistakes",
+        "look at each, the surest first; correct the label, or leave it",
+        items=tuple(Item((position,), f"perhaps {printable(run.classes[suggested])}, by {100 * margin:.0f} points")
+                    for margin, position, suggested in suspects),
+        texts=missing,
+    )]  # fmt: skip
