@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 from resight.commands.extras import need
 from resight.commands.predict import resolve_run
 from resight.errors import DataError, RunError, UsageError
-from resight.evaluation import Evaluation, evaluate
+from resight.evaluation import Estimate, Evaluation, evaluate, wilson
 from resight.images import printable
-from resight.inference import AUTO, BATCH, Choice, Predictor, bad_files, check_backend, csv_row, save
+from resight.inference import AUTO, BATCH, Answers, Choice, Predictor, bad_files, check_backend, csv_row, save
 from resight.runs import CONFIG, SPLIT, Run
-from resight.samples import SPLITS, Sample, SampleSet, load
+from resight.samples import SPLITS, SampleSet, load
 
 ALL = "all"
 PARTS = (*SPLITS, ALL)
@@ -31,7 +31,8 @@ class EvalResult:
     part: train, val, test, or all. logits: float32 (N, K), divided by the temperature. probabilities:
     float32 (N, K) in 0 … 1. labels: int64 (N,), positions in the Run's classes. sources: N names, exact;
     ``file[index]`` for array files. skipped: (source, reason) of pictures that could not be read. warnings:
-    whole sentences. choice: which backend answered, and why.
+    whole sentences. choice: which backend answered, and why. unknown: the share of pictures called
+    unknown, with its 95 % interval; None where the Run cannot tell.
     """
 
     run: Path
@@ -45,6 +46,7 @@ class EvalResult:
     skipped: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
     choice: Choice | None = None
+    unknown: Estimate | None = None
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -61,6 +63,7 @@ class EvalResult:
             "backend": None if self.choice is None else asdict(self.choice),
             "skipped": [{"source": source, "reason": reason} for source, reason in self.skipped],
             "warnings": list(self.warnings),
+            "unknown": None if self.unknown is None else asdict(self.unknown),
             "evaluation": self.evaluation.to_dict(),
         }
 
@@ -72,7 +75,12 @@ class EvalResult:
         if self.skipped:
             lines.append(f"{len(self.skipped):,} pictures could not be read and are not counted:")
             lines += [f"  {printable(source)}: {printable(reason)}" for source, reason in self.skipped]
-        return "\n".join(lines) + "\n\n" + self.evaluation.to_text()
+        text = "\n".join(lines) + "\n\n" + self.evaluation.to_text()
+        if self.unknown is None:
+            return text
+        share, low, high = (100 * value for value in (self.unknown.value, self.unknown.low, self.unknown.high))
+        called = round(self.unknown.value * self.evaluation.n)
+        return f"{text}\n\ncalled unknown: {called:,} of {self.evaluation.n:,}, {share:.1f} %  [{low:.1f}, {high:.1f}]"
 
     def save_predictions(self, path: Path) -> None:
         """Write a CSV file with source, true, predicted, probability (of the predicted class), atomically.
@@ -139,14 +147,21 @@ def evaluate_run(
         logits=found.logits,
         probabilities=found.probabilities,
         labels=labels,
-        sources=tuple(_name(samples.samples[i]) for i in found.indices),
+        sources=tuple(samples.samples[i].name for i in found.indices),
         skipped=found.bad,
         warnings=(*samples.warnings, *warnings),
         choice=predictor.choice,
+        unknown=_share_unknown(predictor, found),
     )
     if predictions is not None:
         result.save_predictions(predictions)
     return result
+
+
+def _share_unknown(predictor: Predictor, found: Answers) -> Estimate | None:
+    if found.unlike is None or predictor.unknowns is None:
+        return None
+    return wilson(int((found.unlike > predictor.unknowns.threshold).sum()), len(found.unlike))
 
 
 def _path_of(data: str | Path) -> str | Path:
@@ -230,7 +245,3 @@ def _counts(samples: SampleSet) -> str:
 def _names(names: Sequence[str], limit: int = 20) -> str:
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(printable(name) for name in names[:limit]) + more
-
-
-def _name(sample: Sample) -> str:
-    return sample.source if sample.index is None else f"{sample.source}[{sample.index}]"

@@ -15,7 +15,8 @@ from resight.runs.storage import sha256_of, storage_errors, write_atomic
 CARD, CONFIG, SPLIT = "run.json", "config.json", "split.csv"
 WEIGHTS, ONNX = "model.safetensors", "model.onnx"
 PREDICTIONS, HISTORY, CHECKPOINTS = "predictions.npz", "metrics.jsonl", "checkpoints"
-SEALED_FILES = (CONFIG, SPLIT, WEIGHTS, ONNX, PREDICTIONS, HISTORY)
+REFERENCE = "reference.safetensors"
+SEALED_FILES = (CONFIG, SPLIT, WEIGHTS, ONNX, REFERENCE, PREDICTIONS, HISTORY)
 
 
 class Run:
