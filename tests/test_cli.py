@@ -16,7 +16,7 @@ from resight import __version__
 from resight.cli import app, main
 from resight.errors import UsageError
 
-COMMANDS = ("train", "resume", "import", "preview", "eval", "predict", "bench", "models", "cache", "demo")
+COMMANDS = ("train", "resume", "import", "preview", "eval", "predict", "embed", "bench", "models", "cache", "demo")
 
 
 def resight(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

@@ -2,7 +2,7 @@
 
 The score, ``knn-whitened``: scaled to length 1, the embedding's distance to the k-th nearest of a bank of training
 pictures (Sun et al. 2022), in the metric of the covariance that they have within their classes (Lee et al. 2018:
-Mahalanobis). **Higher is more unlike.** It was chosen among eleven by ``benchmarks/unknown.py``; docs/unknown.md.
+Mahalanobis). **Higher is more unlike.** It was chosen among twelve by ``benchmarks/unknown.py``; docs/unknown.md.
 """
 
 from __future__ import annotations
@@ -38,12 +38,14 @@ _AT_ONCE = 256
 class Reference:
     """Training pictures that others are compared with: N of them, their embeddings of D numbers.
 
-    bank: (N, D) float16, embeddings of length 1. whitening: (D, D) float32, W with W Wᵀ the inverse covariance within
-    the classes. whitened: (N, D) float16, the bank times W. labels: (N,) int64, positions in the Run's classes.
-    indices: (N,) int64, positions in the data set. sources: N names, exact; ``file[index]`` for array files.
+    bank: (N, D) float16, embeddings of length 1. centre: (D,) float32, their mean. whitening: (D, D) float32, W with
+    W Wᵀ the inverse covariance within the classes. whitened: (N, D) float16, (bank - centre) W. labels: (N,) int64,
+    positions in the Run's classes. indices: (N,) int64, positions in the data set. sources: N names, exact;
+    ``file[index]`` for array files.
     """
 
     bank: NDArray[np.float16]
+    centre: Floats
     whitening: Floats
     whitened: NDArray[np.float16]
     labels: Ints
@@ -54,13 +56,13 @@ class Reference:
     def fit(cls, embeddings: Floats, labels: Ints, indices: Ints, sources: Sequence[str]) -> Reference:
         """Of N ≥ 1 training pictures; embeddings float32 (N, D)."""
         rows = unit(embeddings)
-        matrix = whitening(rows, labels)
+        centre, matrix = rows.mean(axis=0), whitening(rows, labels)
         limit = float(np.finfo(np.float16).max)
-        white = np.clip(rows @ matrix, -limit, limit)
-        return cls(rows.astype(np.float16), matrix, white.astype(np.float16), labels, indices, tuple(sources))
+        white = np.clip((rows - centre) @ matrix, -limit, limit).astype(np.float16)
+        return cls(rows.astype(np.float16), centre, matrix, white, labels, indices, tuple(sources))
 
     def scorer(self, k: int) -> Scorer:
-        return Scorer(self.whitening, self.whitened.astype(np.float32), k)
+        return Scorer(self.centre, self.whitening, self.whitened.astype(np.float32), k)
 
     def cosines(self, embedding: Floats) -> Floats:
         """float32 (N,), in -1 … 1: similarity of each training picture to one embedding (D,)."""
@@ -97,6 +99,7 @@ class Reference:
 
 _SHAPES = {
     "bank": (np.float16, "ND"),
+    "centre": (np.float32, "D"),
     "whitening": (np.float32, "DD"),
     "whitened": (np.float16, "ND"),
     "labels": (np.int64, "N"),
@@ -105,13 +108,12 @@ _SHAPES = {
 
 
 class Scorer:
-    """Distances to the k-th nearest of ``bank`` (N, D), already whitened; of fewer than k, to the last."""
+    """Distances to the k-th nearest of ``bank`` (N, D), which is centred and whitened; of fewer than k, to the last."""
 
-    def __init__(self, matrix: Floats, bank: Floats, k: int) -> None:
-        self._matrix = matrix
-        self._bank = np.ascontiguousarray(bank.T)
-        self._squares = (bank * bank).sum(axis=1)
-        self._place = min(k, len(bank)) - 1
+    def __init__(self, centre: Floats, matrix: Floats, bank: Floats, k: int) -> None:
+        self._centre, self._matrix, self._bank = centre, matrix, bank
+        self._half = (bank * bank).sum(axis=1) / 2
+        self._count = min(k, len(bank))
 
     @property
     def width(self) -> int:
@@ -119,13 +121,15 @@ class Scorer:
         return len(self._matrix)
 
     def __call__(self, embeddings: Floats) -> Floats:
-        """(M, D) float32 → (M,) float32, ≥ 0. One matrix product for up to 256 at a time."""
+        """(M, D) float32 → (M,) float32, ≥ 0. One matrix product finds the neighbours of up to 256 at a time; the
+        distances to these few are then computed without its rounding.
+        """
         found = np.empty(len(embeddings), np.float32)
         for start in range(0, len(embeddings), _AT_ONCE):
-            rows = unit(embeddings[start : start + _AT_ONCE]) @ self._matrix
-            squares = self._squares - 2 * (rows @ self._bank)
-            nearest = np.partition(squares, self._place, axis=1)[:, self._place] + (rows * rows).sum(axis=1)
-            found[start : start + _AT_ONCE] = np.sqrt(np.maximum(nearest, 0))
+            rows = (unit(embeddings[start : start + _AT_ONCE]) - self._centre) @ self._matrix
+            order = self._half - rows @ self._bank.T  # half the squared distance, up to what all of a row share
+            near = self._bank[np.argpartition(order, self._count - 1, axis=1)[:, : self._count]]
+            found[start : start + _AT_ONCE] = np.linalg.norm(near - rows[:, None], axis=2).max(axis=1)
         return found
 
 
