@@ -1,13 +1,13 @@
 """'Unknown' as it is shown: Runs on Fashion-MNIST against digits, grey CIFAR pictures and noise; a near one beside.
 
-    python benchmarks/unknown_shown.py --fashion RUN… --cifar FOLDER [--digits FOLDER] [--near RUN=FOLDER]
-        --scratch FOLDER
+    python benchmarks/unknown_shown.py --fashion RUN… --cifar FOLDER [--near RUN=FOLDER] --scratch FOLDER
 
 The score, its k and what the threshold keeps were fixed by ``unknown.py`` before these sets were looked at. A Run that
 was sealed without a reference is copied to ``--scratch`` and sealed again there with ``exporting.seal``'s own
 ``write_reference``; the Run itself is not changed. For each set: AUROC against the Run's whole test part
 (scikit-learn's), and the share that is called unknown. Targets: AUROC ≥ 0.95 on each of the three kinds, false alarms
-5 ± 1 % on the test part. Result: benchmarks/results/unknown/shown.json.
+5 ± 1 % on the test part. Result: benchmarks/results/unknown/shown.json; Runs that are not
+named keep what it has of them.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from common import machine
 from unknown import FOLDER, quality
 
 NOISE, CIFAR, SEED = 1000, 2000, 0
+RESULT = FOLDER / "shown.json"
 FAR = 0.95, (0.04, 0.06)
 
 
@@ -35,7 +36,7 @@ def with_reference(path: Path, scratch: Path) -> Path:
     from resight import Predictor, Run
     from resight.commands.eval import load_own
     from resight.exporting.seal import write_reference
-    from resight.runs import SEALED_FILES
+    from resight.runs.run import SEALED_FILES
 
     run = Run.open(path)
     if run.card.unknown:
@@ -53,16 +54,9 @@ def with_reference(path: Path, scratch: Path) -> Path:
     return copy
 
 
-def digits(folder: Path | None) -> dict[str, list[np.ndarray]]:
-    """scikit-learn's 1,797 handwritten digits, 8 × 8, bright on dark; and the pictures of a folder."""
-    from resight.images import decode
-    from resight.samples import find_images
-
-    small = (load_digits().images * (255 / 16)).round().astype(np.uint8)
-    found = {"digits, 8 × 8": list(small)}
-    if folder is not None:
-        found["digits, files"] = [decode(path, channels=1) for path in find_images([folder])]
-    return found
+def digits() -> list[np.ndarray]:
+    """scikit-learn's 1,797 handwritten digits, 8 × 8, bright on dark."""
+    return list((load_digits().images * (255 / 16)).round().astype(np.uint8))
 
 
 def noise(side: int) -> dict[str, list[np.ndarray]]:
@@ -113,30 +107,30 @@ def shown(path: Path, sets: dict[str, list[np.ndarray]]) -> dict[str, Any]:
 
 
 def main() -> None:
+    from resight.images import decode
+    from resight.samples import find_images
+
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--fashion", type=Path, nargs="+", required=True, metavar="RUN")
+    parser.add_argument("--fashion", type=Path, nargs="*", default=[], metavar="RUN")
     parser.add_argument("--cifar", type=Path, required=True)
-    parser.add_argument("--digits", type=Path)
     parser.add_argument("--near", metavar="RUN=FOLDER")
     parser.add_argument("--scratch", type=Path, required=True)
     args = parser.parse_args()
-    sets = digits(args.digits) | {"CIFAR-10, grey": grey_photos(args.cifar)} | noise(28)
+    sets = {"digits": digits(), "CIFAR-10, grey": grey_photos(args.cifar)} | noise(28)
     runs = {}
     for path in args.fashion:
         print(path, file=sys.stderr)
         runs[path.name] = shown(with_reference(path, args.scratch), sets)
-    result = {"machine": machine(), "runs": runs, "reached": reached(runs), "near": {}}
+    kept = json.loads(RESULT.read_text()) if RESULT.exists() else {"runs": {}, "near": {}}
+    runs = kept["runs"] | runs
+    near: dict[str, Any] = kept["near"]
     if args.near:
         path, _, folder = args.near.partition("=")
-        from resight.images import decode
-        from resight.samples import find_images
-
-        pictures = [decode(picture) for picture in find_images([folder])]
-        result["near"] = {
-            Path(path).name: shown(with_reference(Path(path), args.scratch), {"classes left out": pictures})
-        }
+        pictures = {"classes left out": [decode(picture) for picture in find_images([folder])]}
+        near = {Path(path).name: shown(with_reference(Path(path), args.scratch), pictures)}
+    result = {"machine": machine(), "runs": runs, "reached": reached(runs), "near": near}
     FOLDER.mkdir(parents=True, exist_ok=True)
-    (FOLDER / "shown.json").write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
+    RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")
     print(json.dumps(result["reached"], indent=1))
 
 
