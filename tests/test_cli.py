@@ -16,7 +16,10 @@ from resight import __version__
 from resight.cli import app, main
 from resight.errors import UsageError
 
-COMMANDS = ("train", "resume", "import", "preview", "eval", "predict", "explain", "bench", "models", "cache", "demo")
+COMMANDS = (
+    *("doctor", "train", "resume", "import", "preview", "eval", "predict", "embed", "explain", "bench", "models"),
+    *("cache", "demo"),
+)
 
 
 def resight(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

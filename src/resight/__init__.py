@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from resight.commands.cache import cache as cache
     from resight.commands.demo import demo as demo
     from resight.commands.doctor import examine as examine
+    from resight.commands.embed import embed as embed
+    from resight.commands.embed import similar as similar
     from resight.commands.eval import evaluate_run as evaluate_run
     from resight.commands.explain import explain as explain
     from resight.commands.import_ import import_weights as import_weights
@@ -44,6 +46,7 @@ _WHERE = {
     "bench": "resight.commands.bench",
     "cache": "resight.commands.cache",
     "demo": "resight.commands.demo",
+    "embed": "resight.commands.embed",
     "errors": "",
     "evaluate_run": "resight.commands.eval",
     "explain": "resight.commands.explain",
@@ -55,6 +58,7 @@ _WHERE = {
     "predict": "resight.commands.predict",
     "preview": "resight.commands.preview",
     "resume": "resight.commands.resume",
+    "similar": "resight.commands.embed",
     "train": "resight.commands.train",
 }
 __all__ = [*_WHERE, "__version__"]

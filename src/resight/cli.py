@@ -323,6 +323,50 @@ def explain(
 
 
 @app.command()
+def embed(
+    run: RunOrTag,
+    images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE|DIR|GLOB…", help="Pictures.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the embeddings to this .npz file.")] = None,
+    similar_to: Annotated[
+        str | None,
+        typer.Option(metavar="IMAGE", help="Show which are most like it; without others, of the Run's training data."),
+    ] = None,
+    top: Annotated[int | None, typer.Option(min=1, help="How many are shown; default: 5.")] = None,
+    format: Annotated[str | None, typer.Option(help="table or json, for --similar-to.")] = None,
+    json_: Json = False,
+    backend: Backend = "auto",
+    threads: Threads = None,
+    batch: Batch = 8,
+) -> None:
+    """Embeddings of pictures, or which are alike by them. Exits with 1 when some could not be read."""
+    from resight.commands import embed as command
+
+    chosen = _format(format, json_, ("table", "json"))
+    if (out is None) == (similar_to is None):
+        raise UsageError("give either --out FILE or --similar-to IMAGE")
+    if out is not None and (top is not None or format is not None or json_):
+        raise UsageError("--top, --format and --json belong to --similar-to")
+    if out is not None and not images:
+        raise UsageError("no pictures were given", hint="name files, folders or patterns")
+    if out is not None:
+        command.check_out(out)
+        found = command.embed(run, images or [], backend=backend, threads=threads, batch=batch)
+        found.save(out)
+        errors = found.errors
+        typer.echo(f"{len(found.sources):,} embeddings of {found.embeddings.shape[1]:,} numbers", err=True)
+    else:
+        rows, errors = command.similar(
+            run, similar_to or "", images or None, top=top or 5, backend=backend, threads=threads, batch=batch
+        )
+        if chosen == "json":
+            _print_json([row.to_dict() for row in rows])
+        else:
+            for line in command.table(rows):
+                typer.echo(line)
+    _say_unreadable(errors)
+
+
+@app.command()
 def bench(
     run: RunOrTag,
     threads: Threads = None,
@@ -412,6 +456,16 @@ def demo(out: Annotated[Path, typer.Option(help="Where to put everything.")] = P
     from resight.commands.demo import demo
 
     typer.echo(demo(out).path)
+
+
+def _say_unreadable(errors: Any) -> None:
+    """Names pictures that could not be read, on stderr, and exits with 1 where there are some."""
+    from resight.images import printable
+
+    for error in errors:
+        typer.echo(f"{printable(error.source)}: {printable(error.error or '')}", err=True)
+    if errors:
+        raise typer.Exit(1)
 
 
 def _say_backend(wanted: str, choice: Any) -> None:

@@ -15,11 +15,13 @@ from tests.training.tiny import CLASSES, digest, last, write_patterns
 
 from resight.commands import resume as resuming
 from resight.commands import train as command
+from resight.commands.eval import load_own
 from resight.commands.resume import resume
 from resight.commands.train import seconds_of, train
 from resight.errors import DataError, ImageError, OutOfMemory, RunError, RunLocked, UsageError
 from resight.exporting import seal as sealing
-from resight.runs import CHECKPOINTS, CONFIG, HISTORY, ONNX, PREDICTIONS, REPORT, SPLIT, WEIGHTS, Run
+from resight.inference import Predictor, read_reference, unit
+from resight.runs import CHECKPOINTS, CONFIG, HISTORY, ONNX, PREDICTIONS, REFERENCE, REPORT, SPLIT, WEIGHTS, Run
 from resight.runs.storage import exclusive
 from resight.samples import split_csv
 from resight.training.objective import Supervised
@@ -70,7 +72,7 @@ def test_a_sealed_run_has_everything(sealed: Run) -> None:
     assert card.status == "sealed"
     assert card.classes == CLASSES
     assert card.calibrated
-    assert set(card.files) == {CONFIG, SPLIT, WEIGHTS, ONNX, PREDICTIONS, HISTORY, REPORT}
+    assert set(card.files) == {CONFIG, SPLIT, WEIGHTS, ONNX, REFERENCE, PREDICTIONS, HISTORY, REPORT}
     assert card.data["counts"] == {"train": 48, "val": 6, "test": 6}
     assert card.parity["max_abs"] <= 1e-4
     history = [json.loads(line) for line in sealed.file(HISTORY).read_text().splitlines()]
@@ -81,6 +83,32 @@ def test_a_sealed_run_has_everything(sealed: Run) -> None:
     assert sealed.metrics.top1 == pytest.approx(accuracy)
     assert sealed.metrics.top1 > 0.8
     assert Run.open(sealed.path).card == card
+
+
+def test_the_reference_is_of_the_training_pictures_and_six_of_validation_are_too_few(sealed: Run) -> None:
+    """Each picture of the reference is found again at its place in the data, with its label."""
+    assert sealed.card.unknown == {}
+    reference, samples = read_reference(sealed), load_own(sealed)
+    train = [i for i, sample in enumerate(samples.samples) if sample.split == "train"]
+    assert reference.indices.tolist() == train
+    assert reference.sources == tuple(samples.samples[i].source for i in train)
+    assert reference.labels.tolist() == [samples.samples[i].label for i in train]
+    found = unit(Predictor(sealed, threads=1).embeddings(samples, train))
+    np.testing.assert_allclose(reference.bank.astype(float), found, atol=1e-3)
+
+
+def test_sealing_sets_a_threshold_that_keeps_95_of_100_of_validation(tmp_path: Path) -> None:
+    run = quick_train(
+        write_patterns(tmp_path / "data", each=60), tmp_path / "run", {"total_steps": 8, "data.val_fraction": 0.3}
+    )
+    unknown = run.card.unknown
+    assert (unknown["score"], unknown["k"], unknown["validation"]) == ("knn-whitened", 5, 54)
+    samples = load_own(run)
+    val = [i for i, sample in enumerate(samples.samples) if sample.split == "val"]
+    unlike = Predictor(run, threads=1).answers(samples, val).unlike
+    assert unlike is not None
+    assert int((unlike > unknown["threshold"] + 1e-5).sum()) <= 55 - 53  # 53 = ⌈0.95 · 55⌉ are kept
+    assert unknown["pictures"] == run.card.data["counts"]["train"]
 
 
 def test_the_sealed_weights_are_those_of_the_best_checkpoint(sealed: Run) -> None:

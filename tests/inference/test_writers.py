@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from resight.errors import StorageError, UsageError
-from resight.inference import Prediction, Predictions, escape_cell, unescape_cell, write
+from resight.inference import Prediction, Predictions, Unlikeness, escape_cell, unescape_cell, write
 from resight.inference.writers import csv_text, json_text, jsonl_text, save, table_text
 
 HOSTILE = [
@@ -72,9 +72,10 @@ def test_csv_is_exact_and_inert(tmp_path: Path) -> None:
     predictions(HOSTILE).to_csv(tmp_path / "out.csv")
     with open(tmp_path / "out.csv", encoding="utf-8", errors="surrogateescape", newline="") as stream:
         header, *rows = csv.reader(stream, strict=True)
-    assert header == ["source", "label", "probability", "error", "class_1", "p_1", "class_2", "p_2"]
+    assert header[:4] == ["source", "label", "probability", "error"]
+    assert header[4:] == ["unknown", "score", "threshold", "class_1", "p_1", "class_2", "p_2"]
     assert [unescape_cell(row[0]) for row in rows] == HOSTILE
-    assert [unescape_cell(row[4]) for row in rows] == [f"{name}L" for name in HOSTILE]
+    assert [unescape_cell(row[7]) for row in rows] == [f"{name}L" for name in HOSTILE]
     assert {row[2] for row in rows} == {"0.9"}
     assert not any(cell.startswith(("=", "+", "-", "@", "\t", "\r", "\n", "＝")) for row in rows for cell in row)
 
@@ -89,11 +90,31 @@ def test_csv_columns_hold_when_the_first_pictures_have_no_answer() -> None:
     bad = Prediction("bad", None, None, error="the PNG file is damaged")
     good = Prediction("good", "a", 0.5, (("a", 0.5), ("b", 0.25)))
     rows = list(csv.reader("".join(csv_text([bad, bad, good, bad])).splitlines()))
-    assert {len(row) for row in rows} == {8}
-    assert rows[1] == ["bad", "", "", "the PNG file is damaged", "", "", "", ""]
-    assert rows[3] == ["good", "a", "0.5", "", "a", "0.5", "b", "0.25"]
-    assert list(csv_text([])) == ['"source","label","probability","error"\n']
+    assert {len(row) for row in rows} == {11}
+    assert rows[1] == ["bad", "", "", "the PNG file is damaged", *[""] * 7]
+    assert rows[3] == ["good", "a", "0.5", "", "", "", "", "a", "0.5", "b", "0.25"]
+    assert list(csv_text([])) == ['"source","label","probability","error","unknown","score","threshold"\n']
     assert len(list(csv_text([bad]))) == 2
+
+
+def test_unknown_is_said_in_every_format() -> None:
+    unlike = Prediction("x", "shirt", 0.9, (("shirt", 0.9),), unknown=True, score=Unlikeness("s", 3.0, 2.5))
+    like = Prediction("y", "hat", 0.8, (("hat", 0.8),), unknown=False, score=Unlikeness("s", 2.5, 2.5))
+    silent = Prediction("z", "hat", 0.8, (("hat", 0.8),))
+    assert "".join(table_text([unlike, like, silent])) == (
+        "x  unknown (shirt?)   90.0 %\ny  hat                80.0 %\nz  hat                80.0 %\n"
+    )
+    found = json.loads("".join(json_text([unlike, like, silent])))
+    assert [item["unknown"] for item in found] == [True, False, None]
+    assert [item["score"] for item in found] == [
+        {"name": "s", "value": 3.0, "threshold": 2.5},
+        {"name": "s", "value": 2.5, "threshold": 2.5},
+        None,
+    ]
+    assert found[0]["label"] == "shirt"
+    assert found[0]["probability"] == 0.9
+    rows = list(csv.reader("".join(csv_text([unlike, like, silent])).splitlines()))[1:]
+    assert [row[4:7] for row in rows] == [["true", "3.0", "2.5"], ["false", "2.5", "2.5"], ["", "", ""]]
 
 
 def test_json_of_nothing_is_an_empty_list() -> None:

@@ -15,7 +15,9 @@ from PIL import Image
 from safetensors.numpy import save as save_tensors
 
 from resight.images import Geometry
-from resight.runs import CONFIG, ONNX, SPLIT, WEIGHTS, Architecture, Run, RunCard
+from resight.inference import Predictor
+from resight.inference.unknown import NEIGHBOURS, Reference, describe
+from resight.runs import CONFIG, ONNX, REFERENCE, SPLIT, WEIGHTS, Architecture, Run, RunCard
 from resight.samples import SampleSet, split_csv
 
 SIZE = 8
@@ -81,10 +83,12 @@ def make_run(
     data: SampleSet | None = None,
     config: str | None = None,
     fields: Mapping[str, Any] | None = None,
+    reference: bytes | None = None,
 ) -> Run:
     """A sealed Run in ``path``; with ``data`` also a config.json and split.csv that point there.
 
     ``fields`` of the card are replaced before it is sealed. config: the text of config.json.
+    reference: the content of reference.safetensors.
     """
     card = RunCard(
         architecture=Architecture("resnet18"),
@@ -103,9 +107,29 @@ def make_run(
         split_csv.write(path / SPLIT, data)
     if config is not None:
         (path / CONFIG).write_text(config, "utf-8")
+    if reference is not None:
+        (path / REFERENCE).write_bytes(reference)
     run.update(**fields or {})
     run.seal()
     return run
+
+
+def make_known_run(path: Path, names: Sequence[str] = (), *, each: int = 20) -> Run:
+    """A Run that tells unknown pictures: it has seen ``each`` of every colour, and was validated on as many.
+
+    names: of the training pictures, the colours in turn.
+    """
+    embed = Predictor(make_run(path.with_name(f"{path.name}-plain")), threads=1).run_pixels
+    colours = [*CLASSES] * each
+    training, validation = (
+        embed(np.stack([picture(colour, first + k, SIZE) for k, colour in enumerate(colours)])).embedding
+        for first in (1000, 2000)
+    )
+    labels = np.arange(len(colours)) % len(CLASSES)
+    sources = names or [f"{colour}/{k}.png" for k, colour in enumerate(colours)]
+    reference = Reference.fit(training, labels, np.arange(len(colours)), sources)
+    unknown = describe(reference.scorer(NEIGHBOURS)(validation), len(labels))
+    return make_run(path, fields={"unknown": unknown}, reference=reference.to_bytes())
 
 
 def picture(colour: str, seed: int = 0, side: int = 10) -> NDArray[np.uint8]:

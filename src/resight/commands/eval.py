@@ -18,13 +18,13 @@ from resight.commands.predict import resolve_run
 from resight.commands.report import check_outside, write_page
 from resight.commands.robustness import Say, asked, measure_corruptions, measure_views
 from resight.errors import DataError, RunError, UsageError
-from resight.evaluation import Evaluation, evaluate
+from resight.evaluation import Estimate, Evaluation, evaluate, wilson
 from resight.evaluation.augmented import Augmented
 from resight.evaluation.robustness import Robustness
 from resight.images import printable
-from resight.inference import AUTO, BATCH, Choice, Predictor, bad_files, check_backend, csv_row, save
+from resight.inference import AUTO, BATCH, Answers, Choice, Predictor, bad_files, check_backend, csv_row, save
 from resight.runs import CONFIG, SPLIT, Run
-from resight.samples import SPLITS, Sample, SampleSet, load
+from resight.samples import SPLITS, SampleSet, load
 
 ALL = "all"
 PARTS = (*SPLITS, ALL)
@@ -37,8 +37,9 @@ class EvalResult:
     part: train, val, test, or all. logits: float32 (N, K), divided by the temperature. probabilities:
     float32 (N, K) in 0 … 1. labels: int64 (N,), positions in the Run's classes. sources: N names, exact;
     ``file[index]`` for array files. skipped: (source, reason) of pictures that could not be read. warnings:
-    whole sentences. choice: which backend answered, and why. against: another Run on the same pictures. robustness: on
-    corrupted pictures; augmented: with test-time augmentation; all three where asked for.
+    whole sentences. choice: which backend answered, and why. unknown: the share of pictures called unknown, with its
+    95 % interval; None where the Run cannot tell. against: another Run on the same pictures. robustness: on corrupted
+    pictures; augmented: with test-time augmentation; all three where asked for.
     """
 
     run: Path
@@ -52,6 +53,7 @@ class EvalResult:
     skipped: tuple[tuple[str, str], ...] = ()
     warnings: tuple[str, ...] = ()
     choice: Choice | None = None
+    unknown: Estimate | None = None
     against: Against | None = None
     robustness: Robustness | None = None
     augmented: Augmented | None = None
@@ -71,6 +73,7 @@ class EvalResult:
             "backend": None if self.choice is None else asdict(self.choice),
             "skipped": [{"source": source, "reason": reason} for source, reason in self.skipped],
             "warnings": list(self.warnings),
+            "unknown": None if self.unknown is None else asdict(self.unknown),
             "evaluation": self.evaluation.to_dict(),
             "against": None if self.against is None else self.against.to_dict(),
             "robustness": None if self.robustness is None else self.robustness.to_dict(),
@@ -85,8 +88,14 @@ class EvalResult:
         if self.skipped:
             lines.append(f"{len(self.skipped):,} pictures could not be read and are not counted:")
             lines += [f"  {printable(source)}: {printable(reason)}" for source, reason in self.skipped]
-        extra = [part.to_text() for part in (self.against, self.robustness, self.augmented) if part is not None]
-        return "\n\n".join(["\n".join(lines), self.evaluation.to_text(), *extra])
+        parts = ["\n".join(lines), self.evaluation.to_text()]
+        if self.unknown is not None:
+            share, low, high = (100 * value for value in (self.unknown.value, self.unknown.low, self.unknown.high))
+            n = self.evaluation.n
+            called = round(self.unknown.value * n)
+            parts.append(f"called unknown: {called:,} of {n:,}, {share:.1f} %  [{low:.1f}, {high:.1f}]")
+        parts += [part.to_text() for part in (self.against, self.robustness, self.augmented) if part is not None]
+        return "\n\n".join(parts)
 
     def save_predictions(self, path: Path) -> None:
         """Write a CSV file with source, true, predicted, probability (of the predicted class), atomically.
@@ -161,7 +170,7 @@ def evaluate_run(
     labels = np.array([numbers[samples.samples[i].label] for i in found.indices], np.int64)
     second = None
     groups = [samples.samples[i].group for i in found.indices]
-    sources = tuple(_name(samples.samples[i]) for i in found.indices)
+    sources = tuple(samples.samples[i].name for i in found.indices)
     if other is not None:
         answers = found.probabilities.argmax(axis=1)
         ours = sources, [opened.classes[k] for k in labels], [opened.classes[k] for k in answers]
@@ -186,6 +195,7 @@ def evaluate_run(
         against=second,
         robustness=robustness,
         augmented=augmented,
+        unknown=_share_unknown(predictor, found),
     )
     if predictions is not None:
         result.save_predictions(predictions)
@@ -222,6 +232,12 @@ def _learned(run: Run, samples: SampleSet, indices: NDArray[np.int64]) -> int:
     train = {(sample.source, sample.index) for sample in theirs.part("train")}
     chosen = (samples.samples[i] for i in indices)
     return sum((sample.source, sample.index) in train for sample in chosen)
+
+
+def _share_unknown(predictor: Predictor, found: Answers) -> Estimate | None:
+    if found.unlike is None or predictor.unknowns is None:
+        return None
+    return wilson(int((found.unlike > predictor.unknowns.threshold).sum()), len(found.unlike))
 
 
 def _path_of(data: str | Path) -> str | Path:
@@ -305,7 +321,3 @@ def _counts(samples: SampleSet) -> str:
 def _names(names: Sequence[str], limit: int = 20) -> str:
     more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
     return ", ".join(printable(name) for name in names[:limit]) + more
-
-
-def _name(sample: Sample) -> str:
-    return sample.source if sample.index is None else f"{sample.source}[{sample.index}]"

@@ -258,8 +258,7 @@ class _Work:
         found = []
         for place, cosine in zip(places[0], cosines[0], strict=True):
             sample = self.bank.samples[place]
-            name = sample.source if sample.index is None else f"{sample.source}[{sample.index}]"
-            neighbour = Neighbour(name, self.samples.classes[sample.label], float(cosine))
+            neighbour = Neighbour(sample.name, self.samples.classes[sample.label], float(cosine))
             found.append((neighbour, self.samples.read(sample)))
         return found
 

@@ -1,4 +1,4 @@
-"""The last step of every training: calibrate, export, check parity, evaluate on test, seal."""
+"""The last step of every training: calibrate, export, check parity, evaluate on test, learn what is unknown, seal."""
 
 from __future__ import annotations
 
@@ -13,11 +13,12 @@ from safetensors.torch import save
 from resight.errors import ParityError
 from resight.evaluation import Parity, compare, evaluate, fit_temperature
 from resight.exporting.onnx import Answering, export_onnx
-from resight.inference import Predictor
+from resight.inference import Predictor, Reference
+from resight.inference.unknown import NEIGHBOURS, bank_size, describe, stratified
 from resight.models import ResNet
 from resight.models.files import METADATA
 from resight.reporting import Answered, write_report
-from resight.runs import ONNX, PREDICTIONS, REPORT, WEIGHTS, Run
+from resight.runs import ONNX, PREDICTIONS, REFERENCE, REPORT, WEIGHTS, Run
 from resight.runs.storage import write_atomic
 from resight.samples import SampleSet
 
@@ -78,9 +79,36 @@ def seal(run: Run, net: ResNet, samples: SampleSet, val_logits: np.ndarray, say:
             shown = Answered(run, samples, samples.root.name, part, True, indices, truth, logits, found)
             arrays |= {f"{part}_logits": logits, f"{part}_labels": truth, f"{part}_indices": indices}
     _write_arrays(run, arrays)
+    write_reference(run, predictor, samples, say)
     run.update(metrics=metrics, parity=parity_dict(parity))
     write_report(run.path / REPORT, shown, predictor)  # of the test part, or of validation where there is none
     run.seal()
+
+
+def write_reference(run: Run, predictor: Predictor, samples: SampleSet, say: Callable[[str], None]) -> None:
+    """``reference.safetensors`` of some training pictures, and the card's ``unknown`` from validation.
+
+    Both go through ``model.onnx`` and the Run's geometry. Besides validation that is at most 4,096 pictures: never
+    longer than answering the training part once.
+    """
+    val, train = ([i for i, s in enumerate(samples.samples) if s.split == part] for part in ("val", "train"))
+    known = predictor.embeddings(samples, val)
+    labels = np.array([samples.samples[i].label for i in train], np.int64)
+    chosen = stratified(labels, bank_size(known.shape[1]), run.card.seed)
+    indices = np.array(train, np.int64)[chosen]
+    names = [samples.samples[i].name for i in indices]
+    reference = Reference.fit(predictor.embeddings(samples, indices.tolist()), labels[chosen], indices, names)
+    write_atomic(run.path / REFERENCE, reference.to_bytes())
+    unknown = describe(reference.scorer(NEIGHBOURS)(known), len(indices))
+    run.update(unknown=unknown)
+    if unknown:
+        low, high = (100 * unknown["alarms"][end] for end in ("low", "high"))
+        known_how_well = f"of pictures like these {low:.1f} to {high:.1f} % will be called unknown, too"
+        say(f"unknown: less like {len(indices):,} training pictures than 95 % of validation; {known_how_well}")
+    else:
+        say(
+            f"unknown: {len(val)} validation pictures are too few for a threshold (19 are needed), so none is called so"
+        )
 
 
 def parity_dict(parity: Parity) -> dict[str, Any]:

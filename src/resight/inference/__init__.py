@@ -15,8 +15,9 @@ from resight.inference.backend import (
 from resight.inference.choose import Choice, Speed
 from resight.inference.onnxruntime import OnnxRuntime, load_onnxruntime
 from resight.inference.pipeline import batched, map_ordered
-from resight.inference.prediction import Prediction, Predictions
+from resight.inference.prediction import Prediction, Predictions, Unlikeness
 from resight.inference.predictor import BATCH, Answers, Outputs, Predictor, Source, bad_files
+from resight.inference.unknown import Reference, read_reference, unit
 from resight.inference.writers import FORMATS, csv_row, dump_json, escape_cell, save, send, unescape_cell, write
 
 __all__ = [
@@ -33,8 +34,10 @@ __all__ = [
     "Prediction",
     "Predictions",
     "Predictor",
+    "Reference",
     "Source",
     "Speed",
+    "Unlikeness",
     "available_cpus",
     "bad_files",
     "batched",
@@ -46,8 +49,10 @@ __all__ = [
     "load_onnxruntime",
     "map_ordered",
     "open_backend",
+    "read_reference",
     "save",
     "send",
     "unescape_cell",
+    "unit",
     "write",
 ]

@@ -11,13 +11,30 @@ from resight.inference import writers
 
 
 @dataclass(frozen=True)
+class Unlikeness:
+    """How unlike the training data a picture is: ``value`` of the score ``name``, higher is more unlike; above
+    ``threshold`` the picture is called unknown.
+    """
+
+    name: str
+    value: float
+    threshold: float
+
+    @property
+    def unknown(self) -> bool:
+        return self.value > self.threshold
+
+
+@dataclass(frozen=True)
 class Prediction:
     """The answer for one picture, or why there is none.
 
     source: the path as it was given, exactly; for bytes and arrays ``#`` and the position from 0. label:
     the most probable class. probability: of that class, 0 … 1, a float32 as float. top: (class,
     probability) of the best classes, best first; of equal ones the earlier class. error: for a picture that
-    cannot be used, the reason in plain words; then label and probability are None and top is empty.
+    cannot be used, the reason in plain words; then label and probability are None and top is empty. unknown: whether
+    the picture is unlike the Run's training data, by its ``score``: then label and probability are what the network
+    says, and mean little. Both are None where the Run cannot tell (imported weights, earlier Runs), and for errors.
     """
 
     source: str
@@ -25,6 +42,8 @@ class Prediction:
     probability: float | None
     top: tuple[tuple[str, float], ...] = ()
     error: str | None = None
+    unknown: bool | None = None
+    score: Unlikeness | None = None
 
 
 class Predictions(Sequence[Prediction]):

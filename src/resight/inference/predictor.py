@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
 from typing import TypeVar
@@ -17,12 +18,14 @@ from resight.images.modes import to_grey
 from resight.inference.backend import AUTO, Backend, Floats, Pixels, thread_count
 from resight.inference.choose import Choice, choose
 from resight.inference.pipeline import batched, map_ordered
-from resight.inference.prediction import Prediction
+from resight.inference.prediction import Prediction, Unlikeness
 from resight.inference.sessions import Sessions
-from resight.runs import ONNX, Run
+from resight.inference.unknown import Unknowns, read_unknowns
+from resight.runs import ONNX, REFERENCE, Run
 from resight.samples import SampleSet
 
 Source = Path | bytes | NDArray[np.uint8]
+EMBEDDING, UNLIKE = "embedding", "unlike"
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 BATCH = 8
@@ -46,13 +49,15 @@ class Answers:
 
     logits: float32 (N, K), divided by the temperature: their softmax is the probabilities, as evaluation
     needs it. probabilities: float32 (N, K) in 0 … 1. indices: int64 (N,), positions in the SampleSet.
-    bad: (source, reason) of the others, names exact.
+    bad: (source, reason) of the others, names exact. unlike: float32 (N,), how unlike the training data each is, by
+    the Run's score; None where the Run has none.
     """
 
     logits: Floats
     probabilities: Floats
     indices: NDArray[np.int64]
     bad: tuple[tuple[str, str], ...]
+    unlike: Floats | None = None
 
 
 class Predictor:
@@ -98,12 +103,27 @@ class Predictor:
         sha256 = run.card.files.get(ONNX)
         self.choice: Choice = choose(backend, sha256, self.threads, batch, pictures=pictures, callers=callers)
         self._sessions = Sessions(self.choice.name, run.file(ONNX), self.threads, sha256=sha256, callers=callers)
-        _check_fits(self, self._sessions.any)
+        self._width = _check_fits(self, self._sessions.any)
 
     @property
     def classes(self) -> tuple[str, ...]:
         """Class names in the order of the outputs."""
         return self.run.classes
+
+    @cached_property
+    def unknowns(self) -> Unknowns | None:
+        """How the Run tells pictures unlike its training data, read at the first use; None where it does not.
+
+        Raises RunError for a reference that is missing, changed or damaged, or does not fit the network.
+        """
+        found = read_unknowns(self.run)
+        if found is not None and found.scorer.width != self._width:
+            raise RunError(
+                f"{self.run.path / REFERENCE} is of embeddings of {found.scorer.width} numbers, {ONNX} answers with "
+                f"{self._width}",
+                hint="restore both files from one copy",
+            )
+        return found
 
     def run_pixels(self, pixels: Pixels) -> Outputs:
         """uint8 (N, S, S, C), N ≥ 1, after geometry → all that is answered for these N, ``batch`` at a time.
@@ -139,13 +159,16 @@ class Predictor:
         return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
 
     def _computed(self, session: Backend, pixels: Pixels, outputs: Sequence[str]) -> list[Floats]:
-        """Raises RunError when an answer is not finite."""
-        found = session.answer(pixels, outputs)
+        """What is asked for, where ``UNLIKE`` is the embedding's score. Raises RunError when it is not finite."""
+        found = session.answer(pixels, [EMBEDDING if name == UNLIKE else name for name in outputs])
         if not all(np.isfinite(array).all() for array in found):
             raise RunError(
                 f"{self.run.path} answered with numbers that are not finite",
                 hint="the network is damaged or overflows: train or import it again",
             )
+        if UNLIKE in outputs and self.unknowns is not None:
+            place = outputs.index(UNLIKE)
+            found[place] = self.unknowns.scorer(found[place])
         return found
 
     def square(self, source: Source) -> Pixels:
@@ -153,6 +176,10 @@ class Predictor:
         cannot be used, UsageError for other types.
         """
         return self.run.card.geometry.apply(self._pixels(source))
+
+    def _asked(self, *outputs: str) -> tuple[str, ...]:
+        """These outputs, and the score where the Run has one. Reads the reference before threads want it."""
+        return outputs if self.unknowns is None else (*outputs, UNLIKE)
 
     def predict(self, sources: Iterable[Source], top: int = 5) -> Iterator[Prediction]:
         """Answer each picture, in order: files, encoded pictures (bytes), or decoded ones (uint8 (H, W) or
@@ -167,16 +194,23 @@ class Predictor:
         return self._predictions(sources, top)
 
     def _predictions(self, sources: Iterable[Source], top: int) -> Iterator[Prediction]:
+        for name, answer in self._each(sources, self._asked("probabilities")):
+            if isinstance(answer, ImageError):
+                yield Prediction(name, None, None, error=answer.reason)
+            else:
+                yield self._prediction(name, answer[0], top, *answer[1:])
+
+    def _each(
+        self, sources: Iterable[Source], outputs: Sequence[str]
+    ) -> Iterator[tuple[str, list[Floats] | ImageError]]:
+        """For each picture, in order, its name and a row of each output, or why there is none."""
+
         def prepare(item: tuple[int, Source]) -> Pixels:
             return self.square(item[1])
 
         number = len(sources) if isinstance(sources, Sized) else None
-        for (position, source), answer in self._answered(enumerate(sources), number, prepare, ("probabilities",)):
-            name = str(source) if isinstance(source, Path) else f"#{position}"
-            if isinstance(answer, ImageError):
-                yield Prediction(name, None, None, error=answer.reason)
-            else:
-                yield self._prediction(name, answer[0], top)
+        for (position, source), answer in self._answered(enumerate(sources), number, prepare, outputs):
+            yield str(source) if isinstance(source, Path) else f"#{position}", answer
 
     def _answered(
         self, items: Iterable[Item], number: int | None, prepare: Callable[[Item], Pixels], outputs: Sequence[str]
@@ -247,10 +281,13 @@ class Predictor:
             return to_grey(pixels)
         return np.repeat(pixels, 3, axis=2) if channels == 3 and pixels.shape[2] == 1 else pixels
 
-    def _prediction(self, name: str, probabilities: Floats, top: int) -> Prediction:
+    def _prediction(self, name: str, probabilities: Floats, top: int, unlike: Floats | None = None) -> Prediction:
         best = np.argsort(-probabilities, kind="stable")[:top]
         pairs = tuple((self.classes[k], float(probabilities[k])) for k in best)
-        return Prediction(name, *pairs[0], top=pairs)
+        if unlike is None or self.unknowns is None:
+            return Prediction(name, *pairs[0], top=pairs)
+        score = Unlikeness(self.unknowns.score, float(unlike), self.unknowns.threshold)
+        return Prediction(name, *pairs[0], top=pairs, unknown=score.unknown, score=score)
 
     def answers(self, samples: SampleSet, indices: Sequence[int]) -> Answers:
         """Read and answer the samples at these positions, in order. What cannot be read is in ``bad``, not
@@ -258,6 +295,32 @@ class Predictor:
 
         Raises DataError when not one could be read.
         """
+        rows, kept, bad = self._sample_rows(samples, indices, self._asked("logits", "probabilities"))
+        logits, probabilities, *unlike = rows
+        calibrated = (logits / self.run.card.temperature).astype(np.float32)
+        return Answers(calibrated, probabilities, kept, bad, *unlike)
+
+    def embeddings(self, samples: SampleSet, indices: Sequence[int]) -> Floats:
+        """float32 (N, D) of the samples at these positions, in order. Raises DataError that lists all pictures which
+        cannot be read.
+        """
+        (rows,), _, bad = self._sample_rows(samples, indices, (EMBEDDING,))
+        if bad:
+            raise bad_files(bad)
+        return rows
+
+    def embed(self, sources: Iterable[Source]) -> Iterator[tuple[Prediction, Floats | None]]:
+        """As ``predict`` with ``top`` 1, each with its embedding, float32 (D,); None for what cannot be used."""
+        for name, answer in self._each(sources, (*self._asked("probabilities"), EMBEDDING)):
+            if isinstance(answer, ImageError):
+                yield Prediction(name, None, None, error=answer.reason), None
+            else:
+                yield self._prediction(name, answer[0], 1, *answer[1:-1]), answer[-1]
+
+    def _sample_rows(
+        self, samples: SampleSet, indices: Sequence[int], outputs: Sequence[str]
+    ) -> tuple[list[Floats], NDArray[np.int64], tuple[tuple[str, str], ...]]:
+        """The outputs for the samples that could be read, their positions int64 (N,), and the others with reasons."""
 
         def prepare(index: int) -> Pixels:
             geometry = self.run.card.geometry
@@ -266,7 +329,7 @@ class Predictor:
         parts: list[list[Floats]] = []
         kept: list[int] = []
         bad: list[tuple[str, str]] = []
-        for index, answer in self._answered(indices, len(indices), prepare, ("logits", "probabilities")):
+        for index, answer in self._answered(indices, len(indices), prepare, outputs):
             if isinstance(answer, ImageError):
                 bad.append((samples.samples[index].source, answer.reason))
             else:
@@ -277,9 +340,7 @@ class Predictor:
                 f"none of {len(indices):,} pictures could be read" + (f": {_reasons(bad)}" if bad else ""),
                 hint="check the files: each one is named with its reason above",
             )
-        logits, probabilities = (np.stack(rows) for rows in zip(*parts, strict=True))
-        calibrated = (logits / self.run.card.temperature).astype(np.float32)
-        return Answers(calibrated, probabilities, np.array(kept, np.int64), tuple(bad))
+        return [np.stack(rows) for rows in zip(*parts, strict=True)], np.array(kept, np.int64), tuple(bad)
 
     def logits(self, samples: SampleSet, part: str) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
         """Of a part (train, val or test): logits float32 (N, K), divided by the temperature, as evaluation
@@ -311,14 +372,17 @@ def _reasons(bad: Sequence[tuple[str, str]]) -> str:
     return "".join(f"\n  {printable(source)}: {reason}" for source, reason in bad)
 
 
-def _check_fits(predictor: Predictor, session: Backend) -> None:
-    """Ask for one picture of coloured noise: the shapes and the temperature must be those of the card."""
+def _check_fits(predictor: Predictor, session: Backend) -> int:
+    """Ask for one picture of coloured noise: the shapes and the temperature must be those of the card. Returns the
+    width of an embedding.
+    """
     run = predictor.run
     size, channels, classes = run.card.geometry.size, run.card.channels, len(run.classes)
     try:
         noise = np.random.default_rng(0).integers(0, 256, (1, size, size, channels))
         noise //= np.arange(1, channels + 1)
-        probabilities, logits = predictor._computed(session, noise.astype(np.uint8), ("probabilities", "logits"))
+        asked = ("probabilities", "logits", EMBEDDING)
+        probabilities, logits, embedding = predictor._computed(session, noise.astype(np.uint8), asked)
     except UsageError as error:
         raise RunError(f"{run.path / ONNX} does not fit the Run's card: {error.message}") from error
     if probabilities.shape != (1, classes) or logits.shape != (1, classes):
@@ -329,3 +393,4 @@ def _check_fits(predictor: Predictor, session: Backend) -> None:
             f"{run.path / ONNX}: the probabilities are not softmax(logits / temperature), with the "
             f"temperature {run.card.temperature:g} of the Run's card"
         )
+    return int(embedding.shape[1])

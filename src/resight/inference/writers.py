@@ -12,7 +12,7 @@ their
 - Names that are not valid UTF-8 keep their bytes in CSV (read with ``errors="surrogateescape"``) and are lone
   surrogates in JSON.
 
-Probabilities are float32, in the fewest digits that give the same float32 again.
+Probabilities and scores are float32, in the fewest digits that give the same float32 again.
 """
 
 from __future__ import annotations
@@ -40,10 +40,12 @@ if TYPE_CHECKING:
 _FORMULA = ("=", "+", "-", "@", "＝", "＋", "－", "＠", "\t", "\r", "\n")
 _HARMFUL = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp"}
 _WIDEST = 60
+_UNKNOWN = {None: None, True: "true", False: "false"}
 
 
 def csv_text(predictions: Iterable[Prediction]) -> Iterator[str]:
-    """Columns: source, label, probability, error, then class_1, p_1, class_2, p_2, … of the best classes.
+    """Columns: source, label, probability, error, unknown (true, false, or nothing where the Run cannot tell), score,
+    threshold, then class_1, p_1, class_2, p_2, … of the best classes.
 
     As many of these as the first picture with an answer has; where there is none, those columns are missing.
     """
@@ -55,13 +57,16 @@ def csv_text(predictions: Iterable[Prediction]) -> Iterator[str]:
             break
     width = len(leading[-1].top) if leading else 0
     names = [name for k in range(1, width + 1) for name in (f"class_{k}", f"p_{k}")]
-    yield csv_row(["source", "label", "probability", "error", *names])
+    heads = ["source", "label", "probability", "error", "unknown", "score", "threshold", *names]
+    yield csv_row(heads)
     for group in (leading, queue):
         for prediction in group:
             cells: list[str | float | None] = [prediction.source, prediction.label]
             cells += [prediction.probability, prediction.error]
+            cells.append(_UNKNOWN[prediction.unknown])
+            cells += [prediction.score.value, prediction.score.threshold] if prediction.score else [None, None]
             cells += [cell for pair in prediction.top for cell in pair]
-            yield csv_row(cells + [None] * (4 + 2 * width - len(cells)))
+            yield csv_row(cells + [None] * (len(heads) - len(cells)))
 
 
 def json_text(predictions: Iterable[Prediction]) -> Iterator[str]:
@@ -81,12 +86,12 @@ def jsonl_text(predictions: Iterable[Prediction]) -> Iterator[str]:
 
 def table_text(predictions: Iterable[Prediction], ahead: int = 32) -> Iterator[str]:
     """A line for each picture: source, best class, its probability, the next best. Aligned by the first
-    ``ahead``.
+    ``ahead``. Of a picture unlike the training data the class is ``unknown (class?)``.
     """
     queue = iter(predictions)
     first = list(islice(queue, ahead))
     sources = max([_width(printable(p.source)) for p in first], default=0)
-    labels = max([_width(printable(p.label or "")) for p in first], default=0)
+    labels = max([_width(_label(p)) for p in first], default=0)
     sources, labels = min(sources, _WIDEST), min(labels, _WIDEST)
     for group in (first, queue):
         for prediction in group:
@@ -94,7 +99,7 @@ def table_text(predictions: Iterable[Prediction], ahead: int = 32) -> Iterator[s
             if prediction.error is not None:
                 yield f"{source}  error: {printable(prediction.error)}\n"
                 continue
-            label = _padded(printable(prediction.label or ""), labels)
+            label = _padded(_label(prediction), labels)
             others = ", ".join(f"{printable(name)} {_percent(p)}" for name, p in prediction.top[1:])
             yield f"{source}  {label}  {_percent(prediction.probability or 0.0):>7}  {others}".rstrip() + "\n"
 
@@ -210,13 +215,18 @@ def _number(value: float) -> float:
 
 
 def _json(prediction: Prediction) -> str:
-    plain = {
+    plain: dict[str, Any] = {
         "source": prediction.source,
         "label": prediction.label,
         "probability": None if prediction.probability is None else _number(prediction.probability),
         "top": [{"class": name, "probability": _number(p)} for name, p in prediction.top],
         "error": prediction.error,
+        "unknown": prediction.unknown,
+        "score": None,
     }
+    if prediction.score is not None:
+        value, limit = map(_number, (prediction.score.value, prediction.score.threshold))
+        plain["score"] = {"name": prediction.score.name, "value": value, "threshold": limit}
     return dump_json(plain)
 
 
@@ -231,6 +241,11 @@ def dump_json(plain: Any, *, indent: int | None = None) -> str:
 
 def _encoded(text: str) -> bytes:
     return text.encode("utf-8", "surrogateescape")
+
+
+def _label(prediction: Prediction) -> str:
+    label = printable(prediction.label or "")
+    return f"unknown ({label}?)" if prediction.unknown else label
 
 
 def _percent(probability: float) -> str:

@@ -24,7 +24,7 @@ from resight.reporting.page import svg, thumbnail, write_page
 from resight.reporting.robustness_figure import robustness_figure
 from resight.reporting.verdict import verdict
 from resight.runs import HISTORY, Run
-from resight.samples import Sample, SampleSet
+from resight.samples import SampleSet
 
 AIMS = (0.9, 0.95, 0.99)
 GALLERY = 12  # pictures in each
@@ -179,7 +179,7 @@ class _Pictures:
         return {
             "picture": picture,
             "heat": heat,
-            "name": name_of(answered.samples.samples[answered.indices[position]]),
+            "name": answered.samples.samples[answered.indices[position]].name,
             "true": names[true],
             "answer": names[first],
             "probability": float(row[first]),
@@ -188,10 +188,6 @@ class _Pictures:
             "true_probability": float(row[true]),
             "right": first == true,
         }
-
-
-def name_of(sample: Sample) -> str:
-    return sample.source if sample.index is None else f"{sample.source}[{sample.index}]"
 
 
 def _shown(pixels: NDArray[np.uint8]) -> str:
@@ -263,7 +259,7 @@ def _rival(rival: Rival | None, show: _Pictures) -> dict[str, Any] | None:
         items = show.of(positions[: GALLERY // 2])
         for item, place in zip(items, places, strict=False):
             item["other"] = rival.predicted[place]
-        sources = [name_of(answered.samples.samples[answered.indices[k]]) for k in positions]
+        sources = [answered.samples.samples[answered.indices[k]].name for k in positions]
         sides.append({"title": title, "items": items, "sources": sources})
     each = sorted(rival.comparison.per_class, key=lambda pair: (pair.p, pair.name))
     return {"name": rival.name, "overall": rival.comparison.overall, "per_class": each, "sides": sides}

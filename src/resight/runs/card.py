@@ -33,6 +33,8 @@ class RunCard:
     calibrated: whether the temperature was fitted on validation pictures (imported weights have none).
     data: fingerprint, counts by part, skipped files. metrics: by part (``val``, ``test``), each the
     dictionary of :class:`resight.evaluation.Evaluation`. parity: ONNX against PyTorch, measured when sealed.
+    unknown: how pictures unlike the training data are told: score, threshold and more
+    (:mod:`resight.inference.unknown`); empty where they are not, as of imported weights and earlier Runs.
     files: SHA-256 of every file that belongs to the sealed Run.
     """
 
@@ -52,6 +54,7 @@ class RunCard:
     data: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
+    unknown: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     source: str = ""
     created: str = ""
@@ -118,6 +121,20 @@ def impossible(card: RunCard) -> list[str]:
         "temperature": isinstance(card.temperature, int | float) and 0 < card.temperature < math.inf,
         "data": isinstance(card.data, dict),
         "metrics": isinstance(card.metrics, dict),
+        "unknown": _sound_unknown(card.unknown),
         "files": isinstance(card.files, dict) and texts(card.files) and texts(card.files.values()),
     }
     return [name for name, good in sound.items() if not good]
+
+
+def _sound_unknown(unknown: Any) -> bool:
+    if not isinstance(unknown, dict):
+        return False
+    limit, k = unknown.get("threshold"), unknown.get("k")
+    return not unknown or (
+        isinstance(unknown.get("score"), str)
+        and isinstance(limit, int | float)
+        and math.isfinite(limit)
+        and type(k) is int
+        and k >= 1
+    )

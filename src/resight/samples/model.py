@@ -39,6 +39,11 @@ class Sample:
     split: str
     group: str | None = None
 
+    @property
+    def name(self) -> str:
+        """The source; ``file[index]`` in an array file."""
+        return self.source if self.index is None else f"{self.source}[{self.index}]"
+
 
 @dataclass(frozen=True)
 class SampleSet:

@@ -1,0 +1,169 @@
+"""``resight embed``: the network's own description of pictures, and which pictures are alike by it. No PyTorch."""
+
+from __future__ import annotations
+
+import io
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.commands.predict import Images, find_sources, resolve_run
+from resight.errors import ImageError, UsageError
+from resight.images import printable
+from resight.inference import AUTO, BATCH, Prediction, Predictor, Source, check_backend, read_reference, unit
+from resight.runs import Run
+from resight.runs.storage import write_atomic
+
+
+@dataclass(frozen=True, eq=False)
+class Embeddings:
+    """Of the N pictures that could be read. embeddings: float32 (N, D). sources: names, exact. labels: the most
+    probable class of each. unknown: whether each is unlike the training data; None where the Run cannot tell.
+    errors: the others, each with its reason.
+    """
+
+    embeddings: NDArray[np.float32]
+    sources: tuple[str, ...]
+    labels: tuple[str, ...]
+    unknown: NDArray[np.bool_] | None
+    errors: tuple[Prediction, ...]
+
+    def save(self, path: str | Path) -> None:
+        """Write a NumPy file (.npz) with embeddings, sources, labels and, where known, unknown, atomically; it holds
+        no pickle: ``np.load(path)``. Raises UsageError for another ending or what is no regular file, StorageError.
+        """
+        path = check_out(Path(path))
+        arrays: dict[str, Any] = {"embeddings": self.embeddings, "sources": _texts(self.sources)}
+        arrays["labels"] = _texts(self.labels)
+        if self.unknown is not None:
+            arrays["unknown"] = self.unknown
+        buffer = io.BytesIO()
+        np.savez(buffer, **arrays)
+        write_atomic(path.resolve(), buffer.getvalue())
+
+
+@dataclass(frozen=True)
+class Similar:
+    """A picture that is like another. source: its name. label: its class in the training data, or of a picture that
+    was given the most probable one. cosine: similarity of the embeddings, -1 … 1.
+    """
+
+    source: str
+    label: str
+    cosine: float
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def embed(
+    run: Run | str | Path,
+    images: Images,
+    *,
+    backend: str = AUTO,
+    threads: int | None = None,
+    batch: int = BATCH,
+) -> Embeddings:
+    """The embedding of each picture; the arguments are those of ``resight.predict``.
+
+    Raises what ``resight.predict`` raises; UsageError when not one picture could be read.
+    """
+    check_backend(backend)
+    sources = find_sources(images)
+    predictor = Predictor(resolve_run(run), backend=backend, threads=threads, batch=batch, pictures=len(sources))
+    return _embedded(predictor, sources)
+
+
+def similar(
+    run: Run | str | Path,
+    image: Source | str,
+    images: Images | None = None,
+    *,
+    top: int = 5,
+    backend: str = AUTO,
+    threads: int | None = None,
+    batch: int = BATCH,
+) -> tuple[list[Similar], tuple[Prediction, ...]]:
+    """The pictures most like ``image``, best first, and those that could not be read.
+
+    images: among which to look; None: the training pictures that the Run carries (at most 4,096). ``image`` itself, if
+    it is among them as the same file, is left out. Raises what ``embed`` raises, ImageError for an ``image`` that
+    cannot be read, RunError for a Run that carries no training pictures.
+    """
+    if type(top) is not int or top < 1:
+        raise UsageError(f"top is {top!r}; expected a whole number, 1 or more")
+    check_backend(backend)
+    (wanted,) = _one(image)
+    sources = [] if images is None else find_sources(images)
+    opened = resolve_run(run)
+    reference = read_reference(opened) if images is None else None
+    predictor = Predictor(opened, backend=backend, threads=threads, batch=batch, pictures=len(sources) + 1)
+    ((answer, embedding),) = predictor.embed([wanted])
+    if embedding is None:
+        raise ImageError(answer.error or "", source=answer.source)
+    errors: tuple[Prediction, ...] = ()
+    if reference is not None:
+        names, labels = reference.sources, tuple(opened.classes[k] for k in reference.labels)
+        cosines = reference.cosines(embedding)
+    else:
+        found = _embedded(predictor, [source for source in sources if not _same(source, wanted)])
+        names, labels, errors = found.sources, found.labels, found.errors
+        cosines = unit(found.embeddings) @ unit(embedding[None])[0]
+    best = np.argsort(-cosines, kind="stable")[:top]
+    return [Similar(names[k], labels[k], float(np.clip(cosines[k], -1, 1))) for k in best], errors
+
+
+def check_out(path: Path) -> Path:
+    """Raises UsageError unless the name ends in .npz and what is there, if anything, is a regular file."""
+    if path.suffix.lower() != ".npz":
+        raise UsageError(f"{printable(str(path))} does not end in .npz", hint="embeddings are written as NumPy files")
+    if path.exists() and not path.is_file():
+        raise UsageError(f"{printable(str(path))} is not a regular file", hint="give the name of a file to write")
+    return path
+
+
+def table(found: list[Similar]) -> list[str]:
+    """Lines for a terminal: source, class, cosine."""
+    rows = [(printable(item.source), printable(item.label), f"{item.cosine:.3f}") for item in found]
+    widths = [max(len(row[i]) for row in rows) for i in range(2)]
+    return [f"{source:{widths[0]}}  {label:{widths[1]}}  {cosine:>6}" for source, label, cosine in rows]
+
+
+def _one(image: Source | str) -> list[Source]:
+    found = find_sources(image)
+    if len(found) != 1:
+        raise UsageError(f"{printable(str(image))} is {len(found)} pictures; expected one to compare with")
+    return found
+
+
+def _same(source: Source, wanted: Source) -> bool:
+    return isinstance(source, Path) and isinstance(wanted, Path) and source.resolve() == wanted.resolve()
+
+
+def _embedded(predictor: Predictor, sources: list[Source]) -> Embeddings:
+    rows, answers, errors = [], [], []
+    for answer, embedding in predictor.embed(sources):
+        if embedding is None:
+            errors.append(answer)
+        else:
+            rows.append(embedding)
+            answers.append(answer)
+    if not rows:
+        raise UsageError(
+            f"none of {len(sources)} pictures could be read"
+            + "".join(f"\n  {printable(e.source)}: {printable(e.error or '')}" for e in errors)
+        )
+    return Embeddings(
+        embeddings=np.stack(rows),
+        sources=tuple(answer.source for answer in answers),
+        labels=tuple(answer.label or "" for answer in answers),
+        unknown=None if answers[0].unknown is None else np.array([bool(answer.unknown) for answer in answers]),
+        errors=tuple(errors),
+    )
+
+
+def _texts(names: tuple[str, ...]) -> NDArray[np.str_]:
+    return np.array(names, dtype=np.str_)
