@@ -286,8 +286,11 @@ def explain(
     ] = False,
     inside: Annotated[bool, typer.Option("--inside", help="Also show first filters and feature maps.")] = False,
     compare: Annotated[
-        int, typer.Option(min=0, help="Training pictures looked through for the nearest; 0: none.")
-    ] = 300,
+        int | None,
+        typer.Option(
+            min=0, help="Training pictures looked through for the nearest, at most; 0: none; default: all kept."
+        ),
+    ] = None,
     backend: Backend = "auto",
     threads: Threads = None,
     json_: Json = False,
@@ -353,15 +356,18 @@ def embed(
         found = command.embed(run, images or [], backend=backend, threads=threads, batch=batch)
         found.save(out)
         errors = found.errors
+        _say_backend(backend, found.choice)
         typer.echo(f"{len(found.sources):,} embeddings of {found.embeddings.shape[1]:,} numbers", err=True)
     else:
-        rows, errors = command.similar(
+        result = command.similar(
             run, similar_to or "", images or None, top=top or 5, backend=backend, threads=threads, batch=batch
         )
+        errors = result.errors
+        _say_backend(backend, result.choice)
         if chosen == "json":
-            _print_json([row.to_dict() for row in rows])
+            _print_json([row.to_dict() for row in result.found])
         else:
-            for line in command.table(rows):
+            for line in command.table(result.found):
                 typer.echo(line)
     _say_unreadable(errors)
 

@@ -74,8 +74,10 @@ def test_where_it_cannot_write_nothing_is_written(run: Run, photos: Path, tmp_pa
 
 def test_the_nearest_of_the_given_pictures(run: Run, photos: Path) -> None:
     """Against all cosines, computed one by one; the picture itself is left out."""
-    found, errors = similar(run, photos / "1.png", [photos], top=3)
-    assert errors == ()
+    result = similar(run, photos / "1.png", [photos], top=3)
+    found = result.found
+    assert result.errors == ()
+    assert result.choice.name == "onnxruntime"
     rows = embed(run, photos).embeddings.astype(np.float64)
     cosines = {
         str(photos / f"{k}.png"): rows[1] @ row / np.linalg.norm(rows[1]) / np.linalg.norm(row)
@@ -89,12 +91,12 @@ def test_the_nearest_of_the_given_pictures(run: Run, photos: Path) -> None:
 
 
 def test_the_nearest_of_the_training_pictures(run: Run) -> None:
-    found, _ = similar(run, tiny.picture("red", 77), top=4)
+    found = similar(run, tiny.picture("red", 77), top=4).found
     assert [item.label for item in found] == ["red"] * 4
     assert all(item.source.startswith("red/") for item in found)
     assert [item.cosine for item in found] == sorted((item.cosine for item in found), reverse=True)
     assert found[0].cosine > 0.99
-    assert len(similar(run, tiny.picture("red"), top=1000)[0]) == 60
+    assert len(similar(run, tiny.picture("red"), top=1000).found) == 60
 
 
 def test_what_cannot_be_compared_is_refused(run: Run, photos: Path, tmp_path: Path) -> None:

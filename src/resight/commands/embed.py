@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from resight.commands.predict import Images, find_sources, resolve_run
 from resight.errors import ImageError, UsageError
 from resight.images import printable
-from resight.inference import AUTO, BATCH, Prediction, Predictor, Source, check_backend, read_reference, unit
+from resight.inference import AUTO, BATCH, Choice, Prediction, Predictor, Source, check_backend, read_reference, unit
 from resight.runs import Run
 from resight.runs.storage import write_atomic
 
@@ -22,7 +23,7 @@ from resight.runs.storage import write_atomic
 class Embeddings:
     """Of the N pictures that could be read. embeddings: float32 (N, D). sources: names, exact. labels: the most
     probable class of each. unknown: whether each is unlike the training data; None where the Run cannot tell.
-    errors: the others, each with its reason.
+    errors: the others, each with its reason. choice: which backend answered, and why.
     """
 
     embeddings: NDArray[np.float32]
@@ -30,6 +31,7 @@ class Embeddings:
     labels: tuple[str, ...]
     unknown: NDArray[np.bool_] | None
     errors: tuple[Prediction, ...]
+    choice: Choice
 
     def save(self, path: str | Path) -> None:
         """Write a NumPy file (.npz) with embeddings, sources, labels and, where known, unknown, atomically; it holds
@@ -59,6 +61,15 @@ class Similar:
         return asdict(self)
 
 
+@dataclass(frozen=True)
+class SimilarResult:
+    """found: best first. errors: pictures that could not be read. choice: which backend answered, and why."""
+
+    found: tuple[Similar, ...]
+    errors: tuple[Prediction, ...]
+    choice: Choice
+
+
 def embed(
     run: Run | str | Path,
     images: Images,
@@ -86,8 +97,8 @@ def similar(
     backend: str = AUTO,
     threads: int | None = None,
     batch: int = BATCH,
-) -> tuple[list[Similar], tuple[Prediction, ...]]:
-    """The pictures most like ``image``, best first, and those that could not be read.
+) -> SimilarResult:
+    """The pictures most like ``image``.
 
     images: among which to look; None: the training pictures that the Run carries (at most 4,096). ``image`` itself, if
     it is among them as the same file, is left out. Raises what ``embed`` raises, ImageError for an ``image`` that
@@ -113,7 +124,8 @@ def similar(
         names, labels, errors = found.sources, found.labels, found.errors
         cosines = unit(found.embeddings) @ unit(embedding[None])[0]
     best = np.argsort(-cosines, kind="stable")[:top]
-    return [Similar(names[k], labels[k], float(np.clip(cosines[k], -1, 1))) for k in best], errors
+    rows = tuple(Similar(names[k], labels[k], float(np.clip(cosines[k], -1, 1))) for k in best)
+    return SimilarResult(rows, errors, predictor.choice)
 
 
 def check_out(path: Path) -> Path:
@@ -125,7 +137,7 @@ def check_out(path: Path) -> Path:
     return path
 
 
-def table(found: list[Similar]) -> list[str]:
+def table(found: Sequence[Similar]) -> list[str]:
     """Lines for a terminal: source, class, cosine."""
     rows = [(printable(item.source), printable(item.label), f"{item.cosine:.3f}") for item in found]
     widths = [max(len(row[i]) for row in rows) for i in range(2)]
@@ -162,6 +174,7 @@ def _embedded(predictor: Predictor, sources: list[Source]) -> Embeddings:
         labels=tuple(answer.label or "" for answer in answers),
         unknown=None if answers[0].unknown is None else np.array([bool(answer.unknown) for answer in answers]),
         errors=tuple(errors),
+        choice=predictor.choice,
     )
 
 

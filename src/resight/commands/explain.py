@@ -34,10 +34,11 @@ from resight.explaining import (
     nearest,
     overlay,
     read_head,
+    reference_bank,
 )
 from resight.images import decode, printable
-from resight.inference import AUTO, Predictor, Source, check_backend
-from resight.runs import Run
+from resight.inference import AUTO, Predictor, Source, check_backend, read_reference, unit
+from resight.runs import REFERENCE, Run
 from resight.runs.storage import storage_errors, write_atomic
 from resight.samples import SampleSet
 
@@ -46,7 +47,8 @@ if TYPE_CHECKING:
 
 CAM = "cam"
 METHODS = (CAM, "gradcam++", "integrated-gradients", "smoothgrad", "occlusion")
-TOP, COMPARED, NEAREST = 3, 300, 6
+TOP, NEAREST = 3, 6
+COMPARED = 300  # embedded for a Run that carries none
 PAGE = "index.html"
 _SAFE = re.compile(r"[^A-Za-z0-9_-]+")
 Pixels = NDArray[np.uint8]
@@ -64,7 +66,7 @@ def explain(
     faithful: bool = True,
     sanity: bool = False,
     inside: bool = False,
-    compare: int = COMPARED,
+    compare: int | None = None,
     backend: str = AUTO,
     threads: int | None = None,
     say: Callable[[str], None] = lambda _: None,
@@ -77,7 +79,8 @@ def explain(
     files of these names in it are replaced. faithful: compare the first map of each picture with 19 random maps, which
     takes 363 answers. sanity: compare it with the maps of three networks with random weights (extra ``train``).
     inside: also show the first filters, and feature maps by stage (extra ``train``). compare: how many training
-    pictures are looked through for the nearest; 0: none. say: is told the progress.
+    pictures are looked through for the nearest, at most; 0: none; by default all that the Run carries, or 300 where
+    it carries none. say: is told the progress.
 
     A picture that cannot be used is an Explanation with ``error``. Raises UsageError for wrong arguments, RunError for
     a Run that is damaged or whose network does not end in average pooling and one linear layer (``cam``), MissingExtra
@@ -112,19 +115,19 @@ def explain(
     from resight.reporting.explanations import write
 
     classes_there = work.samples.classes if work.samples else ()
-    own = np.stack(embeddings) if embeddings else None
+    own = unit(np.stack(embeddings)) if embeddings else None
     write(result, entries, work.bank, classes_there, own, first_filters(opened) if inside else None)
     return result
 
 
-def _check(method: str, top: int | None, classes: Sequence[str], compare: int) -> None:
+def _check(method: str, top: int | None, classes: Sequence[str], compare: int | None) -> None:
     if method not in METHODS:
         raise UsageError(f"there is no method {printable(method)!r}", hint=f"methods: {', '.join(METHODS)}")
     if top is not None and classes:
         raise UsageError("--top and --class contradict each other: the classes shown are those named")
     if top is not None and (type(top) is not int or top < 1):
         raise UsageError(f"top is {top!r}; expected a whole number, 1 or more")
-    if type(compare) is not int or compare < 0:
+    if compare is not None and (type(compare) is not int or compare < 0):
         raise UsageError(f"compare is {compare!r}; expected a whole number, 0 or more")
 
 
@@ -159,7 +162,7 @@ class _Work:
     inside: bool
     backend: str
     threads: int | None
-    compare: int
+    compare: int | None
     say: Callable[[str], None]
 
     def __post_init__(self) -> None:
@@ -186,12 +189,15 @@ class _Work:
 
     def _bank(self) -> tuple[SampleSet | None, Bank | None]:
         """Training pictures to compare with, where the Run knows its data; else a note."""
-        if not self.compare:
+        if self.compare == 0:
             return None, None
         try:
             samples = load_own(self.run)
-            self.say(f"looking through up to {self.compare:,} training pictures")
-            return samples, make_bank(self.predictor, samples, limit=self.compare)
+            if self.run.records(REFERENCE):
+                return samples, reference_bank(read_reference(self.run), samples, limit=self.compare)
+            limit = COMPARED if self.compare is None else self.compare
+            self.say(f"this Run carries no embeddings: embedding up to {limit:,} training pictures")
+            return samples, make_bank(self.predictor, samples, limit=limit)
         except (DataError, UsageError) as error:
             self.notes.append(f"no training pictures are shown: {error.message}")
             return None, None

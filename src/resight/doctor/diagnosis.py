@@ -11,7 +11,7 @@ from typing import Any
 
 from resight.doctor import balance, duplicates, leaks, quality, suspects
 from resight.doctor.duplicates import Duplicates
-from resight.doctor.finding import SEVERITIES, Finding, Item, name
+from resight.doctor.finding import SEVERITIES, Finding, Item
 from resight.doctor.manifest import default_path
 from resight.doctor.scan import Scan, scan
 from resight.images import printable
@@ -96,7 +96,7 @@ class Diagnosis:
     def line(self, item: Item) -> str:
         """One item on one line: names with classes where there are several, and the note."""
         samples = self.samples
-        names = [printable(name(samples, k)) for k in item.pictures[:4]]
+        names = [printable(samples.samples[k].name) for k in item.pictures[:4]]
         more = f" and {len(item.pictures) - 4:,} more" if len(item.pictures) > 4 else ""
         return "  =  ".join(names) + more + (f"  ({printable(item.note)})" if item.note else "")
 

@@ -65,10 +65,4 @@ class Finding:
 def picture(samples: SampleSet, position: int) -> dict[str, str]:
     """Name, class and part of one picture, exact."""
     sample = samples.samples[position]
-    return {"source": name(samples, position), "label": samples.classes[sample.label], "split": sample.split}
-
-
-def name(samples: SampleSet, position: int) -> str:
-    """The path below the root; ``file[index]`` in array files."""
-    sample = samples.samples[position]
-    return sample.source if sample.index is None else f"{sample.source}[{sample.index}]"
+    return {"source": sample.name, "label": samples.classes[sample.label], "split": sample.split}

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from resight.doctor import balance
 from resight.doctor.duplicates import conflicts, crosses
-from resight.doctor.finding import Finding, name
+from resight.doctor.finding import Finding
 from resight.images import printable
 from resight.samples import CheckReport, SampleSet
 
@@ -27,7 +27,9 @@ def first_look(samples: SampleSet, report: CheckReport) -> list[str]:
         ("identical pictures in more than one part", [g for g in groups if crosses(samples, g)]),
     ):
         if chosen:
-            shown = "; ".join(" = ".join(printable(name(samples, k)) for k in group[:2]) for group in chosen[:SHOWN])
+            shown = "; ".join(
+                " = ".join(printable(samples.samples[k].name) for k in group[:2]) for group in chosen[:SHOWN]
+            )
             lines.append(f"{title} ({len(chosen):,}): {shown}{'; …' if len(chosen) > SHOWN else ''}")
     lines += [_short(finding) for finding in balance.findings(samples) if finding.severity != "note"]
     return lines

@@ -6,7 +6,7 @@ from resight.explaining.explanation import ClassMap, Explanation, Explanations, 
 from resight.explaining.faithfulness import Faithfulness, faithfulness, random_maps
 from resight.explaining.filters import filters_picture, first_filters, maps_picture
 from resight.explaining.overlay import beside, enlarge, overlay, place, upsample
-from resight.explaining.similar import Bank, Plane, make_bank, nearest, plane
+from resight.explaining.similar import Bank, Plane, make_bank, nearest, plane, reference_bank
 
 __all__ = [
     "Bank",
@@ -34,5 +34,6 @@ __all__ = [
     "plane",
     "random_maps",
     "read_head",
+    "reference_bank",
     "upsample",
 ]

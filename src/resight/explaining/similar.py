@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import DataError, ImageError, UsageError
-from resight.inference import Predictor
+from resight.inference import Predictor, Reference, unit
 from resight.samples import Sample, SampleSet
 
 Floats = NDArray[np.float32]
@@ -18,7 +18,7 @@ _AT_ONCE = 64
 
 @dataclass(frozen=True)
 class Bank:
-    """Embeddings of training pictures: ``embeddings`` float32 (M, D); ``samples``: the M pictures, in order."""
+    """Training pictures: ``embeddings`` float32 (M, D), of length 1; ``samples``: the M pictures, in order."""
 
     embeddings: Floats
     samples: tuple[Sample, ...]
@@ -27,6 +27,15 @@ class Bank:
     def labels(self) -> NDArray[np.int64]:
         """int64 (M,): positions in the classes of the data."""
         return np.array([sample.label for sample in self.samples], np.int64)
+
+
+def reference_bank(reference: Reference, samples: SampleSet, *, limit: int | None = None, seed: int = 0) -> Bank:
+    """The training pictures that the Run carries; of more than ``limit``, so many drawn with ``seed``."""
+    places = np.arange(len(reference.indices))
+    if limit is not None and limit < len(places):
+        places = np.sort(np.random.default_rng(seed).choice(len(places), limit, replace=False))
+    chosen = tuple(samples.samples[k] for k in reference.indices[places])
+    return Bank(reference.bank[places].astype(np.float32), chosen)
 
 
 def make_bank(predictor: Predictor, samples: SampleSet, *, limit: int = BANK, seed: int = 0) -> Bank:
@@ -55,22 +64,16 @@ def make_bank(predictor: Predictor, samples: SampleSet, *, limit: int = BANK, se
             parts.extend(predictor.ask(np.stack(squares), ("embedding",)))
     if not parts:
         raise DataError(f"not one training picture of {samples.root} can be read")
-    return Bank(np.concatenate(parts), tuple(kept))
+    return Bank(unit(np.concatenate(parts)), tuple(kept))
 
 
 def nearest(bank: Floats, embeddings: Floats, count: int) -> tuple[NDArray[np.int64], Floats]:
     """For N embeddings the ``count`` nearest of the bank (M, D) by cosine, nearest first: positions and cosines,
     (N, count); fewer where the bank is smaller. An embedding of zeros has a cosine of 0 with all.
     """
-    cosines = _unit(embeddings) @ _unit(bank).T
+    cosines = unit(embeddings) @ unit(bank).T
     order = np.argsort(-cosines, axis=1, kind="stable")[:, :count]
     return order, np.take_along_axis(cosines, order, axis=1)
-
-
-def _unit(rows: Floats) -> Floats:
-    lengths = np.linalg.norm(rows, axis=1, keepdims=True)
-    unit: Floats = rows / np.maximum(lengths, np.finfo(np.float32).tiny)
-    return unit
 
 
 @dataclass(frozen=True)
