@@ -1,0 +1,5 @@
+"""``python -m resight.cli``."""
+
+from resight.cli import main
+
+main()

@@ -1,0 +1,192 @@
+"""Commands that look at data and make Runs: thin, over ``resight.commands``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resight.cli.options import (
+    Data,
+    ImageSize,
+    Json,
+    Model,
+    Recipe,
+    RunPath,
+    Seed,
+    Settings,
+    SkipBad,
+    numbers,
+    pairs,
+    print_json,
+    show_run,
+)
+from resight.errors import UsageError
+
+
+def doctor(
+    data: Data,
+    run: Annotated[Path | None, typer.Option(help="A Run trained on it: also labels that it contradicts.")] = None,
+    page: Annotated[Path | None, typer.Option(help="Also write a page with pictures to this HTML file.")] = None,
+    write_manifest: Annotated[
+        Path | None, typer.Option(help="Also write the cleaned data set to this CSV file; nothing is deleted.")
+    ] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with 1 when there are errors or warnings.")] = False,
+    threads: Annotated[int | None, typer.Option(min=1, help="Threads that decode; default: all cores.")] = None,
+    json_: Json = False,
+) -> None:
+    """What is wrong with a data set: bad files, duplicates, leaks, doubtful labels."""
+    from resight.commands.doctor import examine, on_terminal
+
+    with on_terminal() as progress:
+        found = examine(data, run=run, page=page, write_manifest=write_manifest, threads=threads, progress=progress)
+    if json_:
+        print_json(found.to_dict())
+    else:
+        typer.echo(found.to_text())
+    for path in filter(None, (page, write_manifest)):
+        typer.echo(f"written: {path}", err=True)
+    if strict and not found.sound:
+        raise typer.Exit(1)
+
+
+def preview(
+    data: Data,
+    recipe: Recipe = None,
+    image_size: ImageSize = None,
+    seed: Seed = None,
+    out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("preview.png"),
+    settings: Settings = None,
+) -> None:
+    """Write one augmented batch as a picture: what the network will see."""
+    from resight.commands.preview import preview
+
+    typer.echo(preview(data, recipe=recipe, image_size=image_size, seed=seed, out=out, set=pairs(settings)))
+
+
+def train(
+    data: Data,
+    model: Model = None,
+    weights: Annotated[str | None, typer.Option(metavar="none|TAG|PATH|RUN", help="Start from these weights.")] = None,
+    recipe: Recipe = None,
+    epochs: Annotated[float | None, typer.Option(help="Passes over the training pictures.")] = None,
+    budget: Annotated[str | None, typer.Option(help="Wall-clock time instead of epochs: 90s, 20m, 2h.")] = None,
+    image_size: ImageSize = None,
+    batch: Annotated[str | None, typer.Option(metavar="N|auto", help="Pictures in one update.")] = None,
+    lr: Annotated[float | None, typer.Option(help="Peak learning rate, for the whole batch.")] = None,
+    seed: Seed = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
+    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Threads that decode pictures.")] = None,
+    skip_bad: SkipBad = False,
+    out: Annotated[Path | None, typer.Option(help="The Run's directory; default: runs/DATA-MODEL-N.")] = None,
+    settings: Settings = None,
+    json_: Json = False,
+) -> None:
+    """Train a classifier; the result is a sealed Run."""
+    from resight.commands.train import train
+
+    run = train(
+        data,
+        model=model,
+        weights=weights,
+        recipe=recipe,
+        epochs=epochs,
+        budget=budget,
+        image_size=image_size,
+        batch=batch,
+        lr=lr,
+        seed=seed,
+        device=device,
+        precision=precision,
+        workers=workers,
+        skip_bad=skip_bad,
+        out=out,
+        set=pairs(settings),
+    )
+    show_run(run, json_)
+
+
+def resume(run: RunPath, json_: Json = False) -> None:
+    """Continue an interrupted training exactly where it was saved."""
+    from resight.commands.resume import resume
+
+    show_run(resume(run), json_)
+
+
+def import_(
+    weights: Annotated[str, typer.Argument(metavar="WEIGHTS|TAG", help="A file, a Run or a tag.")],
+    model: Model = None,
+    classes: Annotated[
+        Path | None, typer.Option(help="Class names in the order of the outputs: a text file or a data set.")
+    ] = None,
+    image_size: ImageSize = None,
+    crop_ratio: Annotated[float | None, typer.Option(help="Side of the crop / shorter side resized.")] = None,
+    mean: Annotated[str | None, typer.Option(help="Mean of pixels in [0, 1], e.g. 0.485,0.456,0.406.")] = None,
+    std: Annotated[str | None, typer.Option(help="Standard deviation, likewise.")] = None,
+    options: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Option of the network: stem=tiny.")
+    ] = None,
+    out: Annotated[Path | None, typer.Option(help="The Run's directory; default: runs/NAME-N.")] = None,
+    json_: Json = False,
+) -> None:
+    """Make a Run of weights trained elsewhere."""
+    from resight.commands.import_ import import_weights
+
+    run = import_weights(
+        weights,
+        model=model,
+        options=pairs(options),
+        classes=classes,
+        image_size=image_size,
+        crop_ratio=crop_ratio,
+        mean=numbers("--mean", mean),
+        std=numbers("--std", std),
+        out=out,
+    )
+    show_run(run, json_)
+
+
+def models(
+    pattern: Annotated[str, typer.Argument(help="Only names that match, e.g. 'resnet5*'.")] = "*",
+    plain: Annotated[bool, typer.Option("--plain", help="Also the networks without shortcuts.")] = False,
+    json_: Json = False,
+) -> None:
+    """The family: parameters, multiply-accumulates, weights that can be had by name."""
+    from dataclasses import asdict
+
+    from resight.commands.models import models, table
+
+    rows = list(models(pattern, plain=plain))
+    if not rows:
+        raise UsageError(f"no model matches '{pattern}'", hint="all of them: resight models")
+    if json_:
+        print_json([asdict(row) for row in rows])
+    else:
+        for line in table(rows):
+            typer.echo(line)
+
+
+def cache(
+    clear: Annotated[
+        str | None, typer.Option(metavar="KIND|all", help="Remove it: pictures, weights, data, runs, bench or all.")
+    ] = None,
+    json_: Json = False,
+) -> None:
+    """What Resight keeps to be quicker next time, with sizes; removing it."""
+    from resight.commands.cache import cache, table
+
+    content = cache(clear)
+    if json_:
+        print_json(content.to_dict())
+    else:
+        for line in table(content):
+            typer.echo(line)
+
+
+def demo(out: Annotated[Path, typer.Option(help="Where to put everything.")] = Path("runs/demo")) -> None:
+    """The whole way in about a minute, on real data that a dependency carries."""
+    from resight.commands.demo import demo
+
+    typer.echo(demo(out).path)
