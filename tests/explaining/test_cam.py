@@ -10,7 +10,7 @@ from safetensors.numpy import save
 from tests.inference.tiny import make_run
 
 from resight.errors import RunError
-from resight.explaining import Head, check_head, class_activation, head_weights, read_head
+from resight.explaining import Head, check_head, class_activation, read_head
 from resight.runs import WEIGHTS, Run
 
 
@@ -47,4 +47,4 @@ def test_weights_without_a_fitting_linear_layer_are_refused(tmp_path: Path, shap
     tensors = {"fc.weight": np.ones(shape, np.float32), "fc.bias": np.zeros(3, np.float32)}
     (tmp_path / "run" / WEIGHTS).write_bytes(save(tensors))
     with pytest.raises(RunError, match="of 3 classes"):
-        head_weights(unsealed)
+        read_head(unsealed)

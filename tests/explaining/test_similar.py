@@ -10,8 +10,8 @@ from tests.inference.tiny import CLASSES, make_run, write_folder
 
 from resight import samples as data_sets
 from resight.errors import DataError, UsageError
-from resight.explaining import make_bank, nearest, plane
-from resight.inference import Predictor
+from resight.explaining import make_bank, nearest, plane, reference_bank
+from resight.inference import Predictor, Reference, unit
 
 
 def test_nearest_is_scikit_learns() -> None:
@@ -59,7 +59,8 @@ def test_a_bank_is_drawn_from_training_alone_and_seeded(tmp_path: Path) -> None:
     assert len(make_bank(predictor, samples, limit=1000).samples) == len(samples.part("train"))
     sample = bank.samples[4]
     square = predictor.square(samples.path(sample))
-    np.testing.assert_allclose(predictor.ask(square[None], ("embedding",))[0][0], bank.embeddings[4], atol=1e-6)
+    expected = unit(predictor.ask(square[None], ("embedding",))[0])[0]
+    np.testing.assert_allclose(bank.embeddings[4], expected, atol=1e-6)
     assert CLASSES[bank.labels[4]] == sample.source.split("/")[0]
     with pytest.raises(UsageError, match="1 or more"):
         make_bank(predictor, samples, limit=0)
@@ -76,3 +77,17 @@ def test_unreadable_training_pictures_are_left_out(tmp_path: Path) -> None:
         samples.path(sample).write_bytes(b"no picture")
     with pytest.raises(DataError, match="not one training picture"):
         make_bank(predictor, samples)
+
+
+def test_the_bank_that_a_run_carries_names_the_same_pictures(tmp_path: Path) -> None:
+    samples = data_sets.load(write_folder(tmp_path / "data", each=12), val_fraction=0.2, test_fraction=0.2)
+    train = [k for k, sample in enumerate(samples.samples) if sample.split == "train"]
+    rows = np.random.default_rng(0).normal(size=(len(train), 4)).astype(np.float32)
+    labels = np.array([samples.samples[k].label for k in train])
+    reference = Reference.fit(rows, labels, np.array(train), [samples.samples[k].name for k in train])
+    bank = reference_bank(reference, samples)
+    assert [sample.name for sample in bank.samples] == list(reference.sources)
+    np.testing.assert_allclose(bank.embeddings, unit(rows), atol=1e-3)
+    few = reference_bank(reference, samples, limit=5)
+    assert len(few.samples) == len(few.embeddings) == 5
+    assert set(few.samples) < set(bank.samples)

@@ -103,20 +103,18 @@ def test_the_verdict_and_what_it_rests_on(tmp_path: Path) -> None:
         assert "pictures that it learned from" in seen.text
 
 
-def test_heat_maps_where_the_last_layer_is_known(tmp_path: Path, pictures: Path) -> None:
-    run = tiny.make_run(tmp_path / "run")
-    (features,) = Predictor(run, backend="onnxruntime").ask(
-        np.zeros((1, tiny.SIZE, tiny.SIZE, 3), np.uint8), ["features"]
-    )
-    run = Run(run.path, run.card)
-    head = np.random.default_rng(0).normal(size=(3, features.shape[1])).astype(np.float32)
-    (run.path / WEIGHTS).write_bytes(save_tensors({"fc.weight": head}))
+@pytest.mark.parametrize("own", [True, False])
+def test_heat_maps_where_the_last_layer_makes_the_answer(tmp_path: Path, pictures: Path, own: bool) -> None:
+    head = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)
+    run = tiny.make_run(tmp_path / "run", model=tiny.graph(head=head).SerializeToString())
+    stored = {"fc.weight": head if own else 2 * head, "fc.bias": np.zeros(3, np.float32)}
+    (run.path / WEIGHTS).write_bytes(save_tensors(stored))
     run.card.files[WEIGHTS] = hashlib.sha256((run.path / WEIGHTS).read_bytes()).hexdigest()
     path = tmp_path / "report.html"
     write_report(path, answered(run, pictures, run.classes, 30), Predictor(run, backend="onnxruntime"))
     text = path.read_text("utf-8")
-    assert "where it looked for" in text
-    assert "No heat maps" not in text
+    assert ("where it looked for" in text) == own
+    assert ("No heat maps" in text) != own
 
 
 def test_a_name_is_no_formula() -> None:

@@ -1,6 +1,6 @@
 """Why an answer: class activation maps from the graph's own outputs, overlays, faithfulness. Needs no PyTorch."""
 
-from resight.explaining.cam import Head, check_head, class_activation, head_weights, read_head
+from resight.explaining.cam import Head, check_head, class_activation, read_head
 from resight.explaining.colours import colours
 from resight.explaining.explanation import ClassMap, Explanation, Explanations, Neighbour
 from resight.explaining.faithfulness import Faithfulness, faithfulness, random_maps
@@ -25,7 +25,6 @@ __all__ = [
     "faithfulness",
     "filters_picture",
     "first_filters",
-    "head_weights",
     "make_bank",
     "maps_picture",
     "nearest",

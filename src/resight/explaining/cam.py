@@ -43,11 +43,6 @@ def read_head(run: Run) -> Head:
     return Head(weights.astype(np.float32), bias.astype(np.float32))
 
 
-def head_weights(run: Run) -> Floats:
-    """The last linear layer's weights, float32 (K, D). Raises RunError as ``read_head`` does."""
-    return read_head(run).weights
-
-
 def check_head(features: Floats, logits: Floats, head: Head) -> None:
     """Raises RunError unless ``logits`` (N, K) are what ``head`` makes of the mean of ``features`` (N, D, h, w).
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from resight.errors import RunError
 from resight.evaluation import Comparison, Estimate, Evaluation, reliability, risk_coverage, softmax
 from resight.evaluation.metrics import Floats
-from resight.explaining import class_activation, head_weights, overlay
+from resight.explaining import check_head, class_activation, overlay, read_head
 from resight.inference import Predictor
 from resight.reporting import figures
 from resight.reporting.page import svg, thumbnail, write_page
@@ -149,7 +149,7 @@ class _Pictures:
         self._answered, self._predictor, self._chances = answered, predictor, chances
         self.no_heat = ""
         try:
-            self._weights = head_weights(answered.run)
+            self._head = read_head(answered.run)
         except RunError as error:
             self.no_heat = error.message
 
@@ -158,14 +158,20 @@ class _Pictures:
             return []
         squares = np.stack([self._square(int(k)) for k in positions])
         best = self._chances[positions].argmax(axis=1)
-        heats: Sequence[str] = [""] * len(positions)
-        if not self.no_heat:
-            (features,) = self._predictor.ask(squares, ("features",))
-            maps = class_activation(features, self._weights[best])
-            heats = [_shown(overlay(square, heat)) for square, heat in zip(squares, maps, strict=True)]
+        heats = self._heats(squares, best) if not self.no_heat else [""] * len(positions)
         return [
             self._item(int(k), _shown(square), heat) for k, square, heat in zip(positions, squares, heats, strict=True)
         ]
+
+    def _heats(self, squares: NDArray[np.uint8], classes: NDArray[np.int64]) -> list[str]:
+        features, logits = self._predictor.ask(squares, ("features", "logits"))
+        try:
+            check_head(features, logits, self._head)
+        except RunError as error:  # the last layer is not what the answer is made by: said on the page
+            self.no_heat = error.message
+            return [""] * len(squares)
+        maps = class_activation(features, self._head.weights[classes])
+        return [_shown(overlay(square, heat)) for square, heat in zip(squares, maps, strict=True)]
 
     def _square(self, position: int) -> NDArray[np.uint8]:
         card, samples = self._answered.run.card, self._answered.samples
