@@ -127,7 +127,7 @@ def main() -> None:
     if args.near:
         path, _, folder = args.near.partition("=")
         pictures = {"classes left out": [decode(picture) for picture in find_images([folder])]}
-        near = {Path(path).name: shown(with_reference(Path(path), args.scratch), pictures)}
+        near |= {Path(path).name: shown(with_reference(Path(path), args.scratch), pictures)}
     result = {"machine": machine(), "runs": runs, "reached": reached(runs), "near": near}
     FOLDER.mkdir(parents=True, exist_ok=True)
     RESULT.write_text(json.dumps(result, indent=1, ensure_ascii=False) + "\n")

@@ -50,6 +50,8 @@ def demo(out: str | Path = "runs/demo", *, epochs: float = 8) -> Run:
         f"The Run, everything in one directory: {run.path}\nTry next:\n"
         f"  resight predict {run.path} {data}/3 --top 3\n"
         f"  resight eval {run.path} --json\n"
+        f"  resight explain {run.path} {data}/3/0003.png\n"
+        f"  resight doctor {data}\n"
         f"  resight train YOUR_FOLDER"
     )
     return run

@@ -11,7 +11,7 @@ from typing import Any
 from resight import samples as data_sets
 from resight.commands.extras import need
 from resight.errors import DataError, OutOfMemory, RunError
-from resight.runs import CHECKPOINTS, CONFIG, SPLIT, Run
+from resight.runs import CHECKPOINTS, CONFIG, REPORT, SPLIT, Run
 from resight.runs.storage import exclusive, write_atomic
 
 
@@ -219,4 +219,6 @@ def _summary(run: Run, say: Callable[[str], None]) -> None:
 
     part = run.metrics.part
     say(f"\n{part} part\n{Evaluation.from_dict(run.card.metrics[part]).to_text(max_classes=20)}")
-    say(f"\nthe Run lies in {run.path}{os.sep}\n  try: resight predict {run.path} PICTURES")
+    say(
+        f"\nthe Run lies in {run.path}{os.sep}\n  look: {run.path / REPORT}\n  try: resight predict {run.path} PICTURES"
+    )

@@ -20,6 +20,10 @@ GREY_LEAST = 0.93
 SLOPES_LEAST = 0.93
 """Least correlations of two pictures that are called the same; chosen on photos and seeds that no result is of."""
 
+SMALL, SMALL_COARSE, SMALL_LEAST = 32, 0.995, 0.99
+"""Pictures whose shorter side is below SMALL pixels show too little for that: of 70,000 clothes at 28 px, 11 million
+pairs pass COARSE_LEAST. Only copies with the same framing can be told there, by these correlations."""
+
 _PAIRS = 64  # registered at a time
 _KEPT = 2048  # small pictures in memory at a time
 _FLAT = 3.0  # below this deviation of grey there is nothing to compare
@@ -43,10 +47,11 @@ def find(scan: Scan, progress: Callable[[int, int], None] | None = None) -> Dupl
         for position in np.flatnonzero(textured).tolist():
             exact.join(first.setdefault(hashed[position].tobytes(), position), position)
     distinct = np.array([k for k in np.flatnonzero(textured).tolist() if exact.root(k) == k], np.int64)
-    pairs = candidates(scan.hashes[distinct])
-    pairs = distinct[pairs[_coarse_enough(scan.coarse[distinct], pairs)]]
+    pairs = distinct[candidates(scan.hashes[distinct])]
+    small = (scan.sizes.min(axis=1) < SMALL)[pairs].any(axis=1)
+    pairs = pairs[_coarse_enough(scan.coarse, pairs, small)]
     near = Groups()
-    for left, right in pairs[_confirmed(scan.samples, pairs, progress)].tolist():
+    for left, right in pairs[_confirmed(scan, pairs, progress)].tolist():
         near.join(left, right)
     members = defaultdict(list)
     for position in np.flatnonzero(textured).tolist():
@@ -92,16 +97,16 @@ class Groups:
         return tuple(tuple(sorted(members)) for _, members in sorted(self._members.items()))
 
 
-def _coarse_enough(rows: NDArray[np.uint8], pairs: NDArray[np.int64]) -> NDArray[np.bool_]:
+def _coarse_enough(rows: NDArray[np.uint8], pairs: NDArray[np.int64], small: NDArray[np.bool_]) -> NDArray[np.bool_]:
     keep = np.zeros(len(pairs), np.bool_)
     for part in chunks(len(pairs), 1 << 14):
-        keep[part] = coarse(rows[pairs[part, 0]], rows[pairs[part, 1]]) >= COARSE_LEAST
+        least = np.where(small[part], SMALL_COARSE, COARSE_LEAST)
+        keep[part] = coarse(rows[pairs[part, 0]], rows[pairs[part, 1]]) >= least
     return keep
 
 
-def _confirmed(
-    samples: SampleSet, pairs: NDArray[np.int64], progress: Callable[[int, int], None] | None
-) -> NDArray[np.bool_]:
+def _confirmed(scan: Scan, pairs: NDArray[np.int64], progress: Callable[[int, int], None] | None) -> NDArray[np.bool_]:
+    samples, small = scan.samples, (scan.sizes.min(axis=1) < SMALL)[pairs].any(axis=1)
     keep = np.zeros(len(pairs), np.bool_)
     kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
 
@@ -115,7 +120,9 @@ def _confirmed(
     for part in chunks(len(pairs), _PAIRS):
         left, right = (np.stack([look(k) for k in pairs[part, side].tolist()]) for side in (0, 1))
         grey, slopes = agreement(left, right)
-        keep[part] = (grey >= GREY_LEAST) & (slopes >= SLOPES_LEAST)
+        keep[part] = (grey >= np.where(small[part], SMALL_LEAST, GREY_LEAST)) & (
+            slopes >= np.where(small[part], SMALL_LEAST, SLOPES_LEAST)
+        )
         if progress is not None:
             progress(part.stop, len(pairs))
     return keep
