@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from resight.doctor.finding import Finding
+from resight.doctor.finding import Finding, counted
 from resight.evaluation import wilson
 from resight.images import printable
 from resight.samples import TEST_FRACTION, VAL_FRACTION, SampleSet
@@ -72,7 +72,7 @@ def _few(samples: SampleSet) -> Iterator[Finding]:
 def _width(name: str, size: int) -> str:
     found = wilson(0.9 * size, size)
     return (
-        f"{printable(name)}: {size:,} pictures; a recall of 90 % would be known as "
+        f"{printable(name)}: {counted(size, 'picture')}; a recall of 90 % would be known as "
         f"{100 * found.low:.0f} to {100 * found.high:.0f} %"
     )
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.doctor.alignment import agreement, coarse
-from resight.doctor.finding import Finding, Item
+from resight.doctor.finding import Finding, Item, counted
 from resight.doctor.scan import Scan, chunks, small_grey
 from resight.doctor.search import candidates
 from resight.samples import SampleSet
@@ -136,7 +136,8 @@ def findings(scan: Scan, found: Duplicates, carved: bool) -> list[Finding]:
     conflicting = [group for group in merged if conflicts(samples, group)]
     if conflicting:
         there.append(Finding(
-            "conflicting-labels", "error", f"the same picture under different labels ({len(conflicting):,} groups)",
+            "conflicting-labels", "error",
+            f"the same picture under different labels ({counted(len(conflicting), 'group')})",
             "at least one label is wrong: training learns a contradiction, and in val or test a right answer counts as "
             "wrong",
             "look at each and keep the right one; the manifest leaves all of them out",
@@ -148,7 +149,7 @@ def findings(scan: Scan, found: Duplicates, carved: bool) -> list[Finding]:
         within = [group for group in groups if not crosses(samples, group) and not conflicts(samples, group)]
         if across:
             there.append(Finding(
-                f"{kind}-across-splits", "error", f"{what} in more than one part ({len(across):,} groups)",
+                f"{kind}-across-splits", "error", f"{what} in more than one part ({counted(len(across), 'group')})",
                 "what training has seen is asked again in val or test: the score is too good for new pictures",
                 "take the training copies out; the manifest does, and leaves val and test as they are",
                 WRITE, _items(found, across),
@@ -157,7 +158,7 @@ def findings(scan: Scan, found: Duplicates, carved: bool) -> list[Finding]:
             risk = "and the parts still to be carved may share them: the score would be too good" if carved else \
                 "and in val or test they count more often than others"  # fmt: skip
             there.append(Finding(
-                kind, "warning", f"{what} within a part ({len(within):,} groups)",
+                kind, "warning", f"{what} within a part ({counted(len(within), 'group')})",
                 f"they weigh more than other pictures in training, {risk}",
                 "keep one of each; the manifest does" if exact
                 else "keep them together: the manifest gives them a common group where parts are still to be carved",

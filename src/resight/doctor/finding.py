@@ -66,3 +66,8 @@ def picture(samples: SampleSet, position: int) -> dict[str, str]:
     """Name, class and part of one picture, exact."""
     sample = samples.samples[position]
     return {"source": sample.name, "label": samples.classes[sample.label], "split": sample.split}
+
+
+def counted(number: int, noun: str) -> str:
+    """``1 group``, ``2,000 groups``."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -9,7 +9,7 @@ from itertools import pairwise
 from pathlib import PurePosixPath
 
 from resight.doctor.duplicates import WRITE, crosses
-from resight.doctor.finding import Finding, Item
+from resight.doctor.finding import Finding, Item, counted
 from resight.doctor.scan import Scan
 from resight.samples import SampleSet
 
@@ -96,13 +96,13 @@ def _leaking(
     within = [group for group in groups if not crosses(samples, group)]
     if across:
         yield Finding(
-            f"{kind}-across-splits", "warning", f"{what}, in more than one part ({len(across):,} groups)",
+            f"{kind}-across-splits", "warning", f"{what}, in more than one part ({counted(len(across), 'group')})",
             "val or test asks for the scene that training has seen: the score may be too good for new pictures",
             "move each group into one part", items=tuple(Item(group, note) for group in across),
         )  # fmt: skip
     if within and carved and kind != "groups":  # carving keeps the table's groups together
         yield Finding(
-            kind, "note", f"{what} ({len(within):,} groups)",
+            kind, "note", f"{what} ({counted(len(within), 'group')})",
             "when parts are carved out, some of a group may train and others test: the score would be too good",
             "give each a common group; the manifest does", WRITE, tuple(Item(group, note) for group in within),
         )  # fmt: skip
