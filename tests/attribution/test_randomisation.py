@@ -16,7 +16,7 @@ from tests.explaining.nets import MEAN, STD, network, photo  # noqa: E402
 from resight.attribution import Explained, activations, randomised, sanity, spearman  # noqa: E402
 from resight.attribution.gradients import grad_cam  # noqa: E402
 from resight.attribution.network import to_tensor  # noqa: E402
-from resight.attribution.randomisation import BAD, GOOD, verdict  # noqa: E402
+from resight.attribution.randomisation import BAD, GOOD, UNTESTED, passed, verdict  # noqa: E402
 from resight.models import create  # noqa: E402
 
 
@@ -26,7 +26,7 @@ def test_correlation_is_scipys(pairs: list[tuple[int, int]]) -> None:
     first, second = np.array(pairs, np.float32).T
     found = spearman(first, second)
     if len(set(first)) == 1 or len(set(second)) == 1:
-        assert found == 0
+        assert found is None
     else:
         assert found == pytest.approx(spearmanr(first, second).statistic, abs=1e-12)
 
@@ -76,3 +76,10 @@ def test_activations_are_named_and_not_repeated() -> None:
     assert plain["stage3"].shape == (64, 8, 8)
     preactivated = activations(Explained(network("preactivation"), MEAN, STD), photo(4))
     assert list(preactivated) == ["stem", "stage1", "stage2", "stage3", "features"]
+
+
+def test_a_constant_map_is_not_tested_and_an_inverse_one_does_not_pass() -> None:
+    assert verdict(None) == UNTESTED
+    assert not passed(None)
+    assert verdict(-1.0) == verdict(1.0) == BAD
+    assert verdict(-0.1) == GOOD

@@ -109,6 +109,8 @@ def test_what_cannot_be_compared_is_refused(run: Run, photos: Path, tmp_path: Pa
         similar(run, photos / "0.png", top=0)
     with pytest.raises(RunError, match=r"has no reference\.safetensors"):
         similar(tiny.make_run(tmp_path / "plain"), photos / "0.png")
+    with pytest.raises(UsageError, match="the only picture given"):
+        similar(run, photos / "0.png", photos / "0.png")
     with pytest.raises(UsageError, match="none of 1 pictures"):
         embed(run, tmp_path / "bad.png")
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,9 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("captum")
 pytest.importorskip("jinja2")
 
+from safetensors.numpy import save as save_tensors  # noqa: E402
 from tests.explaining.nets import SIZE, make_run, photo  # noqa: E402
+from tests.inference.tiny import make_known_run, picture  # noqa: E402
 from tests.reporting.browser import DESKTOP, PHONE, opened  # noqa: E402
 from typer.testing import CliRunner  # noqa: E402
 
@@ -21,9 +25,10 @@ import resight  # noqa: E402
 from resight import samples as data_sets  # noqa: E402
 from resight.cli import app  # noqa: E402
 from resight.commands.explain import METHODS, explain  # noqa: E402
-from resight.errors import MissingExtra, UsageError  # noqa: E402
+from resight.errors import MissingExtra, RunError, UsageError  # noqa: E402
 from resight.images import Geometry  # noqa: E402
-from resight.runs import Run  # noqa: E402
+from resight.inference import Predictor  # noqa: E402
+from resight.runs import WEIGHTS, Run  # noqa: E402
 
 NAMES = ("<b>bag", 'coat" onerror="alert(1)', "=cmd()|'$x$'", "hat\u202egpj")
 
@@ -194,6 +199,60 @@ def test_wrong_arguments_are_refused_before_anything_is_written(
         explain(run, photo(1), out=tmp_path / "out", **options)  # type: ignore[arg-type]
     assert said in str(caught.value)
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "options", [{"classes": [NAMES[0]]}, {"top": 2}, {"method": "occlusion"}, {"sanity": True}, {"faithful": False}]
+)
+def test_options_about_pictures_are_refused_without_pictures(
+    options: dict[str, object], run: Run, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match="about pictures"):
+        explain(run, inside=True, out=tmp_path / "out", **options)  # type: ignore[arg-type]
+
+
+def test_a_class_that_is_named_twice_is_shown_once(run: Run, tmp_path: Path) -> None:
+    item = explain(run, photo(1), classes=[NAMES[2]] * 2, out=tmp_path / "out", faithful=False, threads=1).items[0]
+    assert [one.name for one in item.maps] == [NAMES[2]]
+
+
+def test_an_unreadable_training_picture_is_not_the_fault_of_the_picture(run: Run, tmp_path: Path) -> None:
+    config = json.loads((run.path / "config.json").read_text())
+    data = Path(shutil.copytree(config["data"]["path"], tmp_path / "data"))
+    samples = data_sets.load(data, val_fraction=0, test_fraction=0)
+    own = make_run(tmp_path / "own", geometry=Geometry("crop", SIZE, SIZE), classes=samples.classes, data=samples)
+    work = explain(own, photo(1), out=tmp_path / "before", faithful=False, threads=1)
+    broken = data / work.items[0].nearest[0].source
+
+    def spoil(text: str) -> None:  # after the bank was made, as if the Run carried it
+        if text.startswith("explaining"):
+            broken.write_bytes(b"no picture")
+
+    found = explain(own, photo(1), out=tmp_path / "out", faithful=False, threads=1, say=spoil)
+    assert found.items[0].error is None
+    assert len(found.items[0].nearest) == 5
+    assert any("cannot be shown" in note for note in found.notes)
+
+
+def test_a_picture_unlike_the_training_data_is_called_unknown(tmp_path: Path) -> None:
+    known = make_known_run(tmp_path / "run")
+    weights = {"fc.weight": 6 * np.eye(4, dtype=np.float32)[:3], "fc.bias": np.zeros(3, np.float32)}
+    (known.path / WEIGHTS).write_bytes(save_tensors(weights))
+    known.card.files[WEIGHTS] = hashlib.sha256((known.path / WEIGHTS).read_bytes()).hexdigest()
+    sources = [picture("red"), np.full((10, 10, 3), 128, np.uint8)]
+    answers = list(Predictor(known, threads=1).predict(sources))
+    found = explain(known, sources, out=tmp_path / "out", faithful=False, compare=0, threads=1)
+    assert [item.unknown for item in found.items] == [answer.unknown for answer in answers] == [False, True]
+    assert "unknown (" in found.to_text()
+    assert "unlike the training data" in (tmp_path / "out" / "index.html").read_text("utf-8")
+
+
+def test_junk_weights_are_named(tmp_path: Path) -> None:
+    known = make_known_run(tmp_path / "run")
+    (known.path / WEIGHTS).write_bytes(b"junk")
+    known.card.files[WEIGHTS] = hashlib.sha256(b"junk").hexdigest()
+    with pytest.raises(RunError, match=r"model\.safetensors is damaged"):
+        explain(known, picture("red"), out=tmp_path / "out", compare=0, threads=1)
 
 
 def test_no_pictures_and_no_inside(run: Run, tmp_path: Path) -> None:

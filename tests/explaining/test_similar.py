@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +10,7 @@ import pytest
 from tests.inference.tiny import CLASSES, make_run, write_folder
 
 from resight import samples as data_sets
-from resight.errors import DataError, UsageError
+from resight.errors import DataError, RunError, UsageError
 from resight.explaining import make_bank, nearest, plane, reference_bank
 from resight.inference import Predictor, Reference, unit
 
@@ -91,3 +92,20 @@ def test_the_bank_that_a_run_carries_names_the_same_pictures(tmp_path: Path) -> 
     few = reference_bank(reference, samples, limit=5)
     assert len(few.samples) == len(few.embeddings) == 5
     assert set(few.samples) < set(bank.samples)
+
+
+@pytest.mark.parametrize("change", ["beyond", "negative", "reversed", "label"])
+def test_a_reference_to_other_pictures_is_refused(tmp_path: Path, change: str) -> None:
+    samples = data_sets.load(write_folder(tmp_path / "data", each=12), val_fraction=0.2, test_fraction=0.2)
+    train = np.array([k for k, sample in enumerate(samples.samples) if sample.split == "train"])
+    labels = np.array([samples.samples[k].label for k in train])
+    rows = np.random.default_rng(0).normal(size=(len(train), 4)).astype(np.float32)
+    good = Reference.fit(rows, labels, train, [samples.samples[k].name for k in train])
+    wrong = {
+        "beyond": replace(good, indices=train + 10**9),
+        "negative": replace(good, indices=train - len(samples)),
+        "reversed": replace(good, indices=train[::-1].copy()),
+        "label": replace(good, labels=(labels + 1) % 3),
+    }[change]
+    with pytest.raises(RunError, match="which it is not"):
+        reference_bank(wrong, samples)

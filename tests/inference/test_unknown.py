@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -27,7 +28,6 @@ from resight.inference.unknown import (
     class_means,
     describe,
     read_reference,
-    read_unknowns,
     stratified,
     threshold,
     unit,
@@ -242,7 +242,7 @@ def test_errors_and_runs_without_a_reference_do_not_say(known: Run, tmp_path: Pa
     bad = next(Predictor(known).predict([b"no picture"]))
     assert (bad.unknown, bad.score) == (None, None)
     plain = tiny.make_run(tmp_path / "run")
-    assert read_unknowns(plain) is None
+    assert Predictor(plain).unknowns is None
     answer = next(Predictor(plain).predict([tiny.picture("red")]))
     assert (answer.unknown, answer.score) == (None, None)
     with pytest.raises(RunError, match=r"has no reference\.safetensors"):
@@ -296,3 +296,36 @@ def test_impossible_cards_are_refused(unknown: Any, tmp_path: Path) -> None:
     data = json.loads(replace(card).to_json()) | {"unknown": unknown}
     with pytest.raises(RunError, match="unknown"):
         RunCard.from_json(json.dumps(data).encode(), tmp_path)
+
+
+@pytest.mark.parametrize("wrong", ["1" + "0" * 400, "true", "-1", "1e31", '"3"', "null"])
+def test_a_threshold_that_cannot_be_is_refused(tmp_path: Path, wrong: str) -> None:
+    card = tiny.make_known_run(tmp_path / "run").path / CARD
+    text = card.read_text("utf-8")
+    card.write_text(re.sub(r'"threshold": [^,]+', f'"threshold": {wrong}', text), "utf-8")
+    with pytest.raises(RunError, match="impossible value in: unknown"):
+        Run.open(card.parent, verify=False)
+
+
+def test_a_neighbour_that_the_reference_lacks_is_refused(tmp_path: Path) -> None:
+    rows, labels = embeddings(20, 4)
+    small = Reference.fit(rows, np.minimum(labels, 2), labels, ["x"] * 20).to_bytes()
+    run = tiny.make_run(tmp_path / "run", fields={"unknown": KNOWN | {"k": 21}}, reference=small)
+    with pytest.raises(RunError, match="neighbour 21 of 20"):
+        list(Predictor(run).predict([tiny.picture("red")]))
+
+
+def test_scores_that_overflow_are_refused(tmp_path: Path) -> None:
+    rows, labels = embeddings(20, 4)
+    good = Reference.fit(rows, np.minimum(labels, 2), labels, ["x"] * 20)
+    huge = replace(good, whitening=np.full((4, 4), 3e38, np.float32)).to_bytes()
+    run = tiny.make_run(tmp_path / "run", fields={"unknown": KNOWN}, reference=huge)
+    with pytest.raises(RunError, match="scores that are not finite"):
+        list(Predictor(run).predict([tiny.picture("red")]))
+
+
+def test_the_width_is_checked_without_a_threshold_too(tmp_path: Path) -> None:
+    rows, labels = embeddings(20, 5)
+    other = Reference.fit(rows, np.minimum(labels, 2), labels, ["x"] * 20).to_bytes()
+    with pytest.raises(RunError, match="embeddings of 5 numbers"):
+        _ = Predictor(tiny.make_run(tmp_path / "run", reference=other)).reference

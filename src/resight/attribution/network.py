@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from safetensors.torch import load
 from torch import Tensor, nn
 
 from resight.errors import WeightsError
+from resight.explaining import read_weights
 from resight.models import ResNet, create, load_into
 from resight.runs import WEIGHTS, Run
 from resight.training.objective import Normalize
@@ -56,7 +56,8 @@ def load_network(run: Run) -> Explained:
         in_channels=card.channels,
         **card.architecture.options,
     )
-    report = load_into(net, load(run.read(WEIGHTS)), source=str(run.path / WEIGHTS))
+    tensors = {name: torch.from_numpy(values.copy()) for name, values in read_weights(run).items()}
+    report = load_into(net, tensors, source=str(run.path / WEIGHTS))
     if report.replaced_head:
         raise WeightsError(f"{run.path / WEIGHTS} has no linear layer 'fc' for the Run's {len(run.classes)} classes")
     return Explained(net, card.mean, card.std)

@@ -15,8 +15,9 @@ from resight.models import ResNet
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
 LIMIT = 0.5
-"""A mean rank correlation from here on says that the map hardly depends on what was learned."""
+"""A mean rank correlation from here on, of either sign, says that the map hardly depends on what was learned."""
 GOOD = "the map changes when the network's weights are random: it shows what was learned"
+UNTESTED = "not tested against random weights: the map has one value everywhere"
 BAD = "the map hardly changes when the network's weights are random: it shows edges of the picture, not reasons"
 
 
@@ -40,25 +41,36 @@ def randomised(network: Explained, square: Pixels, seed: int) -> Explained:
     return Explained(fresh, mean, std)
 
 
-def sanity(method: Method, network: Explained, square: Pixels, target: int, *, heat: Floats, count: int = 3) -> float:
+def sanity(
+    method: Method, network: Explained, square: Pixels, target: int, *, heat: Floats, count: int = 3
+) -> float | None:
     """The mean of Spearman's correlation of ``heat`` with the maps of ``count`` networks with random weights.
 
-    −1 … 1; near 0 is as it should be, see ``LIMIT``.
+    −1 … 1; near 0 is as it should be, see ``LIMIT``. None where nothing can be compared: ``heat``, or each of the other
+    maps, has one value everywhere.
     """
     found = [spearman(heat, method(randomised(network, square, seed), square, target)) for seed in range(1, count + 1)]
-    return float(np.mean(found))
+    known = [value for value in found if value is not None]
+    return float(np.mean(known)) if known else None
 
 
-def verdict(correlation: float) -> str:
-    return GOOD if correlation < LIMIT else BAD
+def passed(correlation: float | None) -> bool:
+    """A map that is the other way round depends on what was learned as little as one that is the same."""
+    return correlation is not None and abs(correlation) < LIMIT
 
 
-def spearman(first: Floats, second: Floats) -> float:
-    """Rank correlation of two maps; 0 where one of them is constant. Equal values have their mean rank."""
+def verdict(correlation: float | None) -> str:
+    if correlation is None:
+        return UNTESTED
+    return GOOD if passed(correlation) else BAD
+
+
+def spearman(first: Floats, second: Floats) -> float | None:
+    """Rank correlation of two maps; None where one of them is constant. Equal values have their mean rank."""
     a, b = _ranks(first.ravel()), _ranks(second.ravel())
     a, b = a - a.mean(), b - b.mean()
     lengths = float(np.sqrt((a**2).sum() * (b**2).sum()))
-    return float((a * b).sum()) / lengths if lengths > 0 else 0.0
+    return float((a * b).sum()) / lengths if lengths > 0 else None
 
 
 def _ranks(values: Floats) -> NDArray[np.float64]:

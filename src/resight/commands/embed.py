@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from resight.commands.predict import Images, find_sources, resolve_run
 from resight.errors import ImageError, UsageError
 from resight.images import printable
-from resight.inference import AUTO, BATCH, Choice, Prediction, Predictor, Source, check_backend, read_reference, unit
+from resight.inference import AUTO, BATCH, Choice, Prediction, Predictor, Source, check_backend, unit
 from resight.runs import Run
 from resight.runs.storage import write_atomic
 
@@ -110,8 +110,11 @@ def similar(
     (wanted,) = _one(image)
     sources = [] if images is None else find_sources(images)
     opened = resolve_run(run)
-    reference = read_reference(opened) if images is None else None
     predictor = Predictor(opened, backend=backend, threads=threads, batch=batch, pictures=len(sources) + 1)
+    reference = predictor.reference if images is None else None
+    others = [source for source in sources if not _same(source, wanted)]
+    if reference is None and not others:
+        raise UsageError("the only picture given is the one to compare with", hint="name others, or none at all")
     ((answer, embedding),) = predictor.embed([wanted])
     if embedding is None:
         raise ImageError(answer.error or "", source=answer.source)
@@ -120,7 +123,7 @@ def similar(
         names, labels = reference.sources, tuple(opened.classes[k] for k in reference.labels)
         cosines = reference.cosines(embedding)
     else:
-        found = _embedded(predictor, [source for source in sources if not _same(source, wanted)])
+        found = _embedded(predictor, others)
         names, labels, errors = found.sources, found.labels, found.errors
         cosines = unit(found.embeddings) @ unit(embedding[None])[0]
     best = np.argsort(-cosines, kind="stable")[:top]

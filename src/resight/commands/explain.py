@@ -37,7 +37,7 @@ from resight.explaining import (
     reference_bank,
 )
 from resight.images import decode, printable
-from resight.inference import AUTO, Predictor, Source, check_backend, read_reference, unit
+from resight.inference import AUTO, Predictor, Source, check_backend, unit
 from resight.runs import REFERENCE, Run
 from resight.runs.storage import storage_errors, write_atomic
 from resight.samples import SampleSet
@@ -89,12 +89,17 @@ def explain(
     _check(method, top, classes, compare)
     need("the page of explanations", "report", "jinja2", "matplotlib")
     alone = inside and isinstance(images, list | tuple) and not images
+    if alone and (classes or top is not None or method != CAM or sanity or not faithful):
+        raise UsageError(
+            "--class, --top, --method, --sanity and --no-faithfulness are about pictures, and there are none",
+            hint="name pictures, or leave these options out",
+        )
     if method != CAM or sanity or (inside and not alone):
         need("explaining with gradients and activations", "train", "torch", "captum")
     check_backend(backend)
     sources = [] if alone else find_sources(images)
     opened = resolve_run(run)
-    targets = [_class_number(opened, name) for name in classes]
+    targets = [_class_number(opened, name) for name in dict.fromkeys(classes)]
     work = _Work(opened, method, targets, top or TOP, faithful, sanity, inside, backend, threads, compare, say)
     folder = Path(out)
     with storage_errors(folder):
@@ -194,7 +199,7 @@ class _Work:
         try:
             samples = load_own(self.run)
             if self.run.records(REFERENCE):
-                return samples, reference_bank(read_reference(self.run), samples, limit=self.compare)
+                return samples, reference_bank(self.predictor.reference, samples, limit=self.compare)
             limit = COMPARED if self.compare is None else self.compare
             self.say(f"this Run carries no embeddings: embedding up to {limit:,} training pictures")
             return samples, make_bank(self.predictor, samples, limit=limit)
@@ -218,8 +223,8 @@ class _Work:
         maps = tuple(ClassMap(names[k], float(probabilities[k]), h) for k, h in zip(shown, heats, strict=True))
         picture, geometry = enlarge(_colour(source)), self.run.card.geometry
         write_atomic(path, png(beside(picture, overlay(picture, heats[0], geometry))))
-        item = Explanation(name, names[best[0]], float(probabilities[best[0]]), maps, path)
-        item = self._checked(item, square, shown[0])
+        item = Explanation(name, names[best[0]], float(probabilities[best[0]]), maps=maps, picture=path)
+        item = self._checked(self._known(item, embedding), square, shown[0])
         found = self._nearest(embedding)
         item = replace(item, nearest=tuple(neighbour for neighbour, _ in found))
         entry = section(item, picture, geometry, [pixels for _, pixels in found], self._stages(square))
@@ -235,6 +240,14 @@ class _Work:
         assert self.network is not None
         return [WITH_TORCH[self.method](self.network, square, k) for k in shown]
 
+    def _known(self, item: Explanation, embedding: Floats) -> Explanation:
+        """With what ``predict`` says of it: whether it is unlike the training data."""
+        unknowns = self.predictor.unknowns
+        if unknowns is None:
+            return item
+        score = float(unknowns.scorer(embedding)[0])
+        return replace(item, unknown=score > unknowns.threshold, score=score)
+
     def _checked(self, item: Explanation, square: Pixels, target: int) -> Explanation:
         """With the verdicts on the first map that were asked for."""
         heat = item.maps[0].heat
@@ -248,12 +261,12 @@ class _Work:
         if self.sanity:
             from resight.attribution import METHODS as WITH_TORCH
             from resight.attribution import sanity
-            from resight.attribution.randomisation import LIMIT, verdict
+            from resight.attribution.randomisation import passed, verdict
 
             assert self.network is not None
             method = WITH_TORCH["gradcam" if self.method == CAM else self.method]
             value = sanity(method, self.network, square, target, heat=heat)
-            item = replace(item, randomised=value, verdicts=(*item.verdicts, (value < LIMIT, verdict(value))))
+            item = replace(item, randomised=value, verdicts=(*item.verdicts, (passed(value), verdict(value))))
         return item
 
     def _nearest(self, embedding: Floats) -> list[tuple[Neighbour, Pixels]]:
@@ -265,7 +278,11 @@ class _Work:
         for place, cosine in zip(places[0], cosines[0], strict=True):
             sample = self.bank.samples[place]
             neighbour = Neighbour(sample.name, self.samples.classes[sample.label], float(cosine))
-            found.append((neighbour, self.samples.read(sample)))
+            try:
+                found.append((neighbour, self.samples.read(sample)))
+            except ImageError as error:  # of the training data, not of the picture that is explained
+                note = f"a training picture cannot be shown: {printable(sample.name)}: {error.reason}"
+                self.notes += [] if note in self.notes else [note]
         return found
 
     def _stages(self, square: Pixels) -> dict[str, Floats]:

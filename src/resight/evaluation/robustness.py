@@ -21,7 +21,8 @@ from numpy.typing import NDArray
 
 from resight.errors import DataError, UsageError
 from resight.evaluation.corruptions import FAMILIES, SEVERITIES, table_of
-from resight.evaluation.intervals import Estimate, percentile, resampled_means, wilson
+from resight.evaluation.intervals import WILSON, Estimate, percentile, resampled_means, wilson
+from resight.evaluation.text import FEW
 
 Bools = NDArray[np.bool_]
 
@@ -73,6 +74,8 @@ class Robustness:
             f"Corruptions: {of} pictures at {self.size} px, {len(self.kinds)} kinds, 5 severities as in "
             f"{self.strengths}, seed {self.seed}"
         ]
+        if self.n < FEW:
+            lines.append(f"with fewer than {FEW} pictures the intervals of means and drops are too narrow")
         if self.n < self.available:
             lines.append("drawn in each class's proportion; all of them: --corruption-pictures all")
         head = "".join(f"{severity:>7}" for severity in SEVERITIES)
@@ -142,10 +145,10 @@ def summarise(
     drops, drawn_drops = values[:1] - values, drawn[:, :1] - drawn
 
     def mean(column: int) -> Estimate:
-        return percentile(float(values[column]), drawn[:, column])
+        return _never_certain(percentile(float(values[column]), drawn[:, column]), len(clean), 0.0)
 
     def drop(column: int) -> Estimate:
-        return percentile(float(drops[column]), drawn_drops[:, column])
+        return _never_certain(percentile(float(drops[column]), drawn_drops[:, column]), len(clean), -1.0)
 
     kinds = tuple(
         KindResult(kind, tuple(wilson(int(row.sum()), len(row)) for row in rows), mean(7 + k), drop(7 + k))
@@ -160,18 +163,29 @@ def summarise(
         clean=wilson(int(clean.sum()), len(clean)),
         accuracy=mean(1),
         drop=drop(1),
-        retained=_retained(values, drawn),
+        retained=_retained(values, drawn, len(clean)),
         severities=tuple(mean(2 + k) for k in range(len(SEVERITIES))),
         confidence=tuple(float(share) for share in confidence),
         kinds=kinds,
     )
 
 
-def _retained(values: NDArray[np.float64], drawn: NDArray[np.float64]) -> Estimate | None:
+def _never_certain(found: Estimate, n: int, least: float) -> Estimate:
+    """Where all pictures are alike, resampling cannot vary: as wide as Wilson's interval of none out of ``n``."""
+    if found.high > found.low:
+        return found
+    apart = wilson(0, n).high
+    return Estimate(
+        found.value, max(least, found.value - apart), min(max(1.0, found.value), found.value + apart), WILSON
+    )
+
+
+def _retained(values: NDArray[np.float64], drawn: NDArray[np.float64], n: int) -> Estimate | None:
     some = drawn[:, 0] > 0
     if not values[0] or not some.any():
         return None
-    return percentile(float(values[1] / values[0]), drawn[some, 1] / drawn[some, 0])
+    found = percentile(float(values[1] / values[0]), drawn[some, 1] / drawn[some, 0])
+    return _never_certain(found, n, 0.0)
 
 
 def _flipped(share: Estimate) -> Estimate:

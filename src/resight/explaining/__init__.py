@@ -1,6 +1,6 @@
 """Why an answer: class activation maps from the graph's own outputs, overlays, faithfulness. Needs no PyTorch."""
 
-from resight.explaining.cam import Head, check_head, class_activation, read_head
+from resight.explaining.cam import Head, check_head, class_activation, read_head, read_weights
 from resight.explaining.colours import colours
 from resight.explaining.explanation import ClassMap, Explanation, Explanations, Neighbour
 from resight.explaining.faithfulness import Faithfulness, faithfulness, random_maps
@@ -33,6 +33,7 @@ __all__ = [
     "plane",
     "random_maps",
     "read_head",
+    "read_weights",
     "reference_bank",
     "upsample",
 ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from resight.errors import RunError
@@ -30,9 +31,17 @@ class Head:
     bias: Floats
 
 
+def read_weights(run: Run) -> dict[str, Floats]:
+    """All tensors of ``model.safetensors``. Raises RunError where it was changed or is no such file."""
+    try:
+        return load(run.read(WEIGHTS))
+    except SafetensorError as error:
+        raise RunError(f"{run.path / WEIGHTS} is damaged: {error}", hint="restore it from a copy") from error
+
+
 def read_head(run: Run) -> Head:
     """The last linear layer of a Run. Raises RunError where its weights have none that fits its classes."""
-    tensors = load(run.read(WEIGHTS))
+    tensors = read_weights(run)
     weights, bias = tensors.get(HEAD), tensors.get(BIAS)
     classes = len(run.classes)
     if weights is None or bias is None or weights.ndim != 2 or len(weights) != classes or bias.shape != (classes,):

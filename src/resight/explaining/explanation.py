@@ -36,15 +36,18 @@ class Explanation:
     """The answer for one picture and why, or why there is none.
 
     source: the path as it was given, exactly; for bytes and arrays ``#`` and the position from 0. label, probability:
-    the answer. maps: of the classes asked for, or of the most probable ones; the first is the one that ``picture``, the
-    PNG that was written, ``faithfulness`` and ``randomised`` are about. randomised: mean rank correlation with maps of
-    networks with random weights. nearest: training pictures, most alike first. error: for a picture that cannot be
-    used; then nothing else is there.
+    the answer. unknown: whether the picture is unlike the training data, by its ``score``; None where the Run cannot
+    tell. maps: of the classes asked for, or of the most probable ones; the first is the one that ``picture``, the PNG
+    that was written, ``faithfulness`` and ``randomised`` are about. randomised: mean rank correlation with maps of
+    networks with random weights; None where it was not asked for or the map is constant. nearest: training pictures,
+    most alike first. error: for a picture that cannot be used; then nothing else is there.
     """
 
     source: str
     label: str | None = None
     probability: float | None = None
+    unknown: bool | None = None
+    score: float | None = None
     maps: tuple[ClassMap, ...] = ()
     picture: Path | None = None
     faithfulness: Faithfulness | None = None
@@ -59,6 +62,8 @@ class Explanation:
             "source": self.source,
             "label": self.label,
             "probability": self.probability,
+            "unknown": self.unknown,
+            "score": self.score,
             "classes": [{"class": one.name, "probability": one.probability} for one in self.maps],
             "picture": None if self.picture is None else str(self.picture),
             "faithfulness": None if self.faithfulness is None else _plain(self.faithfulness),
@@ -119,7 +124,8 @@ class Explanations:
 def _answer(item: Explanation) -> str:
     if item.error is not None:
         return printable(item.error)
-    answer = f"{printable(item.label or '')}, {100 * (item.probability or 0):.1f} %"
+    label = printable(item.label or "")
+    answer = f"{f'unknown ({label}?)' if item.unknown else label}, {100 * (item.probability or 0):.1f} %"
     if item.maps[0].name != item.label:
         answer += f"; the map is for {printable(item.maps[0].name)}, {100 * item.maps[0].probability:.1f} %"
     return answer

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import NDArray
-from safetensors.numpy import load
 
 from resight.errors import RunError
+from resight.explaining.cam import read_weights
 from resight.explaining.colours import colours
 from resight.runs import WEIGHTS, Run
 
@@ -18,7 +18,7 @@ FIRST = ("conv1.weight", "conv1.0.weight")
 
 def first_filters(run: Run) -> Floats:
     """Weights of the first convolution, float32 (F, C, k, k). Raises RunError where there is none."""
-    tensors = load(run.read(WEIGHTS))
+    tensors = read_weights(run)
     found = next((tensors[name] for name in FIRST if name in tensors), None)
     if found is None or found.ndim != 4 or found.shape[1] not in (1, 3):
         raise RunError(f"{run.path / WEIGHTS} has no first convolution over 1 or 3 channels")

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.errors import DataError, ImageError, UsageError
+from resight.errors import DataError, ImageError, RunError, UsageError
+from resight.images import printable
 from resight.inference import Predictor, Reference, unit
 from resight.samples import Sample, SampleSet
 
@@ -30,7 +31,18 @@ class Bank:
 
 
 def reference_bank(reference: Reference, samples: SampleSet, *, limit: int | None = None, seed: int = 0) -> Bank:
-    """The training pictures that the Run carries; of more than ``limit``, so many drawn with ``seed``."""
+    """The training pictures that the Run carries; of more than ``limit``, so many drawn with ``seed``.
+
+    Raises RunError for a reference whose positions, names and classes are not those of ``samples``.
+    """
+    named = zip(reference.indices.tolist(), reference.sources, reference.labels.tolist(), strict=True)
+    for index, source, label in named:
+        known = samples.samples[index] if 0 <= index < len(samples) else None
+        if known is None or known.name != source or known.label != label:
+            raise RunError(
+                f"the Run's reference says that picture {index} of the data is {printable(source)}, which it is not",
+                hint="restore reference.safetensors from a copy, or leave training pictures out: --compare 0",
+            )
     places = np.arange(len(reference.indices))
     if limit is not None and limit < len(places):
         places = np.sort(np.random.default_rng(seed).choice(len(places), limit, replace=False))

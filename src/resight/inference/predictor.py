@@ -20,7 +20,7 @@ from resight.inference.choose import Choice, choose
 from resight.inference.pipeline import batched, map_ordered
 from resight.inference.prediction import Prediction, Unlikeness
 from resight.inference.sessions import Sessions
-from resight.inference.unknown import Unknowns, read_unknowns
+from resight.inference.unknown import Reference, Unknowns, read_reference, read_unknowns
 from resight.runs import ONNX, REFERENCE, Run
 from resight.samples import SampleSet
 
@@ -114,12 +114,20 @@ class Predictor:
     def unknowns(self) -> Unknowns | None:
         """How the Run tells pictures unlike its training data, read at the first use; None where it does not.
 
+        Raises RunError as ``reference`` does.
+        """
+        return read_unknowns(self.run, lambda: self.reference) if self.run.card.unknown else None
+
+    @cached_property
+    def reference(self) -> Reference:
+        """The training pictures that the Run carries, read at the first use.
+
         Raises RunError for a reference that is missing, changed or damaged, or does not fit the network.
         """
-        found = read_unknowns(self.run)
-        if found is not None and found.scorer.width != self._width:
+        found = read_reference(self.run)
+        if found.bank.shape[1] != self._width:
             raise RunError(
-                f"{self.run.path / REFERENCE} is of embeddings of {found.scorer.width} numbers, {ONNX} answers with "
+                f"{self.run.path / REFERENCE} is of embeddings of {found.bank.shape[1]} numbers, {ONNX} answers with "
                 f"{self._width}",
                 hint="restore both files from one copy",
             )
@@ -168,7 +176,12 @@ class Predictor:
             )
         if UNLIKE in outputs and self.unknowns is not None:
             place = outputs.index(UNLIKE)
-            found[place] = self.unknowns.scorer(found[place])
+            with np.errstate(all="ignore"):  # what overflows is refused in the next line
+                found[place] = self.unknowns.scorer(found[place])
+            if not np.isfinite(found[place]).all():
+                raise RunError(
+                    f"{self.run.path / REFERENCE} gives scores that are not finite", hint="restore it from a copy"
+                )
         return found
 
     def square(self, source: Source) -> Pixels:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -217,7 +217,7 @@ def describe(scores: Floats, pictures: int, k: int = NEIGHBOURS) -> dict[str, An
     alarms = wilson(int((scores > limit).sum()), len(scores))
     return {
         "score": SCORE,
-        "k": k,
+        "k": min(k, pictures),
         "threshold": limit,
         "kept": KEPT,
         "validation": len(scores),
@@ -242,16 +242,21 @@ def read_reference(run: Run) -> Reference:
     return found
 
 
-def read_unknowns(run: Run) -> Unknowns | None:
-    """How the Run tells unknown pictures; None where it cannot. Raises RunError as ``read_reference`` does, and for a
-    score that this version does not compute.
+def read_unknowns(run: Run, reference: Callable[[], Reference]) -> Unknowns:
+    """How a Run whose card has ``unknown`` tells unknown pictures; ``reference`` gives its own.
+
+    Raises RunError for a score that this version does not compute, and for a ``k`` that is no neighbour there.
     """
     card = run.card.unknown
-    if not card:
-        return None
     if card["score"] != SCORE:
         raise RunError(
             f"{run.path} tells unknown pictures by {card['score']!r}, this version by {SCORE!r}",
             hint="use the version of Resight that made it, named in its card's 'environment'",
         )
-    return Unknowns(SCORE, float(card["threshold"]), read_reference(run).scorer(card["k"]))
+    known = reference()
+    if card["k"] > len(known.bank):
+        raise RunError(
+            f"{run.path}: 'unknown' asks for neighbour {card['k']:,} of {len(known.bank):,} in {REFERENCE}",
+            hint="restore both files from one copy",
+        )
+    return Unknowns(SCORE, float(card["threshold"]), known.scorer(card["k"]))

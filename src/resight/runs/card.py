@@ -118,13 +118,16 @@ def impossible(card: RunCard) -> list[str]:
         "mean": numbers(card.mean, -math.inf),
         "std": numbers(card.std, 0),
         "status": card.status in get_args(Status),
-        "temperature": isinstance(card.temperature, int | float) and 0 < card.temperature < math.inf,
+        "temperature": type(card.temperature) in (int, float) and 0 < card.temperature < _LARGEST,
         "data": isinstance(card.data, dict),
         "metrics": isinstance(card.metrics, dict),
         "unknown": _sound_unknown(card.unknown),
         "files": isinstance(card.files, dict) and texts(card.files) and texts(card.files.values()),
     }
     return [name for name, good in sound.items() if not good]
+
+
+_LARGEST = 1e30  # a float32 holds it, and no honest value comes near
 
 
 def _sound_unknown(unknown: Any) -> bool:
@@ -134,7 +137,8 @@ def _sound_unknown(unknown: Any) -> bool:
     return not unknown or (
         isinstance(unknown.get("score"), str)
         and isinstance(limit, int | float)
-        and math.isfinite(limit)
+        and not isinstance(limit, bool)
+        and 0 <= limit < _LARGEST
         and type(k) is int
         and k >= 1
     )
