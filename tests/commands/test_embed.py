@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from resight.cli import app
 from resight.commands.embed import Similar, embed, similar, table
-from resight.errors import ImageError, RunError, StorageError, UsageError
+from resight.errors import ImageError, RunError, UsageError
 from resight.inference import Predictor
 from resight.runs import Run
 
@@ -68,7 +68,7 @@ def test_where_it_cannot_write_nothing_is_written(run: Run, photos: Path, tmp_pa
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(UsageError, match="not a regular file"):
         found.save(tmp_path / "folder.npz")
-    with pytest.raises(StorageError):
+    with pytest.raises(UsageError, match="no folder"):
         found.save(tmp_path / "missing" / "out.npz")
 
 

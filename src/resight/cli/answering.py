@@ -66,6 +66,8 @@ def eval_(
         raise UsageError("--corruption-kinds has no effect without --corruptions")
     if tta_shifts and not tta:
         raise UsageError("--tta-shifts has no effect without --tta")
+    if report and report_to is not None:
+        raise UsageError("--report and --report-to contradict each other: one of them says where the page goes")
     result = evaluate_run(
         run,
         data,
@@ -101,10 +103,12 @@ def predict(
     batch: Batch = 8,
 ) -> None:
     """What is in these pictures. Exits with 1 when some of them could not be read."""
+    from resight.commands.outputs import check_outputs
     from resight.commands.predict import prepare
     from resight.inference import FORMATS, write
 
     chosen = format_of(format, json_, tuple(FORMATS))
+    check_outputs({"--out": out})
     ready = prepare(run, images, backend=backend, threads=threads, batch=batch)
     say_backend(backend, ready.predictor.choice)
     failed = 0

@@ -38,6 +38,7 @@ def doctor(
 ) -> None:
     """What is wrong with a data set: bad files, duplicates, leaks, doubtful labels."""
     from resight.commands.doctor import examine, on_terminal
+    from resight.images import printable
 
     with on_terminal() as progress:
         found = examine(data, run=run, page=page, write_manifest=write_manifest, threads=threads, progress=progress)
@@ -46,7 +47,7 @@ def doctor(
     else:
         typer.echo(found.to_text())
     for path in filter(None, (page, write_manifest)):
-        typer.echo(f"written: {path}", err=True)
+        typer.echo(f"written: {printable(str(path))}", err=True)
     if strict and not found.sound:
         raise typer.Exit(1)
 

@@ -101,7 +101,7 @@ def _share(estimate: Estimate) -> str:
 def _meaning(pair: Paired) -> str:
     if pair.only_first + pair.only_second == 0:
         return "no picture tells them apart"
-    return "more than luck explains" if pair.p < 0.05 else "luck alone explains it"
+    return "more than luck explains" if pair.p < 0.05 else "luck alone could explain it"
 
 
 def _points(pair: Paired) -> str:

@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from resight.commands.extras import need
-from resight.errors import UsageError
-from resight.images import printable
+from resight.commands.outputs import check_outputs
 from resight.runs import Run
 from resight.samples import load
 
@@ -41,9 +40,13 @@ def examine(
     from resight.doctor import write_manifest as write
 
     path = Path(data)
+    outputs = {"--page": page, "--write-manifest": write_manifest}
+    check_outputs(
+        {option: None if out is None else Path(out) for option, out in outputs.items()},
+        endings={"--page": (".html", ".htm"), "--write-manifest": (".csv",)},
+    )
     if page is not None:
         need("a page", "report", "jinja2")
-        _check_page(Path(page), path)
     opened = run if run is None or isinstance(run, Run) else Run.open(run, verify=False)
     samples = load(data, val_fraction=0, test_fraction=0, training=False)
     if write_manifest is not None:
@@ -81,8 +84,3 @@ def on_terminal() -> Iterator[Progress | None]:
 
 def _cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _check_page(page: Path, data: Path) -> None:
-    if page.exists() and (not page.is_file() or page.resolve() == data.resolve()):
-        raise UsageError(f"{printable(str(page))} cannot become a page", hint="give the name of a new file")

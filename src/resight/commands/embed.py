@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.commands.outputs import check_outputs
 from resight.commands.predict import Images, find_sources, resolve_run
 from resight.errors import ImageError, UsageError
 from resight.images import printable
@@ -135,8 +136,7 @@ def check_out(path: Path) -> Path:
     """Raises UsageError unless the name ends in .npz and what is there, if anything, is a regular file."""
     if path.suffix.lower() != ".npz":
         raise UsageError(f"{printable(str(path))} does not end in .npz", hint="embeddings are written as NumPy files")
-    if path.exists() and not path.is_file():
-        raise UsageError(f"{printable(str(path))} is not a regular file", hint="give the name of a file to write")
+    check_outputs({"--out": path})
     return path
 
 

@@ -14,8 +14,9 @@ from numpy.typing import NDArray
 from resight.commands.against import Against
 from resight.commands.against import against as compared
 from resight.commands.extras import need
+from resight.commands.outputs import check_outputs
 from resight.commands.predict import resolve_run
-from resight.commands.report import check_outside, write_page
+from resight.commands.report import write_page
 from resight.commands.robustness import Say, asked, measure_corruptions, measure_views
 from resight.errors import DataError, RunError, UsageError
 from resight.evaluation import Estimate, Evaluation, evaluate, wilson
@@ -148,9 +149,9 @@ def evaluate_run(
     if part is not None and part not in PARTS:
         raise UsageError(f"the part is {part!r}; expected one of {', '.join(PARTS)}")
     check_backend(backend)
+    check_outputs({"--report": report, "--predictions": predictions})
     if report is not None:
         need("a report", "report", "jinja2", "matplotlib")
-        check_outside(report)
     extras = asked(corruptions, corruption_pictures, tta)
     opened = resolve_run(run)
     other = None if against is None else resolve_run(against)
@@ -163,6 +164,7 @@ def evaluate_run(
         raise DataError(f"{printable(str(samples.root))} has no pictures in {chosen}; {_counts(samples)}")
     if data is None and opened.card.data.get("fingerprint") not in (None, samples.fingerprint()):
         warnings.append("pictures have been replaced since training: they have the same names but other sizes")
+    warnings += _learned(opened, samples, indices)
     predictor = Predictor(opened, backend=backend, threads=threads, batch=batch, pictures=len(indices))
     found = predictor.answers(samples, indices)
     if found.bad and not skip_bad:
@@ -212,26 +214,29 @@ def _second(
 ) -> Against:
     """The second Run on the pictures at ``indices``. Raises DataError for classes that it does not know."""
     _, warnings = match_classes(samples.classes, run.classes)
-    learned = _learned(run, samples, indices)
-    if learned:
-        warnings.append(f"{printable(str(run.path))} learned from {learned:,} of these pictures: it is not a fair test")
+    warnings += _learned(run, samples, indices)
     found = Predictor(run, pictures=len(indices), **how).answers(samples, indices.tolist())
     positions = np.searchsorted(indices, found.indices)  # both in the order of the data
     predicted = [run.classes[k] for k in found.probabilities.argmax(axis=1)]
     return compared(run.path, ours, positions, predicted, warnings)
 
 
-def _learned(run: Run, samples: SampleSet, indices: NDArray[np.int64]) -> int:
-    """How many of the pictures were in the training part of a Run that was trained with the same data."""
+def _learned(run: Run, samples: SampleSet, indices: Sequence[int] | NDArray[np.int64]) -> list[str]:
+    """A warning where pictures were in the training part of the Run, which was trained with the same data."""
+    shown = printable(str(run.path))
     try:
         theirs = load_own(run)
     except (DataError, UsageError):  # imported, or trained with data that is gone: nothing is known
-        return 0
+        return []
+    except RunError as error:
+        return [f"whether {shown} learned from these pictures is not known: {error.message}"]
     if theirs.root.resolve() != samples.root.resolve():
-        return 0
+        return []
     train = {(sample.source, sample.index) for sample in theirs.part("train")}
-    chosen = (samples.samples[i] for i in indices)
-    return sum((sample.source, sample.index) in train for sample in chosen)
+    learned = sum((samples.samples[i].source, samples.samples[i].index) in train for i in indices)
+    if not learned:
+        return []
+    return [f"{shown} learned from {learned:,} of these {len(indices):,} pictures: it will be worse on new ones"]
 
 
 def _share_unknown(predictor: Predictor, found: Answers) -> Estimate | None:

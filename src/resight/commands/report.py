@@ -1,4 +1,4 @@
-"""``resight eval --report``: where a page may be written, and what goes into it. Needs no PyTorch."""
+"""``resight eval --report``: what goes into the page. Needs no PyTorch."""
 
 from __future__ import annotations
 
@@ -8,24 +8,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.errors import UsageError
-from resight.images import printable
 from resight.inference import Predictor
-from resight.runs import CARD, Run
+from resight.runs import Run
 from resight.samples import SampleSet
 
 if TYPE_CHECKING:
     from resight.commands.eval import EvalResult
-
-
-def check_outside(path: Path) -> None:
-    """Raises UsageError for a file inside of a Run: a sealed one never changes."""
-    for folder in path.resolve().parents:
-        if (folder / CARD).is_file():
-            raise UsageError(
-                f"{printable(str(path))} would lie in the Run {printable(str(folder))}, which never changes",
-                hint="write the report to another place",
-            )
 
 
 def write_page(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 from collections import Counter
 from collections.abc import Callable
@@ -82,7 +83,7 @@ class Diagnosis:
             lines += [f"         {self.line(item)}" for item in finding.items[:SHOWN]]
             lines += [f"         … and {len(finding.items) - SHOWN:,} more"] * (len(finding.items) > SHOWN)
             lines += [f"         effect: {finding.effect}", f"         remedy: {finding.remedy}"]
-            lines += [f"         $ {finding.command}"] * bool(finding.command)
+            lines += [f"         $ {printable(finding.command, 2000)}"] * bool(finding.command)
         return "\n".join(lines)
 
     def described(self) -> str:
@@ -128,12 +129,18 @@ def diagnose(
     found += balance.findings(samples)
     names = {"data": shlex.quote(str(data)), "manifest": shlex.quote(str(default_path(data)))}
     arrays = samples.kind in ("idx", "cifar")
-    filled = [replace(f, command="" if arrays else f.command.format(**names)) for f in found]
+    filled = [
+        replace(f, command="", remedy=_ABOUT_MANIFEST.sub("", f.remedy))  # no table can name pictures in array files
+        if arrays
+        else replace(f, command=f.command.format(**names))
+        for f in found
+    ]
     order = {kind: k for k, kind in enumerate(_FIRST)}
     filled.sort(key=lambda f: (SEVERITIES.index(f.severity), order.get(f.kind, len(order))))
     return Diagnosis(data, seen, same, tuple(filled))
 
 
+_ABOUT_MANIFEST = re.compile("[;:] the manifest .*$")
 _FIRST = (
     "unreadable", "missing-class", "one-class", "duplicates-across-splits", "near-duplicates-across-splits",
     "conflicting-labels",

@@ -49,10 +49,7 @@ def find(scan: Scan, progress: Callable[[int, int], None] | None = None) -> Dupl
     distinct = np.array([k for k in np.flatnonzero(textured).tolist() if exact.root(k) == k], np.int64)
     pairs = distinct[candidates(scan.hashes[distinct])]
     small = (scan.sizes.min(axis=1) < SMALL)[pairs].any(axis=1)
-    pairs = pairs[_coarse_enough(scan.coarse, pairs, small)]
-    near = Groups()
-    for left, right in pairs[_confirmed(scan, pairs, progress)].tolist():
-        near.join(left, right)
+    near = _joined(scan, pairs[_coarse_enough(scan.coarse, pairs, small)], progress)
     members = defaultdict(list)
     for position in np.flatnonzero(textured).tolist():
         members[near.root(exact.root(position))].append(position)
@@ -105,9 +102,11 @@ def _coarse_enough(rows: NDArray[np.uint8], pairs: NDArray[np.int64], small: NDA
     return keep
 
 
-def _confirmed(scan: Scan, pairs: NDArray[np.int64], progress: Callable[[int, int], None] | None) -> NDArray[np.bool_]:
-    samples, small = scan.samples, (scan.sizes.min(axis=1) < SMALL)[pairs].any(axis=1)
-    keep = np.zeros(len(pairs), np.bool_)
+def _joined(scan: Scan, pairs: NDArray[np.int64], progress: Callable[[int, int], None] | None) -> Groups:
+    """Groups of the pairs that registration confirms. Those that others have joined already are not registered: of a
+    thousand frames of a still scene a thousand pairs are, not half a million.
+    """
+    samples, small, near = scan.samples, scan.sizes.min(axis=1) < SMALL, Groups()
     kept: OrderedDict[int, NDArray[np.uint8]] = OrderedDict()
 
     def look(position: int) -> NDArray[np.uint8]:
@@ -118,14 +117,19 @@ def _confirmed(scan: Scan, pairs: NDArray[np.int64], progress: Callable[[int, in
         return kept[position]
 
     for part in chunks(len(pairs), _PAIRS):
-        left, right = (np.stack([look(k) for k in pairs[part, side].tolist()]) for side in (0, 1))
-        grey, slopes = agreement(left, right)
-        keep[part] = (grey >= np.where(small[part], SMALL_LEAST, GREY_LEAST)) & (
-            slopes >= np.where(small[part], SMALL_LEAST, SLOPES_LEAST)
-        )
+        open_ = np.array([pair for pair in pairs[part].tolist() if near.root(pair[0]) != near.root(pair[1])])
+        if len(open_):
+            left, right = (np.stack([look(k) for k in open_[:, side].tolist()]) for side in (0, 1))
+            grey, slopes = agreement(left, right)
+            tiny = small[open_].any(axis=1)
+            same = (grey >= np.where(tiny, SMALL_LEAST, GREY_LEAST)) & (
+                slopes >= np.where(tiny, SMALL_LEAST, SLOPES_LEAST)
+            )
+            for one, other in open_[same].tolist():
+                near.join(one, other)
         if progress is not None:
             progress(part.stop, len(pairs))
-    return keep
+    return near
 
 
 def findings(scan: Scan, found: Duplicates, carved: bool) -> list[Finding]:
@@ -150,8 +154,8 @@ def findings(scan: Scan, found: Duplicates, carved: bool) -> list[Finding]:
         if across:
             there.append(Finding(
                 f"{kind}-across-splits", "error", f"{what} in more than one part ({counted(len(across), 'group')})",
-                "what training has seen is asked again in val or test: the score is too good for new pictures",
-                "take the training copies out; the manifest does, and leaves val and test as they are",
+                "what training has seen, or was chosen by, is asked again: the score is too good for new pictures",
+                "keep the copy in test, or else the one in val; the manifest does",
                 WRITE, _items(found, across),
             ))  # fmt: skip
         if within:

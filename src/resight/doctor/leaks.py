@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator
 from itertools import pairwise
 from pathlib import PurePosixPath
@@ -48,19 +48,28 @@ def bursts(scan: Scan) -> tuple[tuple[int, ...], ...]:
 def stems(samples: SampleSet) -> tuple[tuple[int, ...], ...]:
     """Groups by name: copies (``IMG_1 (2)``, ``IMG_1 - Copy``), augmented versions, frames of one film.
 
-    Copies and versions may be in any folder of their class; frames are of one film only within their class.
+    Copies and versions may be in any folder of their class; frames are of one film only within their
+    class, where the name says which, and where it is not most of the class.
     """
     copies, frames = defaultdict(list), defaultdict(list)
     for position, sample in enumerate(samples.samples):
         if sample.index is not None:
             continue
         stem = PurePosixPath(sample.source).stem
-        if film := _FRAME.match(stem):
+        film = _FRAME.match(stem)
+        if film and film[1]:
             frames[sample.label, film[1]].append(position)
+        elif film:
+            continue  # frame_0001 names no film
         elif plain := _AUGMENTED.sub("", stem):
             bare = _COPY.sub("", plain)
             copies[sample.label, bare].append((position, stem))
-    found = [tuple(group) for group in frames.values() if len(group) > 1]
+    sizes = Counter(sample.label for sample in samples.samples)
+    found = [
+        tuple(group)
+        for (label, _), group in frames.items()
+        if 1 < len(group) <= sizes[label] / 2  # a class that is one film could not be split at all
+    ]
     for (_, bare), group in copies.items():
         # Two folders may both hold a plain 0001.jpg: only a name that says so makes a copy.
         few = len(group) <= COPIES and any(stem != bare for _, stem in group)

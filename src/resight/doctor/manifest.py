@@ -2,7 +2,8 @@
 
 - Unreadable and blank pictures are left out, of every part.
 - Of the same picture under different labels, exactly or nearly, all are left out: nobody has said which label is right.
-- Of duplicates across parts, exact or near, those in train are left out; val and test keep theirs.
+- Of duplicates across parts, exact or near, those in train are left out, and those in val where test has them
+  too; test keeps its own.
 - Of exact duplicates within a part the first is kept.
 - Where parts are still to be carved out of train, near-duplicates, bursts and names of one original there get a common
   ``group``, together with the table's own.
@@ -57,12 +58,14 @@ def clean(scan: Scan, found: Duplicates) -> Manifest:
             dropped |= dict.fromkeys(group, "under different labels")
     for group, exact in [*((g, True) for g in found.exact), *((g, False) for g in found.near)]:
         left = [k for k in group if k not in dropped]
-        outside = any(samples.samples[k].split != "train" for k in left)
+        parts = {samples.samples[k].split for k in left}
         seen: set[str] = set()
         for k in left:
             part = samples.samples[k].split
-            if part == "train" and outside:
+            if part == "train" and len(parts) > 1:
                 dropped[k] = "also in val or test"
+            elif part == "val" and "test" in parts:
+                dropped[k] = "also in test"
             elif exact and part in seen:
                 dropped[k] = "duplicates within a part"
             seen.add(part)

@@ -113,7 +113,7 @@ def _shape(scan: Scan, image_size: int | None) -> Iterator[Finding]:
         yield Finding(
             "small", "warning", f"small pictures ({int(small.sum()):,}), their shorter sides {against}",
             "they are enlarged and show less than the network expects: size itself may give a class away",
-            "find larger versions, or train at a smaller --image-size",
+            "find larger versions" + (", or train at a smaller --image-size" if (image_size or 0) > LEAST_SIDE else ""),
             items=tuple(Item((k,), f"{sizes[k, 0]} × {sizes[k, 1]}") for k in np.flatnonzero(small).tolist()),
         )  # fmt: skip
     long = scan.good & (ratio > LONG) & (ratio > 1.5 * np.median(ratio[scan.good]))

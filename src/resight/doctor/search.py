@@ -8,6 +8,7 @@ four bands of 16 bits up to a single bit. So each hash is looked up in four tabl
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,14 +38,23 @@ def candidates(found: Hashes) -> NDArray[np.int64]:
                 rows = np.arange(start, min(start + _QUERIES // len(_FLIPS), count))
                 for left, place in _look_up(_turn(found[rows, window], band), table):
                     one, other = rows[left], order[place]
-                    near = distance(found[one, window], found[other, 0]) <= RADIUS
-                    one, other = one[near], other[near]
-                    apart = one != other
-                    low, high = np.minimum(one, other)[apart], np.maximum(one, other)[apart]
+                    apart = distance(found[one, window], found[other, 0])
+                    near = (apart <= RADIUS) & (one != other)
+                    one, other = _nearest(one[near], other[near], apart[near])
+                    low, high = np.minimum(one, other), np.maximum(one, other)
                     keys.append(np.unique(low * count + high))
         keys = [np.unique(np.concatenate(keys))]
     pairs = keys[0]
     return np.stack([pairs // max(count, 1), pairs % max(count, 1)], axis=1)
+
+
+def _nearest(one: NDArray[np.int64], other: NDArray[np.int64], apart: NDArray[Any]) -> tuple[NDArray[np.int64], ...]:
+    """Of each picture in ``one`` the ``BUCKET`` nearest of its partners: memory grows with pictures, not with pairs."""
+    order = np.lexsort((other, apart, one))
+    one, other = one[order], other[order]
+    first = np.searchsorted(one, one)  # where the partners of each begin
+    kept = np.arange(len(one)) - first < BUCKET
+    return one[kept], other[kept]
 
 
 def _turn(values: Hashes, band: int) -> Hashes:
