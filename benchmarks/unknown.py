@@ -60,13 +60,13 @@ def own(asker: Asker, data: Path, seed: int) -> tuple[Training, tuple[np.ndarray
     """Up to 4,096 training pictures, all classes alike, and some of the test part."""
     from resight import load
     from resight.commands.eval import load_own, match_classes
-    from resight.inference.unknown import bank_size, stratified
+    from resight.inference.unknown import balanced, bank_size
 
     samples = load_own(asker.run) if asker.run.records("split.csv") else load(data, seed=seed)
     numbers = np.array(match_classes(samples.classes, asker.run.classes)[0])
     train, test = (np.array([i for i, s in enumerate(samples.samples) if s.split == p]) for p in ("train", "test"))
     labels = numbers[[samples.samples[i].label for i in train]]
-    chosen = stratified(labels, bank_size(64), seed)
+    chosen = balanced(labels, bank_size(64), seed)
     embeddings, logits = asker.samples(samples, train[chosen])
     test = np.random.default_rng(seed).permutation(test)[:TEST]
     return Training(embeddings, logits, labels[chosen]), asker.samples(samples, test)

@@ -24,11 +24,11 @@ from resight.images import Geometry
 from resight.inference import Predictor
 from resight.inference.unknown import (
     Reference,
+    balanced,
     bank_size,
     class_means,
     describe,
     read_reference,
-    stratified,
     threshold,
     unit,
     whitening,
@@ -149,13 +149,13 @@ def test_the_card_says_how_well_the_threshold_is_known() -> None:
 @settings(max_examples=50)
 def test_the_bank_takes_all_classes_alike(labels: list[int], most: int, seed: int) -> None:
     given_labels = np.array(labels)
-    chosen = stratified(given_labels, most, seed)
+    chosen = balanced(given_labels, most, seed)
     assert chosen.tolist() == sorted(set(chosen.tolist()))
     assert len(chosen) == min(most, len(labels))
     taken, there = np.bincount(given_labels[chosen], minlength=6), np.bincount(given_labels, minlength=6)
     left = taken[(taken < there)]
     assert not len(left) or taken.max() <= left.min() + 1  # who has pictures left has as many as anyone, up to one
-    assert np.array_equal(chosen, stratified(given_labels, most, seed))
+    assert np.array_equal(chosen, balanced(given_labels, most, seed))
 
 
 def test_the_bank_is_bounded() -> None:

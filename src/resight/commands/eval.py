@@ -164,7 +164,8 @@ def evaluate_run(
         raise DataError(f"{printable(str(samples.root))} has no pictures in {chosen}; {_counts(samples)}")
     if data is None and opened.card.data.get("fingerprint") not in (None, samples.fingerprint()):
         warnings.append("pictures have been replaced since training: they have the same names but other sizes")
-    warnings += _learned(opened, samples, indices)
+    if data is not None:  # of the Run's own data the part says it
+        warnings += _learned(opened, samples, indices)
     predictor = Predictor(opened, backend=backend, threads=threads, batch=batch, pictures=len(indices))
     found = predictor.answers(samples, indices)
     if found.bad and not skip_bad:

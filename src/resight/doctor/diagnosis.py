@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections import Counter
 from collections.abc import Callable
@@ -12,7 +11,7 @@ from typing import Any
 
 from resight.doctor import balance, duplicates, leaks, quality, suspects
 from resight.doctor.duplicates import Duplicates
-from resight.doctor.finding import SEVERITIES, Finding, Item
+from resight.doctor.finding import SEVERITIES, Finding, Item, counted
 from resight.doctor.manifest import default_path
 from resight.doctor.scan import Scan, scan
 from resight.images import printable
@@ -51,7 +50,7 @@ class Diagnosis:
         """How bad it is, and what to do first: one or two sentences."""
         if not self.findings:
             return "Nothing was found."
-        counts = ", ".join(f"{count:,} {plural(severity, count)}" for severity, count in self.counts().items() if count)
+        counts = ", ".join(counted(count, severity) for severity, count in self.counts().items() if count)
         first = self.findings[0]
         if first.severity == "note":
             return f"{counts}: nothing that must be done before training."
@@ -102,10 +101,6 @@ class Diagnosis:
         return "  =  ".join(names) + more + (f"  ({printable(item.note)})" if item.note else "")
 
 
-def plural(word: str, count: int) -> str:
-    return word if count == 1 else f"{word}s"
-
-
 def diagnose(
     samples: SampleSet, data: Path, *, threads: int, run: Run | None = None, progress: Progress | None = None
 ) -> Diagnosis:
@@ -130,9 +125,9 @@ def diagnose(
     names = {"data": shlex.quote(str(data)), "manifest": shlex.quote(str(default_path(data)))}
     arrays = samples.kind in ("idx", "cifar")
     filled = [
-        replace(f, command="", remedy=_ABOUT_MANIFEST.sub("", f.remedy))  # no table can name pictures in array files
+        replace(f, command="")  # no table can name pictures in array files
         if arrays
-        else replace(f, command=f.command.format(**names))
+        else replace(f, remedy=f.remedy + f.cleaned, command=f.command.format(**names))
         for f in found
     ]
     order = {kind: k for k, kind in enumerate(_FIRST)}
@@ -140,7 +135,6 @@ def diagnose(
     return Diagnosis(data, seen, same, tuple(filled))
 
 
-_ABOUT_MANIFEST = re.compile("[;:] the manifest .*$")
 _FIRST = (
     "unreadable", "missing-class", "one-class", "duplicates-across-splits", "near-duplicates-across-splits",
     "conflicting-labels",

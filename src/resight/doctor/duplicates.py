@@ -42,19 +42,31 @@ def find(scan: Scan, progress: Callable[[int, int], None] | None = None) -> Dupl
     """All groups of two or more pictures. Blank pictures are left out: they are all alike."""
     textured = scan.good & (scan.contrast >= _FLAT)
     exact = Groups()
+    there = np.flatnonzero(textured)
     for hashed in (scan.content, scan.pixels):
-        first: dict[bytes, int] = {}
-        for position in np.flatnonzero(textured).tolist():
-            exact.join(first.setdefault(hashed[position].tobytes(), position), position)
-    distinct = np.array([k for k in np.flatnonzero(textured).tolist() if exact.root(k) == k], np.int64)
+        for group in identical(hashed[there]):
+            for other in group[1:]:
+                exact.join(int(there[group[0]]), int(there[other]))
+    distinct = np.array([k for k in there.tolist() if exact.root(k) == k], np.int64)
     pairs = distinct[candidates(scan.hashes[distinct])]
     small = (scan.sizes.min(axis=1) < SMALL)[pairs].any(axis=1)
     near = _joined(scan, pairs[_coarse_enough(scan.coarse, pairs, small)], progress)
     members = defaultdict(list)
-    for position in np.flatnonzero(textured).tolist():
+    for position in there.tolist():
         members[near.root(exact.root(position))].append(position)
     joined = {root for root in (near.root(k) for k in distinct.tolist()) if len(near.members(root)) > 1}
     return Duplicates(exact.groups(), tuple(tuple(members[root]) for root in sorted(joined)))
+
+
+def identical(content: NDArray[np.uint8]) -> list[tuple[int, ...]]:
+    """Groups of equal rows of (N, 16), as positions."""
+    whole = np.ascontiguousarray(content).view(np.dtype((np.void, content.shape[1]))).ravel()
+    _, inverse, counts = np.unique(whole, return_inverse=True, return_counts=True)
+    again = np.flatnonzero(counts[inverse] > 1)
+    groups: dict[int, list[int]] = {}
+    for position in again.tolist():
+        groups.setdefault(int(inverse[position]), []).append(position)
+    return sorted(tuple(group) for group in groups.values())
 
 
 def conflicts(samples: SampleSet, group: Iterable[int]) -> bool:
@@ -144,8 +156,8 @@ def findings(scan: Scan, found: Duplicates, carved: bool) -> list[Finding]:
             f"the same picture under different labels ({counted(len(conflicting), 'group')})",
             "at least one label is wrong: training learns a contradiction, and in val or test a right answer counts as "
             "wrong",
-            "look at each and keep the right one; the manifest leaves all of them out",
-            WRITE, _items(found, conflicting),
+            "look at each and keep the right one",
+            WRITE, _items(found, conflicting), cleaned="; the manifest leaves all of them out",
         ))  # fmt: skip
     for exact, kind, what in ((True, "duplicates", "exact duplicates"), (False, "near-duplicates", "near-duplicates")):
         groups = found.exact if exact else found.near
@@ -155,8 +167,8 @@ def findings(scan: Scan, found: Duplicates, carved: bool) -> list[Finding]:
             there.append(Finding(
                 f"{kind}-across-splits", "error", f"{what} in more than one part ({counted(len(across), 'group')})",
                 "what training has seen, or was chosen by, is asked again: the score is too good for new pictures",
-                "keep the copy in test, or else the one in val; the manifest does",
-                WRITE, _items(found, across),
+                "keep the copy in test, or else the one in val",
+                WRITE, _items(found, across), cleaned="; the manifest does",
             ))  # fmt: skip
         if within:
             risk = "and the parts still to be carved may share them: the score would be too good" if carved else \
@@ -164,9 +176,10 @@ def findings(scan: Scan, found: Duplicates, carved: bool) -> list[Finding]:
             there.append(Finding(
                 kind, "warning", f"{what} within a part ({counted(len(within), 'group')})",
                 f"they weigh more than other pictures in training, {risk}",
-                "keep one of each; the manifest does" if exact
-                else "keep them together: the manifest gives them a common group where parts are still to be carved",
+                "keep one of each" if exact else "keep them together",
                 WRITE, _items(found, within),
+                cleaned="; the manifest does" if exact
+                else ": the manifest gives them a common group where parts are still to be carved",
             ))  # fmt: skip
     return there
 

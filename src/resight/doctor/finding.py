@@ -22,6 +22,7 @@ class Item:
 @dataclass(frozen=True)
 class Finding:
     """``kind`` names the check; ``effect``: what it does to a result; ``remedy`` and ``command``: what to do.
+    ``cleaned``: how the remedy goes on where a manifest can be written: what that does.
 
     ``severity``: an error makes results wrong or stops a training, a warning makes them worse or less sure, a note is
     good to know. ``items`` may be empty where no single picture is meant. ``texts`` are sentences of their own.
@@ -35,6 +36,7 @@ class Finding:
     command: str = ""
     items: tuple[Item, ...] = ()
     texts: tuple[str, ...] = ()
+    cleaned: str = ""
 
     @property
     def count(self) -> int:
@@ -70,4 +72,8 @@ def picture(samples: SampleSet, position: int) -> dict[str, str]:
 
 def counted(number: int, noun: str) -> str:
     """``1 group``, ``2,000 groups``."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+    return f"{number:,} {plural(noun, number)}"
+
+
+def plural(noun: str, number: int) -> str:
+    return noun if number == 1 else f"{noun}s"

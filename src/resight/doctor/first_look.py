@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import numpy as np
-from numpy.typing import NDArray
-
 from resight.doctor import balance
-from resight.doctor.duplicates import conflicts, crosses
+from resight.doctor.duplicates import conflicts, crosses, identical
 from resight.doctor.finding import Finding
 from resight.images import printable
 from resight.samples import CheckReport, SampleSet
@@ -33,17 +30,6 @@ def first_look(samples: SampleSet, report: CheckReport) -> list[str]:
             lines.append(f"{title} ({len(chosen):,}): {shown}{'; …' if len(chosen) > SHOWN else ''}")
     lines += [_short(finding) for finding in balance.findings(samples) if finding.severity != "note"]
     return lines
-
-
-def identical(content: NDArray[np.uint8]) -> list[tuple[int, ...]]:
-    """Groups of equal rows of (N, 16), as positions."""
-    whole = np.ascontiguousarray(content).view(np.dtype((np.void, content.shape[1]))).ravel()
-    _, inverse, counts = np.unique(whole, return_inverse=True, return_counts=True)
-    again = np.flatnonzero(counts[inverse] > 1)
-    groups: dict[int, list[int]] = {}
-    for position in again.tolist():
-        groups.setdefault(int(inverse[position]), []).append(position)
-    return sorted(tuple(group) for group in groups.values())
 
 
 def _short(finding: Finding) -> str:

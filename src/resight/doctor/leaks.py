@@ -113,5 +113,6 @@ def _leaking(
         yield Finding(
             kind, "note", f"{what} ({counted(len(within), 'group')})",
             "when parts are carved out, some of a group may train and others test: the score would be too good",
-            "give each a common group; the manifest does", WRITE, tuple(Item(group, note) for group in within),
+            "give each a common group", WRITE, tuple(Item(group, note) for group in within),
+            cleaned="; the manifest does",
         )  # fmt: skip

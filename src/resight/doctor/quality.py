@@ -58,16 +58,18 @@ def _unusable(scan: Scan) -> Iterator[Finding]:
         yield Finding(
             "unreadable", "error", f"pictures that cannot be read ({len(scan.failed):,})",
             "training stops before the first epoch, or leaves them out with --skip-bad",
-            "copy or download them again; the manifest leaves them out", WRITE,
+            "copy or download them again", WRITE,
             tuple(Item((position,), reason) for position, reason in sorted(scan.failed.items())),
+            cleaned="; the manifest leaves them out",
         )  # fmt: skip
     nothing = np.flatnonzero(blank(scan))
     if len(nothing):
         yield Finding(
             "blank", "warning", f"pictures that show nothing ({len(nothing):,})",
             "their labels cannot be learned, and cannot be right in val or test",
-            "take them out; the manifest does", WRITE,
+            "take them out", WRITE,
             tuple(Item((k,), f"grey {scan.light[k]:.0f} ± {scan.contrast[k]:.1f}") for k in nothing.tolist()),
+            cleaned="; the manifest does",
         )  # fmt: skip
     if scan.misnamed:
         yield misnamed(sorted(scan.misnamed.items()))

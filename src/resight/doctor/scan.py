@@ -6,7 +6,6 @@ pictures are in memory at a time, however many there are.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from resight.errors import ImageError
 from resight.images import Geometry, ImageInfo, Shot, decode_small, find_shot, resize
 from resight.images.modes import to_grey
 from resight.samples import Sample, SampleSet
+from resight.samples.check import DIGEST, content_hash
 
 COARSE = 16
 SHARP_SIDE = 128
@@ -83,7 +83,7 @@ def scan(samples: SampleSet, *, threads: int, progress: Callable[[int, int], Non
     total = len(samples)
     found = Scan(
         samples, {}, {}, {}, [""] * total, [""] * total, np.zeros(total, np.bool_), np.zeros((total, 2), np.int32),
-        np.zeros((total, 16), np.uint8), np.zeros((total, 16), np.uint8), np.zeros(total, np.float32),
+        np.zeros((total, DIGEST), np.uint8), np.zeros((total, DIGEST), np.uint8), np.zeros(total, np.float32),
         np.zeros(total, np.float32), np.zeros(total, np.float32), np.zeros(total, np.float32),
         np.zeros((total, WINDOWS), np.uint64), np.zeros((total, COARSE**2), np.uint8),
     )  # fmt: skip
@@ -143,11 +143,10 @@ def _look(samples: SampleSet, sample: Sample) -> _Look | str:
     except ImageError as error:
         return error.reason
     size = (info.width, info.height) if info else (pixels.shape[1], pixels.shape[0])
-    digest = hashlib.blake2b(repr((size, pixels.shape)).encode(), digest_size=16)
-    digest.update(np.ascontiguousarray(pixels).data)
-    content = hashlib.blake2b(data, digest_size=16).digest() if data else digest.digest()
+    shown = content_hash(repr((size, pixels.shape)).encode() + pixels.tobytes())
+    content = content_hash(data) if data else shown
     small = _squeezed(pixels)
-    return _Look(info, size, find_shot(exif) if exif else None, content, digest.digest(), _measures(pixels), small)
+    return _Look(info, size, find_shot(exif) if exif else None, content, shown, _measures(pixels), small)
 
 
 def _decoded(samples: SampleSet, sample: Sample) -> tuple[bytes, NDArray[np.uint8], ImageInfo | None, bytes]:

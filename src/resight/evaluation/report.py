@@ -116,6 +116,14 @@ class Evaluation:
                 hint="evaluate again to make a new one",
             ) from error
 
+    def confusions(self, most: int) -> list[tuple[int, int, int]]:
+        """The most frequent mistakes as (true, predicted, count); of equally frequent ones those of earlier classes."""
+        wrong = self.confusion - np.diag(np.diagonal(self.confusion))
+        cells = np.flatnonzero(wrong)
+        cells = cells[np.argsort(-wrong.ravel()[cells], kind="stable")][:most]
+        rows, columns = np.unravel_index(cells, wrong.shape)
+        return [(int(i), int(j), int(wrong[i, j])) for i, j in zip(rows, columns, strict=True)]
+
     def to_text(self, max_classes: int = 40) -> str:
         """Tables for a terminal: metrics, classes in class order, the five most frequent confusions.
 

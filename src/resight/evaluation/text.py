@@ -95,17 +95,12 @@ def _class_row(result: ClassResult) -> list[str]:
 
 
 def _confusions(evaluation: Evaluation, most: int = 5) -> str:
-    """The most frequent mistakes; of equally frequent ones those of earlier classes."""
-    wrong = evaluation.confusion - np.diag(np.diagonal(evaluation.confusion))
-    cells = np.flatnonzero(wrong)
-    cells = cells[np.argsort(-wrong.ravel()[cells], kind="stable")][:most]
-    if not len(cells):
-        return ""
     names = evaluation.classes
-    lines = ["Most frequent confusions"]
-    for true, predicted in zip(*np.unravel_index(cells, wrong.shape), strict=True):
-        lines.append(f"  true {clean(names[true])} → predicted {clean(names[predicted])}: {wrong[true, predicted]}")
-    return "\n".join(lines)
+    lines = [
+        f"  true {clean(names[true])} → predicted {clean(names[predicted])}: {count}"
+        for true, predicted, count in evaluation.confusions(most)
+    ]
+    return "\n".join(["Most frequent confusions", *lines]) if lines else ""
 
 
 def _percent(estimate: Estimate) -> tuple[str, str]:

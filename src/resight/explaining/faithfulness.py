@@ -121,7 +121,8 @@ def exchanged(first: Pixels, second: Pixels, places: NDArray[np.int64], steps: i
 
 def area(curve: list[float] | NDArray[np.float64]) -> float:
     """Under a curve of equally spaced values over 0 … 1, by trapezoids."""
-    return float(np.trapezoid(curve, dx=1 / (len(curve) - 1)))
+    values = np.asarray(curve, np.float64)
+    return float((values[:-1] + values[1:]).mean() / 2)
 
 
 def deleted(square: Pixels, mean: tuple[float, ...]) -> Pixels:

@@ -14,7 +14,7 @@ from resight.errors import ParityError
 from resight.evaluation import Parity, compare, evaluate, fit_temperature
 from resight.exporting.onnx import Answering, export_onnx
 from resight.inference import Predictor, Reference
-from resight.inference.unknown import NEIGHBOURS, bank_size, describe, stratified
+from resight.inference.unknown import NEIGHBOURS, balanced, bank_size, describe
 from resight.models import ResNet
 from resight.models.files import METADATA
 from resight.reporting import Answered, write_report
@@ -94,7 +94,7 @@ def write_reference(run: Run, predictor: Predictor, samples: SampleSet, say: Cal
     val, train = ([i for i, s in enumerate(samples.samples) if s.split == part] for part in ("val", "train"))
     known = predictor.embeddings(samples, val)
     labels = np.array([samples.samples[i].label for i in train], np.int64)
-    chosen = stratified(labels, bank_size(known.shape[1]), run.card.seed)
+    chosen = balanced(labels, bank_size(known.shape[1]), run.card.seed)
     indices = np.array(train, np.int64)[chosen]
     names = [samples.samples[i].name for i in indices]
     reference = Reference.fit(predictor.embeddings(samples, indices.tolist()), labels[chosen], indices, names)

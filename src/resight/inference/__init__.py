@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from resight.inference.answers import Answers, Outputs, bad_files
 from resight.inference.backend import (
     AUTO,
     BACKENDS,
@@ -16,7 +17,7 @@ from resight.inference.choose import Choice, Speed
 from resight.inference.onnxruntime import OnnxRuntime, load_onnxruntime
 from resight.inference.pipeline import batched, map_ordered
 from resight.inference.prediction import Prediction, Predictions, Unlikeness
-from resight.inference.predictor import BATCH, Answers, Outputs, Predictor, Source, bad_files
+from resight.inference.predictor import BATCH, Predictor, Source
 from resight.inference.unknown import Reference, read_reference, unit
 from resight.inference.writers import FORMATS, csv_row, dump_json, escape_cell, save, send, unescape_cell, write
 

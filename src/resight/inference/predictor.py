@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
@@ -13,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import DataError, ImageError, RunError, UsageError
-from resight.images import decode_for, printable
+from resight.images import decode_for
 from resight.images.modes import to_grey
+from resight.inference.answers import Answers, Outputs, bad_files, reasons
 from resight.inference.backend import AUTO, Backend, Floats, Pixels, thread_count
 from resight.inference.choose import Choice, choose
 from resight.inference.pipeline import batched, map_ordered
@@ -30,34 +30,6 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 BATCH = 8
 """Pictures computed at a time, where nothing else is said. More were not quicker, one was slower."""
-
-
-@dataclass(frozen=True)
-class Outputs:
-    """For N pictures, float32: ``probabilities`` (N, K) in 0 … 1, the network's own ``logits`` (N, K), before
-    temperature, and ``embedding`` (N, D).
-    """
-
-    probabilities: Floats
-    logits: Floats
-    embedding: Floats
-
-
-@dataclass(frozen=True)
-class Answers:
-    """For N samples that could be read.
-
-    logits: float32 (N, K), divided by the temperature: their softmax is the probabilities, as evaluation
-    needs it. probabilities: float32 (N, K) in 0 … 1. indices: int64 (N,), positions in the SampleSet.
-    bad: (source, reason) of the others, names exact. unlike: float32 (N,), how unlike the training data each is, by
-    the Run's score; None where the Run has none.
-    """
-
-    logits: Floats
-    probabilities: Floats
-    indices: NDArray[np.int64]
-    bad: tuple[tuple[str, str], ...]
-    unlike: Floats | None = None
 
 
 class Predictor:
@@ -350,7 +322,7 @@ class Predictor:
                 parts.append(answer)
         if not parts:
             raise DataError(
-                f"none of {len(indices):,} pictures could be read" + (f": {_reasons(bad)}" if bad else ""),
+                f"none of {len(indices):,} pictures could be read" + (f": {reasons(bad)}" if bad else ""),
                 hint="check the files: each one is named with its reason above",
             )
         return [np.stack(rows) for rows in zip(*parts, strict=True)], np.array(kept, np.int64), tuple(bad)
@@ -370,19 +342,6 @@ class Predictor:
             raise bad_files(found.bad)
         labels = np.array([samples.samples[i].label for i in found.indices], np.int64)
         return found.logits, labels, found.indices
-
-
-def bad_files(bad: Sequence[tuple[str, str]]) -> DataError:
-    """The error for pictures that cannot be read, with all their names and reasons."""
-    noun = "picture" if len(bad) == 1 else "pictures"
-    return DataError(
-        f"{len(bad):,} {noun} cannot be read:{_reasons(bad)}",
-        hint="repair or remove them, or leave them out and count them with --skip-bad",
-    )
-
-
-def _reasons(bad: Sequence[tuple[str, str]]) -> str:
-    return "".join(f"\n  {printable(source)}: {reason}" for source, reason in bad)
 
 
 def _check_fits(predictor: Predictor, session: Backend) -> int:

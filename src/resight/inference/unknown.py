@@ -191,7 +191,7 @@ def bank_size(width: int) -> int:
     return max(1, min(MOST_PICTURES, MOST_NUMBERS // width))
 
 
-def stratified(labels: Ints, most: int, seed: int) -> Ints:
+def balanced(labels: Ints, most: int, seed: int) -> Ints:
     """Positions of at most ``most`` of the labels, ascending: all classes alike as far as they have pictures.
 
     Drawn by the seed alone, round by round one of each class; the last round takes whom it can.

@@ -6,8 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from resight.doctor import Diagnosis, Finding, Item
-from resight.doctor.diagnosis import plural
-from resight.doctor.finding import picture
+from resight.doctor.finding import picture, plural
 from resight.errors import ImageError
 from resight.images import Geometry, decode_for, printable
 from resight.reporting.page import thumbnail, write_page

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 
 import numpy as np
@@ -60,6 +59,4 @@ def embedding_plot(
     axes.set_xticks([])
     axes.set_yticks([])
     axes.spines[["top", "right"]].set_visible(False)
-    with warnings.catch_warnings():  # names in scripts that matplotlib's font lacks: the reader's browser has them
-        warnings.simplefilter("ignore", UserWarning)
-        return svg(figure)
+    return svg(figure)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import json
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -108,33 +105,32 @@ def _context(answered: Answered, predictor: Predictor) -> dict[str, Any]:
     mistakes = wrong[np.argsort(-confidence[wrong], kind="stable")][:GALLERY]
     unsure = np.argsort(confidence, kind="stable")[:GALLERY]
     show = _Pictures(answered, predictor, chances)
-    with _any_letter():
-        return {
-            "answered": answered,
-            "found": found,
-            "card": run.card,
-            "sentences": verdict(found, confidence, answered.part, answered.own_data),
-            "rows": [_row(name, estimate) for name, estimate in found.metrics.items()],
-            "methods": METHODS,
-            "before": [(*_row(n, e), found.metrics[n]) for n, e in found.uncalibrated.items()],
-            "confusions": _confusions(found),
-            "matrix": _matrix(found),
-            "reliability": svg(_reliability(answered, chances)),
-            "risk": svg(figures.risk_coverage_curve(curve, aims)),
-            "aims": aims,
-            "aurc": found.metrics["aurc"],
-            "classes": _worst_first(found),
-            "scores": _scores(found),
-            "curves": _curves(run),
-            "mistakes": show.of(mistakes),
-            "unsure": show.of(unsure),
-            "no_heat": show.no_heat,
-            "rival": _rival(answered.rival, show),
-            "listed": LISTED,
-            "robustness": answered.robustness,
-            "robustness_figure": robustness_figure(answered.robustness) if answered.robustness else "",
-            "version": version("resight"),
-        }
+    return {
+        "answered": answered,
+        "found": found,
+        "card": run.card,
+        "sentences": verdict(found, confidence, answered.part, answered.own_data),
+        "rows": [_row(name, estimate) for name, estimate in found.metrics.items()],
+        "methods": METHODS,
+        "before": [(*_row(n, e), found.metrics[n]) for n, e in found.uncalibrated.items()],
+        "confusions": _confusions(found),
+        "matrix": _matrix(found),
+        "reliability": svg(_reliability(answered, chances)),
+        "risk": svg(figures.risk_coverage_curve(curve, aims)),
+        "aims": aims,
+        "aurc": found.metrics["aurc"],
+        "classes": _worst_first(found),
+        "scores": _scores(found),
+        "curves": _curves(run),
+        "mistakes": show.of(mistakes),
+        "unsure": show.of(unsure),
+        "no_heat": show.no_heat,
+        "rival": _rival(answered.rival, show),
+        "listed": LISTED,
+        "robustness": answered.robustness,
+        "robustness_figure": robustness_figure(answered.robustness) if answered.robustness else "",
+        "version": version("resight"),
+    }
 
 
 def _row(name: str, estimate: Estimate) -> tuple[str, str, str, Estimate]:
@@ -203,14 +199,8 @@ def _shown(pixels: NDArray[np.uint8]) -> str:
 
 
 def _confusions(found: Evaluation, most: int = 10) -> list[tuple[str, str, int, int]]:
-    wrong = found.confusion - np.diag(np.diagonal(found.confusion))
-    cells = np.flatnonzero(wrong)
-    cells = cells[np.argsort(-wrong.ravel()[cells], kind="stable")][:most]
-    rows, columns = np.unravel_index(cells, wrong.shape)
-    return [
-        (found.classes[i], found.classes[j], int(wrong[i, j]), int(found.confusion[i].sum()))
-        for i, j in zip(rows, columns, strict=True)
-    ]
+    names = found.classes
+    return [(names[i], names[j], count, int(found.confusion[i].sum())) for i, j, count in found.confusions(most)]
 
 
 def _matrix(found: Evaluation) -> dict[str, Any]:
@@ -269,12 +259,3 @@ def _rival(rival: Rival | None, show: _Pictures) -> dict[str, Any] | None:
         sides.append({"title": title, "items": items, "sources": sources})
     each = sorted(rival.comparison.per_class, key=lambda pair: (pair.p, pair.name))
     return {"name": rival.name, "overall": rival.comparison.overall, "per_class": each, "sides": sides}
-
-
-@contextmanager
-def _any_letter() -> Iterator[None]:
-    """matplotlib measures names in its own font, and warns of letters that it lacks; the browser has others."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
-        warnings.filterwarnings("ignore", message=r"Matplotlib currently does not support", category=UserWarning)
-        yield

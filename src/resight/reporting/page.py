@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import io
+import warnings
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -51,7 +52,10 @@ def svg(figure: Figure) -> str:
     import matplotlib
 
     stream = io.BytesIO()
-    with matplotlib.rc_context({"svg.hashsalt": "resight", "svg.fonttype": "none"}):
+    with matplotlib.rc_context({"svg.hashsalt": "resight", "svg.fonttype": "none"}), warnings.catch_warnings():
+        # matplotlib measures names in its own font, and warns of letters that it lacks; the browser has others
+        warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
+        warnings.filterwarnings("ignore", message=r"Matplotlib currently does not support", category=UserWarning)
         figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
     return data_uri(stream.getvalue(), "image/svg+xml")
 

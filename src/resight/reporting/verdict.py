@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
 from resight.evaluation import Estimate, Evaluation
 from resight.evaluation.metrics import Floats
 
@@ -43,11 +41,11 @@ def _accuracy(accuracy: Estimate, n: int) -> Sentence:
 
 
 def _confusion(found: Evaluation) -> list[Sentence]:
-    wrong = found.confusion - np.diag(np.diagonal(found.confusion))
-    if not wrong.any():
+    most = found.confusions(1)
+    if not most:
         return [Sentence("It made no mistake on them.")]
-    true, answered = np.unravel_index(int(wrong.argmax()), wrong.shape)
-    count, support = int(wrong[true, answered]), int(found.confusion[true].sum())
+    ((true, answered, count),) = most
+    support = int(found.confusion[true].sum())
     return [
         Sentence(
             f"Its most frequent mistake: {found.classes[true]} answered as {found.classes[answered]}, "

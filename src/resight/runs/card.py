@@ -118,7 +118,7 @@ def impossible(card: RunCard) -> list[str]:
         "mean": numbers(card.mean, -math.inf),
         "std": numbers(card.std, 0),
         "status": card.status in get_args(Status),
-        "temperature": type(card.temperature) in (int, float) and 0 < card.temperature < _LARGEST,
+        "temperature": _number(card.temperature) and card.temperature > 0,
         "data": isinstance(card.data, dict),
         "metrics": isinstance(card.metrics, dict),
         "unknown": _sound_unknown(card.unknown),
@@ -130,15 +130,13 @@ def impossible(card: RunCard) -> list[str]:
 _LARGEST = 1e30  # a float32 holds it, and no honest value comes near
 
 
+def _number(value: Any) -> bool:
+    """From 0 up to what a float32 holds. ``True`` is none."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LARGEST
+
+
 def _sound_unknown(unknown: Any) -> bool:
     if not isinstance(unknown, dict):
         return False
     limit, k = unknown.get("threshold"), unknown.get("k")
-    return not unknown or (
-        isinstance(unknown.get("score"), str)
-        and isinstance(limit, int | float)
-        and not isinstance(limit, bool)
-        and 0 <= limit < _LARGEST
-        and type(k) is int
-        and k >= 1
-    )
+    return not unknown or (isinstance(unknown.get("score"), str) and _number(limit) and type(k) is int and k >= 1)
