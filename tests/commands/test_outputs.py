@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from resight.cli import app
 from resight.commands.doctor import examine
 from resight.commands.eval import evaluate_run
+from resight.commands.explain import explain
 from resight.commands.outputs import check_outputs
 from resight.errors import UsageError
 from resight.runs import HISTORY
@@ -38,6 +39,9 @@ def test_no_command_writes_into_a_run_or_over_a_picture(tmp_path: Path) -> None:
     before = picture.read_bytes()
     with pytest.raises(UsageError, match="never changes"):
         evaluate_run(run, data, predictions=run.path / HISTORY)
+    for inside in (run.path, run.path / "explained"):
+        with pytest.raises(UsageError, match="never changes"):
+            explain(run, picture, out=inside)
     for options in ({"page": picture}, {"write_manifest": picture}):
         with pytest.raises(UsageError, match="ends in"):
             examine(data, **options)
@@ -47,6 +51,7 @@ def test_no_command_writes_into_a_run_or_over_a_picture(tmp_path: Path) -> None:
         assert "never changes" in result.exception.message
     assert picture.read_bytes() == before
     assert not (run.path / "out.npz").exists()
+    assert not (run.path / "explained").exists()
 
 
 def test_two_ways_to_say_where_a_report_goes_contradict_each_other(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.training.tiny import CLASSES, digest, last, write_patterns
 
 from resight.commands import resume as resuming
 from resight.commands import train as command
-from resight.commands.eval import load_own
+from resight.commands.eval import evaluate_run, load_own
 from resight.commands.resume import resume
 from resight.commands.train import seconds_of, train
 from resight.errors import DataError, ImageError, OutOfMemory, RunError, RunLocked, UsageError
@@ -109,6 +109,10 @@ def test_sealing_sets_a_threshold_that_keeps_95_of_100_of_validation(tmp_path: P
     assert unlike is not None
     assert int((unlike > unknown["threshold"] + 1e-5).sum()) <= 55 - 53  # 53 = ⌈0.95 · 55⌉ are kept
     assert unknown["pictures"] == run.card.data["counts"]["train"]
+    share = evaluate_run(run).unknown
+    assert share is not None
+    said = f"It calls {100 * share.value:.1f}\u00a0% of them unknown"
+    assert said in (run.path / "report.html").read_text()  # of the test part, which chose no threshold
 
 
 def test_the_sealed_weights_are_those_of_the_best_checkpoint(sealed: Run) -> None:

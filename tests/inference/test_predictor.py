@@ -247,13 +247,14 @@ def test_ask_gives_features(predictor: Predictor) -> None:
     np.testing.assert_allclose(features.mean(axis=(2, 3)), embedding, atol=1e-6)
 
 
-def test_logits_of_a_part(predictor: Predictor, tmp_path: Path) -> None:
+def test_answers_of_a_part(predictor: Predictor, tmp_path: Path) -> None:
     samples = load(tiny.write_folder(tmp_path, each=10))
-    logits, labels, indices = predictor.logits(samples, "test")
+    found, labels = predictor.answers_of(samples, "test")
+    indices = found.indices
     assert [samples.samples[i].split for i in indices] == ["test"] * 3
     assert labels.tolist() == [samples.samples[i].label for i in indices] == [0, 1, 2]
     assert labels.dtype == indices.dtype == np.int64
-    for row, index in zip(logits, indices, strict=True):
+    for row, index in zip(found.logits, indices, strict=True):
         square = predictor.run.card.geometry.apply(samples.read(samples.samples[index]))
         alone = predictor.run_pixels(square[None])
         np.testing.assert_allclose(row, alone.logits[0] / tiny.TEMPERATURE, atol=1e-6)
@@ -261,16 +262,16 @@ def test_logits_of_a_part(predictor: Predictor, tmp_path: Path) -> None:
         np.testing.assert_allclose(powers / powers.sum(), alone.probabilities[0], atol=1e-6)
 
 
-def test_logits_names_all_bad_pictures(predictor: Predictor, tmp_path: Path) -> None:
+def test_answers_of_a_part_names_all_bad_pictures(predictor: Predictor, tmp_path: Path) -> None:
     samples = load(tiny.write_folder(tmp_path, each=10))
     bad = [sample.source for sample in samples.part("test")[:2]]
     for source in bad:
         (tmp_path / source).write_bytes(b"nothing")
     with pytest.raises(DataError, match="2 pictures cannot be read") as caught:
-        predictor.logits(samples, "test")
+        predictor.answers_of(samples, "test")
     assert all(source in str(caught.value) for source in bad)
     with pytest.raises(DataError, match="classes"):
-        predictor.logits(replace(samples, classes=tuple(reversed(samples.classes))), "test")
+        predictor.answers_of(replace(samples, classes=tuple(reversed(samples.classes))), "test")
 
 
 @settings(max_examples=20, deadline=None)

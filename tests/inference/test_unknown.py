@@ -182,6 +182,10 @@ def broken(name: str) -> bytes:
         return save_tensors(arrays, metadata={"sources": "[1, 2, 3, 4, 5, 6]"})
     if name == "too few names":
         return save_tensors(arrays, metadata={"sources": '["a"]'})
+    if name == "too many":  # a bank that slows every answer down is no reference of ours
+        most = bank_size(4) + 1
+        rows, labels = embeddings(most, 4)
+        return Reference.fit(rows, labels, np.arange(most), ["a"] * most).to_bytes()
     if name == "no names":
         return save_tensors(arrays)
     changes: dict[str, Any] = {
@@ -195,7 +199,17 @@ def broken(name: str) -> bytes:
 
 @pytest.mark.parametrize(
     "name",
-    ["cut", "no text", "too few names", "no names", "another shape", "another type", "not finite", "one more"],
+    [
+        "cut",
+        "no text",
+        "too few names",
+        "too many",
+        "no names",
+        "another shape",
+        "another type",
+        "not finite",
+        "one more",
+    ],
 )
 def test_a_damaged_reference_is_refused(name: str, tmp_path: Path) -> None:
     with pytest.raises(ValueError, match=r".+"):

@@ -103,6 +103,17 @@ def test_the_verdict_and_what_it_rests_on(tmp_path: Path) -> None:
         assert "pictures that it learned from" in seen.text
 
 
+def test_how_many_are_called_unknown(tmp_path: Path) -> None:
+    data = tiny.write_folder(tmp_path / "data", each=10)
+    run = tiny.make_known_run(tmp_path / "run")
+    from resight.commands.eval import evaluate_run
+
+    result = evaluate_run(run, data, report=tmp_path / "report.html")
+    assert result.unknown is not None
+    with opened(tmp_path / "report.html") as seen:
+        assert f"It calls {100 * result.unknown.value:.1f}\u00a0% of them unknown" in seen.text
+
+
 @pytest.mark.parametrize("own", [True, False])
 def test_heat_maps_where_the_last_layer_makes_the_answer(tmp_path: Path, pictures: Path, own: bool) -> None:
     head = np.random.default_rng(0).normal(size=(3, 4)).astype(np.float32)

@@ -19,11 +19,12 @@ from resight.commands.predict import resolve_run
 from resight.commands.report import write_page
 from resight.commands.robustness import Say, asked, measure_corruptions, measure_views
 from resight.errors import DataError, RunError, UsageError
-from resight.evaluation import Estimate, Evaluation, evaluate, wilson
+from resight.evaluation import Estimate, Evaluation, evaluate
 from resight.evaluation.augmented import Augmented
 from resight.evaluation.robustness import Robustness
 from resight.images import printable
-from resight.inference import AUTO, BATCH, Answers, Choice, Predictor, bad_files, check_backend, csv_row, save
+from resight.inference import AUTO, BATCH, Choice, Predictor, bad_files, check_backend, csv_row, save
+from resight.inference.unknown import share_unknown
 from resight.runs import CONFIG, SPLIT, Run
 from resight.samples import SPLITS, SampleSet, load
 
@@ -198,7 +199,7 @@ def evaluate_run(
         against=second,
         robustness=robustness,
         augmented=augmented,
-        unknown=_share_unknown(predictor, found),
+        unknown=share_unknown(predictor.unknowns, found),
     )
     if predictions is not None:
         result.save_predictions(predictions)
@@ -238,12 +239,6 @@ def _learned(run: Run, samples: SampleSet, indices: Sequence[int] | NDArray[np.i
     if not learned:
         return []
     return [f"{shown} learned from {learned:,} of these {len(indices):,} pictures: it will be worse on new ones"]
-
-
-def _share_unknown(predictor: Predictor, found: Answers) -> Estimate | None:
-    if found.unlike is None or predictor.unknowns is None:
-        return None
-    return wilson(int((found.unlike > predictor.unknowns.threshold).sum()), len(found.unlike))
 
 
 def _path_of(data: str | Path) -> str | Path:

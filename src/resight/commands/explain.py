@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from resight.commands.eval import load_own
 from resight.commands.extras import need
+from resight.commands.outputs import check_outside_runs
 from resight.commands.predict import Images, find_sources, resolve_run
 from resight.errors import DataError, ImageError, UsageError
 from resight.explaining import (
@@ -97,6 +98,7 @@ def explain(
     if method != CAM or sanity or (inside and not alone):
         need("explaining with gradients and activations", "train", "torch", "captum")
     check_backend(backend)
+    check_outside_runs(Path(out))
     sources = [] if alone else find_sources(images)
     opened = resolve_run(run)
     targets = [_class_number(opened, name) for name in dict.fromkeys(classes)]

@@ -28,15 +28,21 @@ def check_outputs(outputs: Mapping[str, Path | None], *, endings: Mapping[str, t
         allowed = (endings or {}).get(option, ())
         if allowed and real.suffix.lower() not in allowed:
             raise UsageError(f"{option} {shown}: expected a name that ends in {' or '.join(allowed)}")
-        for folder in real.parents:
-            if (folder / CARD).is_file():
-                raise UsageError(
-                    f"{shown} would lie in the Run {printable(str(folder))}, which never changes",
-                    hint="write to another place",
-                )
+        check_outside_runs(path)
         if not real.parent.is_dir():
             raise UsageError(
                 f"{option} {shown}: there is no folder {printable(str(real.parent))}", hint="make it first"
             )
         if real.exists() and not real.is_file():
             raise UsageError(f"{option} {shown} is not a regular file", hint="give the name of a file to write")
+
+
+def check_outside_runs(path: Path) -> None:
+    """Raises UsageError for a file or folder that is, or lies in, a Run: a sealed one never changes."""
+    real = path.resolve()
+    for folder in (real, *real.parents):
+        if (folder / CARD).is_file():
+            raise UsageError(
+                f"{printable(str(path))} would lie in the Run {printable(str(folder))}, which never changes",
+                hint="write to another place",
+            )

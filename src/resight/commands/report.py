@@ -47,6 +47,7 @@ def write_page(
         warnings=result.warnings + (other.warnings if other else ()),
         skipped=result.skipped,
         rival=rival,
+        unknown=result.unknown,
         robustness=None if result.robustness is None else result.robustness.to_dict(),
         augmented=None if result.augmented is None else result.augmented.to_text(),
     )

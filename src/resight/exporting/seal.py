@@ -14,7 +14,7 @@ from resight.errors import ParityError
 from resight.evaluation import Parity, compare, evaluate, fit_temperature
 from resight.exporting.onnx import Answering, export_onnx
 from resight.inference import Predictor, Reference
-from resight.inference.unknown import NEIGHBOURS, balanced, bank_size, describe
+from resight.inference.unknown import NEIGHBOURS, Unknowns, balanced, bank_size, describe, share_unknown
 from resight.models import ResNet
 from resight.models.files import METADATA
 from resight.reporting import Answered, write_report
@@ -68,25 +68,29 @@ def seal(run: Run, net: ResNet, samples: SampleSet, val_logits: np.ndarray, say:
     pixels = np.stack([geometry.apply(samples.read(sample, channels, geometry=geometry)) for sample in checked])
     parity = check_parity(answering, predictor, pixels)
     say(f"model.onnx answers as the network does: |Δp| ≤ {parity.max_abs:.1g} on {parity.n} validation pictures")
+    predictor.unknowns = write_reference(run, predictor, samples, say)
     metrics: dict[str, Any] = {}
     arrays: dict[str, np.ndarray] = {}
     for part in ("val", "test"):
         if samples.part(part):
-            logits, truth, indices = predictor.logits(samples, part)
+            answers, truth = predictor.answers_of(samples, part)
+            logits, indices = answers.logits, answers.indices
             groups = [samples.samples[i].group for i in indices]
             found = evaluate(logits, truth, run.classes, temperature=temperature, groups=groups)
             metrics[part] = found.to_dict()
-            shown = Answered(run, samples, samples.root.name, part, True, indices, truth, logits, found)
+            unknown = share_unknown(predictor.unknowns, answers)
+            shown = Answered(
+                run, samples, samples.root.name, part, True, indices, truth, logits, found, unknown=unknown
+            )
             arrays |= {f"{part}_logits": logits, f"{part}_labels": truth, f"{part}_indices": indices}
     _write_arrays(run, arrays)
-    write_reference(run, predictor, samples, say)
     run.update(metrics=metrics, parity=parity_dict(parity))
     write_report(run.path / REPORT, shown, predictor)  # of the test part, or of validation where there is none
     run.seal()
 
 
-def write_reference(run: Run, predictor: Predictor, samples: SampleSet, say: Callable[[str], None]) -> None:
-    """``reference.safetensors`` of some training pictures, and the card's ``unknown`` from validation.
+def write_reference(run: Run, predictor: Predictor, samples: SampleSet, say: Callable[[str], None]) -> Unknowns | None:
+    """``reference.safetensors`` of some training pictures, and the card's ``unknown`` from validation; returns it.
 
     Both go through ``model.onnx`` and the Run's geometry. Besides validation that is at most 4,096 pictures: never
     longer than answering the training part once.
@@ -99,16 +103,18 @@ def write_reference(run: Run, predictor: Predictor, samples: SampleSet, say: Cal
     names = [samples.samples[i].name for i in indices]
     reference = Reference.fit(predictor.embeddings(samples, indices.tolist()), labels[chosen], indices, names)
     write_atomic(run.path / REFERENCE, reference.to_bytes())
-    unknown = describe(reference.scorer(NEIGHBOURS)(known), len(indices))
+    scorer = reference.scorer(NEIGHBOURS)
+    unknown = describe(scorer(known), len(indices))
     run.update(unknown=unknown)
-    if unknown:
-        low, high = (100 * unknown["alarms"][end] for end in ("low", "high"))
-        known_how_well = f"of pictures like these {low:.1f} to {high:.1f} % will be called unknown, too"
-        say(f"unknown: less like {len(indices):,} training pictures than 95 % of validation; {known_how_well}")
-    else:
+    if not unknown:
         say(
             f"unknown: {len(val)} validation pictures are too few for a threshold (19 are needed), so none is called so"
         )
+        return None
+    low, high = (100 * unknown["alarms"][end] for end in ("low", "high"))
+    known_how_well = f"of pictures like these {low:.1f} to {high:.1f} % will be called unknown, too"
+    say(f"unknown: less like {len(indices):,} training pictures than 95 % of validation; {known_how_well}")
+    return Unknowns(unknown["score"], unknown["threshold"], scorer)
 
 
 def parity_dict(parity: Parity) -> dict[str, Any]:

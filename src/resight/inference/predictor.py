@@ -327,9 +327,8 @@ class Predictor:
             )
         return [np.stack(rows) for rows in zip(*parts, strict=True)], np.array(kept, np.int64), tuple(bad)
 
-    def logits(self, samples: SampleSet, part: str) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
-        """Of a part (train, val or test): logits float32 (N, K), divided by the temperature, as evaluation
-        needs them; labels and positions in ``samples``, int64 (N,) each.
+    def answers_of(self, samples: SampleSet, part: str) -> tuple[Answers, NDArray[np.int64]]:
+        """Of a part (train, val or test): its answers, and the labels, int64 (N,).
 
         Raises DataError that lists all pictures which cannot be read, or when the classes of ``samples``
         are not the Run's in the Run's order, or the part is empty.
@@ -341,7 +340,7 @@ class Predictor:
         if found.bad:
             raise bad_files(found.bad)
         labels = np.array([samples.samples[i].label for i in found.indices], np.int64)
-        return found.logits, labels, found.indices
+        return found, labels
 
 
 def _check_fits(predictor: Predictor, session: Backend) -> int:

@@ -20,7 +20,8 @@ from safetensors.numpy import load as load_tensors
 from safetensors.numpy import save as save_tensors
 
 from resight.errors import RunError
-from resight.evaluation import wilson
+from resight.evaluation import Estimate, wilson
+from resight.inference.answers import Answers
 from resight.runs import REFERENCE, Run
 
 Floats = NDArray[np.float32]
@@ -90,6 +91,8 @@ class Reference:
             shape = tuple(sizes[axis] for axis in axes)
             if arrays[name].dtype != kind or arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
                 raise ValueError(f"its {name} is {arrays[name].dtype} {arrays[name].shape}; expected finite {shape}")
+        if sizes["N"] > bank_size(max(1, sizes["D"])):  # more would cost every answer time and memory
+            raise ValueError(f"it holds {sizes['N']:,} pictures of {sizes['D']:,} numbers: more than any Run writes")
         if not isinstance(sources, list) or len(sources) != sizes["N"] or 0 in sizes.values():
             raise ValueError(f"it does not name its {sizes['N']} pictures")
         if not all(isinstance(source, str) for source in sources):
@@ -140,6 +143,13 @@ class Unknowns:
     score: str
     threshold: float
     scorer: Scorer
+
+
+def share_unknown(unknowns: Unknowns | None, answers: Answers) -> Estimate | None:
+    """How many of the answered pictures are called unknown, with Wilson's 95 % interval; None where none can be."""
+    if unknowns is None or answers.unlike is None:
+        return None
+    return wilson(int((answers.unlike > unknowns.threshold).sum()), len(answers.unlike))
 
 
 def unit(embeddings: Floats) -> Floats:

@@ -67,7 +67,8 @@ class Rival:
 class Answered:
     """What the page is made of. ``indices`` int64 (N,): positions in ``samples``; ``labels`` int64 (N,): positions in
     the Run's classes; ``logits`` (N, K), divided by the temperature. ``data``: as people call it. ``own_data``: the Run
-    was trained with it. ``robustness``: `Robustness.to_dict`; ``augmented``: `Augmented.to_text`; where measured.
+    was trained with it. ``unknown``: the share called so, where the Run can tell. ``robustness``:
+    `Robustness.to_dict`; ``augmented``: `Augmented.to_text`; where measured.
     """
 
     run: Run
@@ -82,6 +83,7 @@ class Answered:
     warnings: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     rival: Rival | None = None
+    unknown: Estimate | None = None
     robustness: dict[str, Any] | None = None
     augmented: str | None = None
 
@@ -109,7 +111,7 @@ def _context(answered: Answered, predictor: Predictor) -> dict[str, Any]:
         "answered": answered,
         "found": found,
         "card": run.card,
-        "sentences": verdict(found, confidence, answered.part, answered.own_data),
+        "sentences": verdict(found, confidence, answered.part, answered.own_data, answered.unknown),
         "rows": [_row(name, estimate) for name, estimate in found.metrics.items()],
         "methods": METHODS,
         "before": [(*_row(n, e), found.metrics[n]) for n, e in found.uncalibrated.items()],

@@ -23,12 +23,16 @@ class Sentence:
     careful: bool = False
 
 
-def verdict(found: Evaluation, confidence: Floats, part: str, own_data: bool) -> list[Sentence]:
+def verdict(
+    found: Evaluation, confidence: Floats, part: str, own_data: bool, unknown: Estimate | None
+) -> list[Sentence]:
     """The most important first. ``confidence`` (N,): of the best class. ``part``: train, val, test or all;
-    ``own_data``: of the data that the Run was trained with.
+    ``own_data``: of the data that the Run was trained with. ``unknown``: the share of pictures called so.
     """
     sentences = [_accuracy(found.metrics["accuracy"], found.n), *_confusion(found), *_weakest(found)]
     sentences.append(_calibration(found.metrics["ece"], float(confidence.mean()), found.metrics["accuracy"].value))
+    if unknown is not None:
+        sentences.append(_unknown(unknown))
     return sentences + [Sentence(text, careful=True) for text in _cares(found, part, own_data)]
 
 
@@ -77,6 +81,13 @@ def _calibration(error: Estimate, confidence: float, accuracy: float) -> Sentenc
     side = "too sure" if confidence > accuracy else "not sure enough"
     return Sentence(
         f"Its confidence is off by {_percent(error.value)} (calibration error, ECE), mostly {side}: {mean}."
+    )
+
+
+def _unknown(share: Estimate) -> Sentence:
+    return Sentence(
+        f"It calls {_percent(share.value)} of them unknown, unlike what it learned from ({_percent(share.low)} to "
+        f"{_percent(share.high)}); of pictures like its training data that should be about 5\u00a0%."
     )
 
 
