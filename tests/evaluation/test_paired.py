@@ -65,3 +65,24 @@ def test_what_cannot_be_compared() -> None:
         evaluation.compare_answers([0], [0], [3], ["a"])
     with pytest.raises(UsageError, match="counts of a pair"):
         evaluation.paired_difference(0, 0, 0, 0)
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_is_his_stepwise_rule(values: list[float]) -> None:
+    """Slowly, as he defines it: in ascending order, reject while p ≤ α / (tests that are left); stop at the first."""
+    found = evaluation.holm(values)
+    for alpha in (0.01, 0.05, 0.3, *values):
+        rejected, left = set(), len(values)
+        for place in sorted(range(len(values)), key=lambda k: values[k]):
+            if values[place] * left > alpha:
+                break
+            rejected.add(place)
+            left -= 1
+        if alpha < 1:
+            assert {k for k, p in enumerate(found) if p <= alpha} == rejected
+
+
+def test_each_class_is_corrected_for_their_number() -> None:
+    labels = [0] * 8 + [1] * 8
+    found = evaluation.compare_answers(labels, [1] * 8 + [1] * 8, labels, ["a", "b"])
+    assert [pair.p for pair in found.per_class] == [2 * evaluation.mcnemar(8, 0), 1.0]

@@ -57,7 +57,7 @@ class Against:
         differing = [pair for pair in self.comparison.per_class if pair.only_first != pair.only_second]
         differing.sort(key=lambda pair: (pair.p, pair.name))
         if differing:
-            lines += ["", "Classes that differ most"]
+            lines += ["", "Classes that differ most (p corrected for the number of classes, Holm)"]
             lines += [
                 f"  {clean(pair.name)}: {_points(pair)} points, only this {pair.only_first:,}, only the other "
                 f"{pair.only_second:,}, p {pair.p:.2g}"

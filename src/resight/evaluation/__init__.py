@@ -37,7 +37,7 @@ from resight.evaluation.metrics import (
     squared_errors,
     top_k,
 )
-from resight.evaluation.paired import Comparison, Paired, compare_answers, mcnemar, paired_difference
+from resight.evaluation.paired import Comparison, Paired, compare_answers, holm, mcnemar, paired_difference
 from resight.evaluation.parity import Parity, compare
 from resight.evaluation.ranking import Ranking, rank_class, rank_classes
 from resight.evaluation.report import ClassResult, Evaluation, GroupResult, evaluate
@@ -72,6 +72,7 @@ __all__ = [
     "expected_calibration_error",
     "f1_interval",
     "fit_temperature",
+    "holm",
     "log_loss",
     "log_softmax",
     "losses",

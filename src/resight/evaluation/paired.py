@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,8 +17,8 @@ from resight.evaluation.intervals import NEWCOMBE, Estimate, wilson
 @dataclass(frozen=True)
 class Paired:
     """``n`` pictures by which of two networks is right. ``difference``: accuracy of the first minus that of the
-    second, -1 … 1. ``p``: McNemar's exact test that both are right equally often.
-    ``name``: the class, or empty for all pictures.
+    second, -1 … 1. ``p``: McNemar's exact test that both are right equally often; of a class corrected for the number
+    of classes (Holm 1979). ``name``: the class, or empty for all pictures.
     """
 
     name: str
@@ -61,6 +61,18 @@ def mcnemar(only_first: int, only_second: int) -> float:
     return float(min(1.0, 2 * tail / (1 << total)))
 
 
+def holm(values: Sequence[float]) -> list[float]:
+    """p values of several tests, in their order, such that the chance of any below α by luck alone is at most α (Holm
+    1979, Scandinavian Journal of Statistics 6, 65-70).
+    """
+    order = np.argsort(values, kind="stable")
+    found, largest = [1.0] * len(values), 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(values) - rank) * values[place]))
+        found[place] = largest
+    return found
+
+
 def paired_difference(both: int, only_first: int, only_second: int, neither: int) -> Estimate:
     """The difference of two proportions of the same pictures, with the interval of Newcombe 1998 (Statistics in
     Medicine 17, 2635–2650), method 10: Wilson's of each, joined by their correlation. It has a width also where
@@ -100,9 +112,9 @@ def compare_answers(first: ArrayLike, second: ArrayLike, labels: ArrayLike, clas
         raise DataError(f"labels run from {truth.min()} to {truth.max()}, not within 0 … {len(classes) - 1}")
     right, other = ours == truth, theirs == truth
     rows = [(name, truth == k) for k, name in enumerate(classes)]
-    return Comparison(
-        _pair("", right, other), tuple(_pair(name, right[rows_], other[rows_]) for name, rows_ in rows if rows_.any())
-    )
+    each = [_pair(name, right[rows_], other[rows_]) for name, rows_ in rows if rows_.any()]
+    corrected = zip(each, holm([pair.p for pair in each]), strict=True)
+    return Comparison(_pair("", right, other), tuple(replace(pair, p=p) for pair, p in corrected))
 
 
 def _pair(name: str, right: NDArray[np.bool_], other: NDArray[np.bool_]) -> Paired:
