@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from resight.recipes import TrainConfig
-from resight.recipes.config import Section
+from resight.recipes.sections import Section
 
 PAGE = Path(__file__).parents[2] / "docs" / "recipes.md"
 BLOCK = re.compile(r"(<!-- fields:[^\n]*-->\n).*?(<!-- end of fields -->)", re.DOTALL)

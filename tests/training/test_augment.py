@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from resight.images import resize_short
-from resight.recipes.config import AugmentConfig
+from resight.recipes.sections import AugmentConfig
 from resight.training.augment import (
     Mix,
     Parameters,

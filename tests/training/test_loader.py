@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from resight.errors import LoaderFailed, OutOfMemory, UndecodableImage, UsageError
-from resight.recipes.config import AugmentConfig
+from resight.recipes.sections import AugmentConfig
 from resight.samples import Sample
 from resight.training import estimate
 from resight.training.augment import apply, draw

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from resight.models import create
-from resight.recipes.config import OptimizerConfig, ScheduleConfig
+from resight.recipes.sections import OptimizerConfig, ScheduleConfig
 from resight.training.optim import Average, Lamb, build_optimizer, orthogonalised, parameter_groups, rate_factor
 
 Array = NDArray[np.float64]

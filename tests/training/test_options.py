@@ -25,7 +25,7 @@ from resight.commands import train as command
 from resight.errors import UsageError
 from resight.models import create, spec_of
 from resight.recipes import TrainConfig, override
-from resight.recipes.config import _BELOW_ONE, _ONLY_WITH, check_effects
+from resight.recipes.effects import _BELOW_ONE, _ONLY_WITH, check_effects
 from resight.runs import CHECKPOINTS, CONFIG, Run
 from resight.training import fit, machine
 from resight.training.augment import apply

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
-from resight.recipes.config import AugmentConfig
+from resight.recipes.sections import AugmentConfig
 from resight.training import policies
 from resight.training.augment import apply, draw
 from resight.training.policies import GEOMETRIC, NAMES, OPERATIONS, color_jitter, strength_of

@@ -16,7 +16,7 @@ from PIL import Image
 from resight import samples as data_sets
 from resight.images import Geometry
 from resight.recipes import TrainConfig, override
-from resight.recipes.config import AugmentConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig
+from resight.recipes.sections import AugmentConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig
 from resight.runs import CHECKPOINTS, Architecture, Run, RunCard
 from resight.samples import SampleSet
 from resight.training import prepare

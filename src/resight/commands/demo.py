@@ -29,7 +29,7 @@ def write_digits(root: Path) -> Path:
 
 def demo(out: str | Path = "runs/demo", *, epochs: float = 8) -> Run:
     """Writes the digits as image files, trains on them, evaluates, predicts one picture, says what to try next."""
-    need("the demo", "demo", "torch", "sklearn", "pydantic")
+    need("the demo", "train", "torch", "sklearn", "pydantic")
     from resight.commands.predict import predict
     from resight.commands.train import train
 

@@ -1,6 +1,7 @@
 """How to train: typed configurations, and recipes that return complete ones."""
 
-from resight.recipes.config import TrainConfig, check_effects, override
+from resight.recipes.config import TrainConfig, override
+from resight.recipes.effects import check_effects
 from resight.recipes.recipes import RECIPES, Facts, recipe
 
 __all__ = ["RECIPES", "Facts", "TrainConfig", "check_effects", "override", "recipe"]

@@ -9,14 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from resight.errors import UsageError
-from resight.recipes.config import (
-    AugmentConfig,
-    DataConfig,
-    ModelConfig,
-    OptimizerConfig,
-    ScheduleConfig,
-    TrainConfig,
-)
+from resight.recipes.config import TrainConfig
+from resight.recipes.sections import AugmentConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from resight.images import resize_short
 from resight.images.geometry import MAX_RATIO
-from resight.recipes.config import AugmentConfig
+from resight.recipes.sections import AugmentConfig
 from resight.training.policies import apply_policy, color_jitter
 from resight.training.randomness import generator, uniforms
 

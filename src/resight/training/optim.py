@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from resight.recipes.config import OptimizerConfig, ScheduleConfig
+from resight.recipes.sections import OptimizerConfig, ScheduleConfig
 
 
 class Lamb(torch.optim.Optimizer):

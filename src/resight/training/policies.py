@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from resight.recipes.config import AugmentConfig
+from resight.recipes.sections import AugmentConfig
 
 Operation = Callable[[Tensor, Tensor], Tensor]
 

@@ -1,0 +1,46 @@
+"""Options that another one decides over: a wish that it makes meaningless is refused, never ignored."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from resight.errors import UsageError
+from resight.recipes.config import TrainConfig
+
+_BELOW_ONE = ("a share below 1",)
+# Options that another one decides over: {option: (the other, its values with which the option has an effect)}.
+_ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "augment.scale_min": ("augment.crop", ("resized",)),
+    "augment.scale_max": ("augment.crop", ("resized",)),
+    "augment.shift": ("augment.crop", ("shift",)),
+    "augment.shift_padding": ("augment.crop", ("shift",)),
+    "augment.rand_count": ("augment.policy", ("rand",)),
+    "augment.rand_magnitude": ("augment.policy", ("rand",)),
+    "optimizer.nesterov": ("optimizer.name", ("sgd", "muon")),
+    "optimizer.muon_scale": ("optimizer.name", ("muon",)),
+    "optimizer.beta2": ("optimizer.name", ("adamw", "lamb")),
+    "schedule.gamma": ("schedule.name", ("step",)),
+    "data.crop_ratio": ("data.geometry", ("crop",)),
+    "data.grow_until": ("data.start_scale", _BELOW_ONE),
+    "save_minutes": ("save_steps", (0,)),
+    "auto_batch": ("micro_batch", (0,)),
+    "epochs": ("budget_seconds", (0,)),
+}
+
+
+def check_effects(config: TrainConfig, changes: Mapping[str, Any]) -> None:
+    """Raises UsageError for a change that another option makes meaningless: nothing is silently ignored."""
+    for name in changes:
+        other, useful = _ONLY_WITH.get(name, ("", ()))
+        if not other:
+            continue
+        section, _, field = other.rpartition(".")
+        value = getattr(getattr(config, section) if section else config, field)
+        if value not in useful and not (useful is _BELOW_ONE and value < 1):
+            raise UsageError(
+                f"{name} has no effect while {other} is {value}",
+                hint=f"leave it out, or use --set {other}={' or '.join(map(str, useful))}",
+            )
+    if config.total_steps and {"epochs", "budget_seconds"} & set(changes):
+        raise UsageError("total_steps says how long to train: epochs or a budget would have no effect")

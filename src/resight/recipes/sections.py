@@ -1,0 +1,119 @@
+"""The sections of a configuration, field by field. Every field has an effect; an unknown one is an error."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", validate_assignment=True, allow_inf_nan=False)
+
+
+class ModelConfig(Section):
+    """Which network. ``options`` are fields of :class:`resight.models.ResNetSpec` that differ from the name's.
+
+    zero_gamma: every block starts as its shortcut (Goyal et al. 2017, §5.1). whitening: the first convolution starts
+    as a whitening of the training pictures' patches (Jordan 2024, §3.2). checkpointing: activations are computed
+    again for the backward pass, for memory.
+    """
+
+    name: str = "resnet18"
+    options: dict[str, str | int | float | bool] = {}
+    weights: str | None = None
+    zero_gamma: bool = True
+    whitening: bool = False
+    checkpointing: bool = False
+
+
+class DataConfig(Section):
+    """Where the pictures are and what the network sees of them.
+
+    image_size: side in pixels of the answering square. train_size: side while training, if another. start_scale:
+    side at the first update, as a share of train_size; it grows in steps to train_size, reached after the fraction
+    ``grow_until`` of the updates. 1: no growth.
+    crop_ratio: side of the centre crop divided by the shorter side of the resized picture, for ``crop``.
+    geometry_version: how JPEGs are decoded: 1 in full, 2 large ones at a part of their size.
+    channels: 1 (grey) or 3 (RGB); 0 decides by the files. mean, std: of pixels in [0, 1], empty: measured.
+    workers: threads that decode. cache_gb: decoded pictures kept in memory, in GiB. disk_cache_gb: the most that
+    decoded pictures of all trainings take on the disk, in GiB; a part that does not fit into memory is kept there; 0
+    for none.
+    """
+
+    path: str = ""
+    val_fraction: float = Field(0.1, gt=0, lt=1)
+    test_fraction: float = Field(0.1, gt=0, lt=1)
+    skip_bad: bool = False
+    image_size: int = Field(0, ge=0, le=4096)
+    train_size: int = Field(0, ge=0, le=4096)
+    start_scale: float = Field(1.0, ge=0.25, le=1)
+    grow_until: float = Field(0.7, gt=0, lt=1)
+    geometry: Literal["crop", "squash", "letterbox"] = "crop"
+    crop_ratio: float = Field(1.0, gt=0, le=1)
+    interpolation: Literal["bilinear", "bicubic"] = "bilinear"
+    geometry_version: Literal[1, 2] = 2
+    channels: Literal[0, 1, 3] = 0
+    mean: list[float] = []
+    std: list[float] = []
+    workers: int = Field(2, ge=0, le=64)
+    cache_gb: float = Field(4.0, ge=0)
+    disk_cache_gb: float = Field(20.0, ge=0)
+
+
+class AugmentConfig(Section):
+    """What is changed at random in each training picture.
+
+    crop: ``resized`` (random area and aspect; Szegedy et al. 2015), ``shift`` (by up to ``shift`` pixels;
+    He et al. 2015, §4.2), ``none``. flip: ``random``, or ``alternate``: at random in the first epoch, from then on
+    the other way round in each (Jordan 2024, §3.6). policy: ``trivial`` (TrivialAugment, Müller and Hutter 2021) or
+    ``rand`` (RandAugment, Cubuk et al. 2020; ``rand_count`` operations of strength ``rand_magnitude`` of 30).
+    color: brightness, contrast and saturation factors in [1 − color, 1 + color]. erasing: probability
+    (Zhong et al. 2017). mixup, cutmix: the α of their Beta distributions, 0 turns them off; with both, each
+    is taken for half of the batches (Zhang et al. 2018; Yun et al. 2019).
+    """
+
+    crop: Literal["none", "shift", "resized"] = "resized"
+    scale_min: float = Field(0.35, gt=0, le=1)
+    scale_max: float = Field(1.0, gt=0, le=1)
+    shift: int = Field(4, ge=0)
+    shift_padding: Literal["zero", "reflect"] = "reflect"
+    flip: Literal["none", "random", "alternate"] = "random"
+    policy: Literal["none", "trivial", "rand"] = "none"
+    rand_count: int = Field(2, ge=1, le=4)
+    rand_magnitude: float = Field(9, ge=0, le=30)
+    color: float = Field(0.0, ge=0, lt=1)
+    erasing: float = Field(0.0, ge=0, le=1)
+    mixup: float = Field(0.0, ge=0)
+    cutmix: float = Field(0.0, ge=0)
+
+
+class OptimizerConfig(Section):
+    """lr: the peak rate, for the whole effective batch. muon_scale: with ``muon``, the rate of the weights that it
+    orthogonalises (Jordan et al. 2024), as a share of ``lr``; all others take SGD steps. decay_norms: also decay norms
+    and biases.
+
+    clip: largest gradient norm, 0 for none. average_epochs: horizon of the exponential moving average of
+    the weights, in epochs; 0 for none.
+    """
+
+    name: Literal["sgd", "adamw", "lamb", "muon"] = "sgd"
+    lr: float = Field(0.1, gt=0)
+    muon_scale: float = Field(0.25, gt=0)
+    momentum: float = Field(0.9, ge=0, lt=1)
+    nesterov: bool = True
+    beta2: float = Field(0.999, gt=0, lt=1)
+    weight_decay: float = Field(5e-4, ge=0)
+    decay_norms: bool = False
+    clip: float = Field(0.0, ge=0)
+    average_epochs: float = Field(0.0, ge=0)
+
+
+class ScheduleConfig(Section):
+    """``cosine`` to zero, ``onecycle`` (linear up over ``warmup`` and linear down), ``step`` (times ``gamma`` at
+    each milestone), ``constant``. warmup and milestones are fractions of the training, in [0, 1]."""
+
+    name: Literal["cosine", "onecycle", "step", "constant"] = "cosine"
+    warmup: float = Field(0.0, ge=0, lt=1)
+    milestones: list[float] = []
+    gamma: float = Field(0.1, gt=0, lt=1)
