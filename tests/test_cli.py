@@ -18,7 +18,7 @@ from resight.errors import UsageError
 
 COMMANDS = (
     *("doctor", "train", "resume", "import", "preview", "eval", "predict", "embed", "explain", "bench", "models"),
-    *("cache", "demo"),
+    *("cache", "demo", "tune", "lr-find"),
 )
 
 
