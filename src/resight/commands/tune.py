@@ -84,7 +84,7 @@ def tune(
     wishes, recipe = wishes_of(options, set)
     limit = _whole("--trials", trials, 1) if trials is not None else 0 if budget is not None else TRIALS
     seconds = 0.0 if budget is None else seconds_of(budget)
-    _check(wishes, recipe, seeds, objective)
+    _check(wishes, recipe, space, seeds, objective)
     if out is not None:
         check_place(Path(out))
     from resight.training.progress import reporter
@@ -133,9 +133,14 @@ def _needs() -> None:
         raise UsageError("a study runs in one process", hint="start it without torchrun")
 
 
-def _check(wishes: Mapping[str, Any], recipe: str | None, seeds: Any, objective: str) -> None:
+def _check(
+    wishes: Mapping[str, Any], recipe: str | None, space: Sequence[str] | None, seeds: Any, objective: str
+) -> None:
+    """Refuses, before any data are touched, what is wrong whatever they are."""
     from resight.training import prepare
+    from resight.tuning.space import check_names
 
+    check_names(space)
     _whole("--seeds", seeds, 0)
     if objective not in ("accuracy", "loss"):
         raise UsageError(f"there is no objective {objective!r}", hint="objectives: accuracy, loss")

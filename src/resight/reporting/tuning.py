@@ -60,6 +60,7 @@ def _history(axes: Axes, found: Mapping[str, Any], factor: float, name: str) -> 
         best = found["best"]
         axes.plot(best["number"], factor * best["score"], "o", markersize=11, markerfacecolor="none", color=RED)
     axes.set_xlabel("trial")
+    _whole_numbers(axes)
     axes.set_ylabel(name)
     axes.grid(color=LINE, linewidth=0.6)
     axes.legend(frameon=False, fontsize=8, loc="lower right" if factor == 100 else "upper right")
@@ -72,9 +73,18 @@ def _curves(axes: Axes, found: Mapping[str, Any], factor: float) -> None:
         colour = RED if row["number"] == best else BLUE if row["state"] == "complete" else ORANGE
         wide, above = (1.8, 3) if row["number"] == best else (0.8, 2)
         epochs = range(1, len(row["curve"]) + 1)
-        axes.plot(epochs, [factor * v for v in row["curve"]], color=colour, linewidth=wide, zorder=above)
+        marker = "." if len(epochs) == 1 else ""
+        scores = [factor * value for value in row["curve"]]
+        axes.plot(epochs, scores, marker=marker, color=colour, linewidth=wide, zorder=above)
     axes.set_xlabel("epoch")
+    _whole_numbers(axes)
     axes.grid(color=LINE, linewidth=0.6)
+
+
+def _whole_numbers(axes: Axes) -> None:
+    from matplotlib.ticker import MaxNLocator
+
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
 def _slice(axes: Axes, found: Mapping[str, Any], field: str, kind: str, factor: float) -> None:

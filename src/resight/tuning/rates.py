@@ -23,6 +23,7 @@ SMOOTH = 0.9  # an average over some ten updates
 SETTLED = 10  # updates after which the average is one, and no single loss
 DIVERGED = 4.0  # times the lowest smoothed loss
 _FELL = 0.03  # of the loss at the start, at least, before anything is suggested
+_ROSE = 0.25  # of the fall so far: then the lowest point is behind
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class Curve:
 
     @property
     def steepest(self) -> float | None:
-        """Where the smoothed loss falls fastest by the logarithm of the rate, between its start and its lowest point."""
+        """Where the smoothed loss falls fastest by the logarithm of the rate, before its lowest point."""
         last = self._lowest if self.fell else 0
         if last < SETTLED + 2:
             return None
@@ -52,7 +53,19 @@ class Curve:
 
     @property
     def _lowest(self) -> int:
-        return SETTLED + int(np.argmin(self.smoothed[SETTLED:]))
+        """Of the first valley: nets with norms may fall once more at rates that are far too high, where the scale of
+        their weights has exploded and each update turns them but little."""
+        best = SETTLED
+        for number in range(SETTLED, len(self.smoothed)):
+            if self.smoothed[number] < self.smoothed[best]:
+                best = number
+            fall = self.smoothed[SETTLED - 1] - self.smoothed[best]
+            if self._is_fall(fall) and self.smoothed[number] > self.smoothed[best] + _ROSE * fall:
+                break
+        return best
+
+    def _is_fall(self, fall: float) -> bool:
+        return fall > _FELL * self.smoothed[SETTLED - 1]
 
     @property
     def suggestion(self) -> float | None:
@@ -62,8 +75,9 @@ class Curve:
     @property
     def fell(self) -> bool:
         """Whether the smoothed loss came clearly below its start: the average over the first updates."""
-        later = self.smoothed[SETTLED:]
-        return bool(later) and min(later) < (1 - _FELL) * self.smoothed[SETTLED - 1]
+        if len(self.smoothed) <= SETTLED:
+            return False
+        return self._is_fall(self.smoothed[SETTLED - 1] - self.smoothed[self._lowest])
 
     @property
     def open_end(self) -> bool:

@@ -111,6 +111,12 @@ DIMENSIONS: dict[str, Callable[[TrainConfig, bool], list[Dimension]]] = {
 }
 
 
+def check_names(names: Iterable[str] | None) -> None:
+    """Raises UsageError for a group that does not exist."""
+    if unknown := [name for name in names or () if name not in DIMENSIONS]:
+        raise UsageError(f"--space: there is no '{unknown[0]}'", hint=f"groups: {', '.join(DIMENSIONS)}")
+
+
 def dimensions(
     config: TrainConfig, names: Iterable[str] | None, *, small: bool, fixed: Iterable[str] = ()
 ) -> list[Dimension]:
@@ -119,11 +125,9 @@ def dimensions(
     config: complete, with the wishes; its values lie inside. small: the pictures are taken at their own size.
     Raises UsageError for a group that does not exist or does not apply, and when nothing is left to search.
     """
+    check_names(names)
     if names is not None:
-        wanted = list(names)
-        if unknown := [name for name in wanted if name not in DIMENSIONS]:
-            raise UsageError(f"--space: there is no '{unknown[0]}'", hint=f"groups: {', '.join(DIMENSIONS)}")
-        found = [dimension for name in dict.fromkeys(wanted) for dimension in DIMENSIONS[name](config, small)]
+        found = [dimension for name in dict.fromkeys(names) for dimension in DIMENSIONS[name](config, small)]
     else:
         every = [group for name, group in DIMENSIONS.items() if name != "size" or not small]
         decided = set(fixed)
