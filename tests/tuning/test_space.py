@@ -102,4 +102,6 @@ def test_a_command_says_the_wishes_exactly(wishes: dict[str, Any]) -> None:
 def test_the_data_are_no_option() -> None:
     with pytest.raises(UsageError, match="data\\.path"):
         wishes_of({}, {"data.path": "elsewhere"})
+    with pytest.raises(UsageError, match="no option 'speed'"):
+        wishes_of({"speed": 3}, None)
     assert wishes_of({"weights": "none", "skip_bad": False, "lr": None}, None) == ({}, None)

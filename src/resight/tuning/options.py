@@ -28,8 +28,10 @@ FIELDS = {
 def wishes_of(options: Mapping[str, Any], settings: Mapping[str, Any] | None) -> tuple[dict[str, Any], str | None]:
     """Dotted fields from options (None, or False: not given) and ``--set``; and the recipe, where either names one.
 
-    Raises UsageError for ``data.path``.
+    Raises UsageError for an option that does not exist, and for ``data.path``.
     """
+    if unknown := options.keys() - FIELDS.keys() - {"recipe"}:
+        raise UsageError(f"there is no option '{min(unknown)}'", hint=f"options: recipe, {', '.join(FIELDS)}")
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     if str(given.get("weights")) == "none":
         del given["weights"]
