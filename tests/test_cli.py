@@ -18,7 +18,7 @@ from resight.errors import UsageError
 
 COMMANDS = (
     *("doctor", "train", "resume", "import", "preview", "eval", "predict", "embed", "explain", "bench", "models"),
-    *("cache", "demo"),
+    *("cache", "demo", "tune", "lr-find"),
 )
 
 
@@ -66,6 +66,14 @@ def test_without_arguments_it_shows_help() -> None:
         (["train", "data", "--device", "cuda", "--epochs", "1"], "cuda"),
         (["train", "data", "--image-size", "8"], "28 px"),
         (["resume", "data"], "not a Run"),
+        (["tune", "data", "--space", "lr,speed"], "lr, decay, augment, mixup, size"),
+        (["tune", "data", "--space", "size", "--device", "cpu"], "photos only"),
+        (["tune", "data", "--objective", "fame"], "accuracy, loss"),
+        (["tune", "data", "--set", "budget_seconds=60"], "--epochs"),
+        (["tune", "data", "--out", "run"], "run holds a Run"),
+        (["lr-find", "data", "--out", "lr.txt"], ".png or .svg"),
+        (["lr-find", "data", "--set", "schedule.warmup=0.1"], "no effect"),
+        (["lr-find", "data", "--low", "1", "--high", "0.1", "--device", "cpu"], "above --low"),
         (["predict", "data", "sky.png"], "not a Run"),
         (["predict", "run", "nothing.jpg"], "nothing.jpg"),
         (["predict", "run", "http://example.org/a.jpg"], "http://example.org/a.jpg"),

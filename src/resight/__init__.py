@@ -28,10 +28,12 @@ if TYPE_CHECKING:
     from resight.commands.eval import evaluate_run as evaluate_run
     from resight.commands.explain import explain as explain
     from resight.commands.import_ import import_weights as import_weights
+    from resight.commands.lr_find import lr_find as lr_find
     from resight.commands.predict import predict as predict
     from resight.commands.preview import preview as preview
     from resight.commands.resume import resume as resume
     from resight.commands.train import train as train
+    from resight.commands.tune import tune as tune
     from resight.errors import ResightError as ResightError
     from resight.inference import Predictor as Predictor
     from resight.runs import Run as Run
@@ -54,12 +56,14 @@ _WHERE = {
     "images": "",
     "import_weights": "resight.commands.import_",
     "load": "resight.samples",
+    "lr_find": "resight.commands.lr_find",
     "models": "",
     "predict": "resight.commands.predict",
     "preview": "resight.commands.preview",
     "resume": "resight.commands.resume",
     "similar": "resight.commands.embed",
     "train": "resight.commands.train",
+    "tune": "resight.commands.tune",
 }
 __all__ = [*_WHERE, "__version__"]
 

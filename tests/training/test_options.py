@@ -176,7 +176,7 @@ def check_weights(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
     save_file(donor.state_dict(), tmp_path / "donor.safetensors")
     config = tiny_config(wide, {"model.weights": str(tmp_path / "donor.safetensors")})
     run = start(tmp_path / "run", wide).run
-    training = resuming._training(run, config, load(wide), Recorder(), fresh=True)
+    training = resuming.build_training(run, config, load(wide), Recorder(), fresh=True)
     for name, value in donor.state_dict().items():
         assert torch.equal(training.net.state_dict()[name], value)
 
@@ -285,7 +285,7 @@ def check_budget(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(estimate, "steps_for", lambda training, seconds: asked.append(seconds) or 18)
     run, config = made(wide, tmp_path / "run", {"budget_seconds": 30, "batch": 8})
     assert config.total_steps == 0
-    training = resuming._training(run, config, load(wide), Recorder(), fresh=True)
+    training = resuming.build_training(run, config, load(wide), Recorder(), fresh=True)
     frozen = TrainConfig.from_json(run.file(CONFIG).read_bytes(), "config.json")
     assert (asked, training.config.total_steps, frozen.total_steps, frozen.epochs) == ([30.0], 18, 18, 3.0)
 
@@ -295,7 +295,7 @@ def check_auto_batch(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
     monkeypatch.setattr(estimate, "micro_batch_for", lambda *_: 4)
     run, config = made(wide, tmp_path / "run", {"auto_batch": True, "batch": 8})
-    training = resuming._training(run, config, load(wide), Recorder(), fresh=True)
+    training = resuming.build_training(run, config, load(wide), Recorder(), fresh=True)
     assert (training.state.micro_batch, training.config.batch) == (4, 8)
 
 
@@ -336,7 +336,7 @@ def check_threads(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
         run, config = made(wide, tmp_path / "run", {"threads": 3})
         assert (config.threads, run.card.threads) == (3, 3)
         machine.set_threads(1)
-        resuming._training(run, config, load(wide), Recorder(), fresh=True)
+        resuming.build_training(run, config, load(wide), Recorder(), fresh=True)
         assert torch.get_num_threads() == 3
     finally:
         torch.set_num_threads(before)

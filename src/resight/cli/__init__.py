@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from resight import __version__
-from resight.cli import answering, making
+from resight.cli import answering, making, searching
 from resight.errors import ResightError
 
 app = typer.Typer(
@@ -27,6 +27,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "preview": making.preview,
     "train": making.train,
     "resume": making.resume,
+    "tune": searching.tune,
+    "lr-find": searching.lr_find,
     "import": making.import_,
     "eval": answering.eval_,
     "predict": answering.predict,

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from resight.cli import searching
 from resight.cli.options import (
     Data,
     ImageSize,
@@ -110,10 +111,14 @@ def train(
 
 
 def resume(run: RunPath, json_: Json = False) -> None:
-    """Continue an interrupted training exactly where it was saved."""
+    """Continue an interrupted training, or search, exactly where it was saved."""
     from resight.commands.resume import resume
+    from resight.commands.tune import go_on, is_study
 
-    show_run(resume(run), json_)
+    if is_study(run):
+        searching.show(go_on(run), json_)
+    else:
+        show_run(resume(run), json_)
 
 
 def import_(

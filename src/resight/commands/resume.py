@@ -18,8 +18,13 @@ from resight.runs.storage import exclusive, write_atomic
 def resume(run: str | Path) -> Run:
     """Continues a training exactly where its newest whole checkpoint was made; returns the sealed Run.
 
-    A finished Run is returned as it is. Raises RunError, RunLocked, DataError when the data changed.
+    A finished Run is returned as it is; of a study (``resight tune``), its best Run. Raises RunError, RunLocked,
+    DataError when the data changed.
     """
+    from resight.commands import tune
+
+    if tune.is_study(run):
+        return tune.go_on(run).run
     need("training", "train", "torch", "accelerate", "pydantic", "jinja2", "matplotlib")  # the last two: report.html
     from resight.training.distributed import is_main
     from resight.training.progress import reporter
@@ -27,8 +32,11 @@ def resume(run: str | Path) -> Run:
     return finish(Path(run), reporter(is_main()))
 
 
-def finish(path: Path, report: Any) -> Run:
-    """Trains from where the Run stands to its seal: the one way for new and for resumed trainings."""
+def finish(path: Path, report: Any, *, to_seal: bool = True) -> Run:
+    """Trains from where the Run stands to its seal: the one way for new and for resumed trainings.
+
+    Without ``to_seal`` only to the last step: the status is "trained" then, and the test part was not answered.
+    """
     from resight.exporting.seal import seal
     from resight.training import distributed, prepare
 
@@ -47,13 +55,13 @@ def finish(path: Path, report: Any) -> Run:
             distributed.wait()
             if main:
                 run.set_status("trained")
-        if main:
+        if main and to_seal:
             objective = _best(run, config, samples)
             val = prepare.eval_pictures(samples, "val", config)
             seal(run, objective.net, samples, _logits(objective, val), report.say)
             _summary(run, report.say)
         distributed.wait()
-    return Run.open(path)
+    return Run.open(path, sealed=to_seal)
 
 
 def _config(run: Run) -> Any:
@@ -114,7 +122,7 @@ def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> No
     micro_batch = 0
     while True:
         checkpoint = newest(run, report.say)
-        training = _training(run, config, samples, report, fresh=checkpoint is None)
+        training = build_training(run, config, samples, report, fresh=checkpoint is None)
         if checkpoint is not None:
             training.restore(checkpoint)
         training.state.micro_batch = micro_batch or training.state.micro_batch
@@ -142,7 +150,8 @@ def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> No
         )
 
 
-def _training(run: Run, config: Any, samples: data_sets.SampleSet, report: Any, *, fresh: bool) -> Any:
+def build_training(run: Run, config: Any, samples: data_sets.SampleSet, report: Any, *, fresh: bool) -> Any:
+    """A ``Training`` of the Run, from its first step; ``fresh``: with the weights it starts from, else to restore."""
     from resight.models import read_weights
     from resight.training import machine, prepare
     from resight.training.fit import Training

@@ -6,9 +6,10 @@ import itertools
 import re
 import shlex
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from resight import samples as data_sets
 from resight.commands.extras import need
@@ -18,6 +19,10 @@ from resight.errors import StorageError, UsageError
 from resight.images import printable
 from resight.runs import CONFIG, SPLIT, Architecture, Run, RunCard
 from resight.runs.storage import storage_errors, write_atomic
+
+if TYPE_CHECKING:
+    from resight.models import Source
+    from resight.recipes import TrainConfig
 
 
 def train(
@@ -101,8 +106,23 @@ def _create(
     say: Callable[[str], None],
 ) -> Run:
     """Checks the data, decides everything that can be decided without training, makes the Run's directory."""
-    from resight.models import parameter_count
-    from resight.training import machine, named, prepare
+    looked = look(data, wishes, recipe, say)
+    config, source = decide(looked, wishes, recipe, say)
+    return make_run(looked, config, source, out, say)
+
+
+@dataclass(frozen=True)
+class Looked:
+    """A data set that was checked. path: where it lies. sizes: int64 (n, 2), width and height of its pictures."""
+
+    path: Path
+    samples: data_sets.SampleSet
+    sizes: Any
+
+
+def look(data: str | Path, wishes: dict[str, Any], recipe: str | None, say: Callable[[str], None]) -> Looked:
+    """Loads and splits a data set as the wishes say, and decodes every picture once. Raises UsageError, DataError."""
+    from resight.training import named, prepare
 
     asked = prepare.first_look(wishes, recipe)
     if asked.tensorboard:
@@ -119,17 +139,37 @@ def _create(
         say(f"note: {doubt}")
     if doubts or checked.misnamed:
         say(f"more, with pictures and remedies: resight doctor {shlex.quote(printable(str(data)))}")
-    config, source = prepare.configure(samples, checked.sizes, wishes, recipe)
-    prepare.with_path(config, data)
+    return Looked(data, samples, checked.sizes)
+
+
+def decide(
+    looked: Looked, wishes: dict[str, Any], recipe: str | None, say: Callable[[str], None]
+) -> tuple[TrainConfig, Source | None]:
+    """The complete configuration for checked data, the number of steps included unless it must be measured; and the
+    weights to start from. Raises UsageError."""
+    from resight.training import machine, prepare
+
+    samples = looked.samples
+    config, source = prepare.configure(samples, looked.sizes, wishes, recipe)
+    prepare.with_path(config, looked.path)
     if not config.data.mean:
         pictures = prepare.train_pictures(samples, config, say)
         config.data.mean, config.data.std = prepare.measure(pictures, config.data.channels, config.seed)
     config.threads = machine.set_threads(config.threads)
     if not config.budget_seconds:
         prepare.resolve_steps(config, len(samples.part("train")))
+    return config, source
+
+
+def card_of(looked: Looked, config: TrainConfig, source: Source | None) -> RunCard:
+    """What run.json will say of a training that starts now. Raises WeightsError for weights that do not fit."""
+    from resight.models import parameter_count
+    from resight.training import machine, prepare
+
+    samples = looked.samples
     # With the weights, so that those that do not fit are refused before anything is written.
     net = prepare.build_net(config, len(samples.classes), source, lambda _: None)
-    card = RunCard(
+    return RunCard(
         architecture=Architecture(config.model.name, dict(config.model.options), parameter_count(net)),
         classes=samples.classes,
         channels=config.data.channels,
@@ -143,7 +183,14 @@ def _create(
         environment=machine.environment(),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    run = Run.create(Path(out) if out else _free_name(data, config.model.name), card)
+
+
+def make_run(
+    looked: Looked, config: TrainConfig, source: Source | None, out: str | Path | None, say: Callable[[str], None]
+) -> Run:
+    """Makes the directory of a training that can start: card, configuration and split. out: None takes a free name."""
+    samples, card = looked.samples, card_of(looked, config, source)
+    run = Run.create(Path(out) if out else free_name(looked.path, config.model.name), card)
     write_atomic(run.path / CONFIG, config.to_json())
     data_sets.split_csv.write(run.path / SPLIT, samples)
     counts = card.data["counts"]
@@ -158,7 +205,7 @@ def _create(
     return run
 
 
-def _free_name(data: str | Path, model: str) -> Path:
+def free_name(data: str | Path, model: str) -> Path:
     """A new directory ``runs/DATA-MODEL-N`` with the first N that is free."""
     stem = re.sub(r"[^\w.-]+", "-", Path(data).resolve().name.removesuffix(".csv")).strip("-.") or "data"
     for number in itertools.count(1):

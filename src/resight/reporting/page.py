@@ -49,15 +49,21 @@ def thumbnail(pixels: NDArray[np.uint8], side: int = 160) -> str:
 
 def svg(figure: Figure) -> str:
     """A ``data:`` address of a matplotlib figure. Equal figures give equal text: no date, no random names."""
+    return data_uri(image(figure, "svg"), "image/svg+xml")
+
+
+def image(figure: Figure, kind: str) -> bytes:
+    """The content of an ``svg`` or ``png`` file of a matplotlib figure: equal for equal figures."""
     import matplotlib
 
+    about = {"Date": None, "Creator": None} if kind == "svg" else {"Software": None}
     stream = io.BytesIO()
     with matplotlib.rc_context({"svg.hashsalt": "resight", "svg.fonttype": "none"}), warnings.catch_warnings():
         # matplotlib measures names in its own font, and warns of letters that it lacks; the browser has others
         warnings.filterwarnings("ignore", message=r"Glyph .* missing from", category=UserWarning)
         warnings.filterwarnings("ignore", message=r"Matplotlib currently does not support", category=UserWarning)
-        figure.savefig(stream, format="svg", metadata={"Date": None, "Creator": None})
-    return data_uri(stream.getvalue(), "image/svg+xml")
+        figure.savefig(stream, format=kind, metadata=about, dpi=130)
+    return stream.getvalue()
 
 
 def data_uri(data: bytes, kind: str) -> str:
