@@ -12,6 +12,7 @@ from typing import Any
 
 from resight import samples as data_sets
 from resight.commands.extras import need
+from resight.commands.imposed import imposed_split
 from resight.commands.resume import finish
 from resight.doctor import first_look
 from resight.errors import StorageError, UsageError
@@ -36,6 +37,7 @@ def train(
     precision: str | None = None,
     workers: int | None = None,
     skip_bad: bool = False,
+    split: str | Path | None = None,
     out: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -43,7 +45,8 @@ def train(
 
     data: a folder of classes, split folders, a CSV, idx or CIFAR binary files. budget: ``"20m"`` or seconds,
     instead of epochs. batch: pictures in one update, or ``"auto"``: the recipe's, with the micro-batch chosen by
-    the memory there is. out: the Run's directory, by default ``runs/DATA-MODEL-N``. set: any field of
+    the memory there is. split: a Run or a split.csv: which picture is train, val, test or left out, exactly as
+    there. out: the Run's directory, by default ``runs/DATA-MODEL-N``. set: any field of
     :class:`resight.recipes.TrainConfig` by its dotted name.
 
     Raises UsageError, DataError (before anything is written), TrainingError, Interrupted.
@@ -74,7 +77,7 @@ def train(
     from resight.training.progress import reporter
 
     report = reporter(is_main())
-    run_path = _create(data, wishes, recipe, out, report.say).path if is_main() else None
+    run_path = _create(data, wishes, recipe, out, report.say, split).path if is_main() else None
     return finish(broadcast_path(run_path), report)
 
 
@@ -99,6 +102,7 @@ def _create(
     recipe: str | None,
     out: str | Path | None,
     say: Callable[[str], None],
+    split: str | Path | None = None,
 ) -> Run:
     """Checks the data, decides everything that can be decided without training, makes the Run's directory."""
     from resight.models import parameter_count
@@ -108,9 +112,12 @@ def _create(
     if asked.tensorboard:
         need("--set tensorboard=true", "tensorboard", "tensorboard")
     data = named.data_path(data)
-    samples = data_sets.load(
-        data, seed=asked.seed, val_fraction=asked.data.val_fraction, test_fraction=asked.data.test_fraction
-    )
+    if split is not None:
+        samples = imposed_split(data, split, wishes)
+    else:
+        samples = data_sets.load(
+            data, seed=asked.seed, val_fraction=asked.data.val_fraction, test_fraction=asked.data.test_fraction
+        )
     for warning in samples.warnings:
         say(f"note: {warning}")
     samples, checked = prepare.check(samples, asked.data.skip_bad, say)
