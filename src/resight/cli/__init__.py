@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from resight import __version__
-from resight.cli import answering, making
+from resight.cli import answering, folds, making
 from resight.errors import ResightError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "doctor": making.doctor,
     "preview": making.preview,
     "train": making.train,
+    "crossval": folds.crossval,
     "resume": making.resume,
     "import": making.import_,
     "eval": answering.eval_,
