@@ -70,7 +70,7 @@ def crossval(
     with storage_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     with exclusive(path), _begun(path, made):
-        if is_crossval(path):
+        if is_crossval(path) and _started(path):
             _check_same(path, plan, samples)
         else:
             _write_splits(path, asked, samples, plan, say)
@@ -212,6 +212,11 @@ def _begun(path: Path, made: bool) -> Iterator[None]:
             if made:
                 shutil.rmtree(path, ignore_errors=True)
         raise
+
+
+def _started(path: Path) -> bool:
+    """Whether a fold has learned anything: until then a plan, perhaps one that cannot be met, binds nobody."""
+    return any(path.glob(f"fold-*/{CHECKPOINTS}"))
 
 
 def _write_splits(path: Path, asked: _Asked, samples: SampleSet, plan: dict[str, Any], say: Say) -> None:
