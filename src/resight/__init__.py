@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from resight import models as models
     from resight.commands.bench import bench as bench
     from resight.commands.cache import cache as cache
+    from resight.commands.crossval import crossval as crossval
     from resight.commands.demo import demo as demo
     from resight.commands.doctor import examine as examine
     from resight.commands.embed import embed as embed
@@ -47,6 +48,7 @@ _WHERE = {
     "Run": "resight.runs",
     "bench": "resight.commands.bench",
     "cache": "resight.commands.cache",
+    "crossval": "resight.commands.crossval",
     "demo": "resight.commands.demo",
     "embed": "resight.commands.embed",
     "errors": "",

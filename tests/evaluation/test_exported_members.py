@@ -14,6 +14,7 @@ def test_exported_names() -> None:
         "augmented",
         "calibration",
         "corruptions",
+        "folds",
         "intervals",
         "metrics",
         "paired",

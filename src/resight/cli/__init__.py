@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from resight import __version__
-from resight.cli import answering, making, searching
+from resight.cli import answering, folds, making, searching
 from resight.errors import ResightError
 
 app = typer.Typer(
@@ -26,6 +26,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "doctor": making.doctor,
     "preview": making.preview,
     "train": making.train,
+    "crossval": folds.crossval,
     "resume": making.resume,
     "tune": searching.tune,
     "lr-find": searching.lr_find,

@@ -28,7 +28,9 @@ from resight.errors import UsageError
 
 def doctor(
     data: Data,
-    run: Annotated[Path | None, typer.Option(help="A Run trained on it: also labels that it contradicts.")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="A Run trained on it, or a cross-validation: also labels that it contradicts.")
+    ] = None,
     page: Annotated[Path | None, typer.Option(help="Also write a page with pictures to this HTML file.")] = None,
     write_manifest: Annotated[
         Path | None, typer.Option(help="Also write the cleaned data set to this CSV file; nothing is deleted.")
@@ -82,6 +84,9 @@ def train(
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
     workers: Annotated[int | None, typer.Option(min=0, help="Threads that decode pictures.")] = None,
     skip_bad: SkipBad = False,
+    split: Annotated[
+        Path | None, typer.Option(metavar="RUN|FILE", help="Split exactly as this Run or split.csv.")
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="The Run's directory; default: runs/DATA-MODEL-N.")] = None,
     settings: Settings = None,
     json_: Json = False,
@@ -104,6 +109,7 @@ def train(
         precision=precision,
         workers=workers,
         skip_bad=skip_bad,
+        split=split,
         out=out,
         set=pairs(settings),
     )

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from resight.commands.extras import need
 from resight.commands.outputs import check_outputs
-from resight.runs import Run
+from resight.runs import CrossValidation, Run, is_crossval
 from resight.samples import load
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def examine(
     data: str | Path,
     *,
-    run: Run | str | Path | None = None,
+    run: Run | CrossValidation | str | Path | None = None,
     page: str | Path | None = None,
     write_manifest: str | Path | None = None,
     threads: int | None = None,
@@ -31,8 +31,9 @@ def examine(
     """Looks at every picture of a data set once, and says what is wrong with it.
 
     data: a folder of classes, split folders, a CSV, idx or CIFAR binary files; parts that are not there are not carved.
-    run: a Run trained on it, for labels that it contradicts. page: an HTML file to write. write_manifest: a CSV file to
-    write, the cleaned data set, see :mod:`resight.doctor.manifest`. ``progress(what, done, total)``.
+    run: a Run trained on it, or a cross-validation, for labels that it contradicts. page: an HTML file to write.
+    write_manifest: a CSV file to write, the cleaned data set, see :mod:`resight.doctor.manifest`.
+    ``progress(what, done, total)``.
 
     Raises DataError for what is no data set, UsageError, RunError, StorageError.
     """
@@ -47,7 +48,7 @@ def examine(
     )
     if page is not None:
         need("a page", "report", "jinja2")
-    opened = run if run is None or isinstance(run, Run) else Run.open(run, verify=False)
+    opened = _opened(run)
     samples = load(data, val_fraction=0, test_fraction=0, training=False)
     if write_manifest is not None:
         check_manifest(samples, Path(write_manifest), path)
@@ -59,6 +60,12 @@ def examine(
 
         write_doctor(found, Path(page))
     return found
+
+
+def _opened(run: Run | CrossValidation | str | Path | None) -> Run | CrossValidation | None:
+    if run is None or isinstance(run, Run | CrossValidation):
+        return run
+    return CrossValidation.open(run) if is_crossval(Path(run)) else Run.open(run, verify=False)
 
 
 @contextmanager

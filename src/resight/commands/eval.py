@@ -166,7 +166,7 @@ def evaluate_run(
     if data is None and opened.card.data.get("fingerprint") not in (None, samples.fingerprint()):
         warnings.append("pictures have been replaced since training: they have the same names but other sizes")
     if data is not None:  # of the Run's own data the part says it
-        warnings += _learned(opened, samples, indices)
+        warnings += learned(opened, samples, indices)
     predictor = Predictor(opened, backend=backend, threads=threads, batch=batch, pictures=len(indices))
     found = predictor.answers(samples, indices)
     if found.bad and not skip_bad:
@@ -216,14 +216,14 @@ def _second(
 ) -> Against:
     """The second Run on the pictures at ``indices``. Raises DataError for classes that it does not know."""
     _, warnings = match_classes(samples.classes, run.classes)
-    warnings += _learned(run, samples, indices)
+    warnings += learned(run, samples, indices)
     found = Predictor(run, pictures=len(indices), **how).answers(samples, indices.tolist())
     positions = np.searchsorted(indices, found.indices)  # both in the order of the data
     predicted = [run.classes[k] for k in found.probabilities.argmax(axis=1)]
     return compared(run.path, ours, positions, predicted, warnings)
 
 
-def _learned(run: Run, samples: SampleSet, indices: Sequence[int] | NDArray[np.int64]) -> list[str]:
+def learned(run: Run, samples: SampleSet, indices: Sequence[int] | NDArray[np.int64]) -> list[str]:
     """A warning where pictures were in the training part of the Run, which was trained with the same data."""
     shown = printable(str(run.path))
     try:
@@ -235,10 +235,10 @@ def _learned(run: Run, samples: SampleSet, indices: Sequence[int] | NDArray[np.i
     if theirs.root.resolve() != samples.root.resolve():
         return []
     train = {(sample.source, sample.index) for sample in theirs.part("train")}
-    learned = sum((samples.samples[i].source, samples.samples[i].index) in train for i in indices)
-    if not learned:
+    known = sum((samples.samples[i].source, samples.samples[i].index) in train for i in indices)
+    if not known:
         return []
-    return [f"{shown} learned from {learned:,} of these {len(indices):,} pictures: it will be worse on new ones"]
+    return [f"{shown} learned from {known:,} of these {len(indices):,} pictures: it will be worse on new ones"]
 
 
 def _path_of(data: str | Path) -> str | Path:

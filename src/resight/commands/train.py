@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from resight import samples as data_sets
 from resight.commands.extras import need
+from resight.commands.imposed import imposed_split
 from resight.commands.resume import finish
 from resight.doctor import first_look
 from resight.errors import StorageError, UsageError
@@ -41,6 +42,7 @@ def train(
     precision: str | None = None,
     workers: int | None = None,
     skip_bad: bool = False,
+    split: str | Path | None = None,
     out: str | Path | None = None,
     set: Mapping[str, Any] | None = None,
 ) -> Run:
@@ -48,7 +50,8 @@ def train(
 
     data: a folder of classes, split folders, a CSV, idx or CIFAR binary files. budget: ``"20m"`` or seconds,
     instead of epochs. batch: pictures in one update, or ``"auto"``: the recipe's, with the micro-batch chosen by
-    the memory there is. out: the Run's directory, by default ``runs/DATA-MODEL-N``. set: any field of
+    the memory there is. split: a Run or a split.csv: which picture is train, val, test or left out, exactly as
+    there. out: the Run's directory, by default ``runs/DATA-MODEL-N``. set: any field of
     :class:`resight.recipes.TrainConfig` by its dotted name.
 
     Raises UsageError, DataError (before anything is written), TrainingError, Interrupted.
@@ -79,7 +82,7 @@ def train(
     from resight.training.progress import reporter
 
     report = reporter(is_main())
-    run_path = _create(data, wishes, recipe, out, report.say).path if is_main() else None
+    run_path = _create(data, wishes, recipe, out, report.say, split).path if is_main() else None
     return finish(broadcast_path(run_path), report)
 
 
@@ -104,9 +107,10 @@ def _create(
     recipe: str | None,
     out: str | Path | None,
     say: Callable[[str], None],
+    split: str | Path | None = None,
 ) -> Run:
     """Checks the data, decides everything that can be decided without training, makes the Run's directory."""
-    looked = look(data, wishes, recipe, say)
+    looked = look(data, wishes, recipe, say, split)
     config, source = decide(looked, wishes, recipe, say)
     return make_run(looked, config, source, out, say)
 
@@ -120,17 +124,28 @@ class Looked:
     sizes: Any
 
 
-def look(data: str | Path, wishes: dict[str, Any], recipe: str | None, say: Callable[[str], None]) -> Looked:
-    """Loads and splits a data set as the wishes say, and decodes every picture once. Raises UsageError, DataError."""
+def look(
+    data: str | Path,
+    wishes: dict[str, Any],
+    recipe: str | None,
+    say: Callable[[str], None],
+    split: str | Path | None = None,
+) -> Looked:
+    """Loads a data set, split as the wishes say or as ``split`` was, and decodes every picture once. Raises UsageError,
+    DataError.
+    """
     from resight.training import named, prepare
 
     asked = prepare.first_look(wishes, recipe)
     if asked.tensorboard:
         need("--set tensorboard=true", "tensorboard", "tensorboard")
     data = named.data_path(data)
-    samples = data_sets.load(
-        data, seed=asked.seed, val_fraction=asked.data.val_fraction, test_fraction=asked.data.test_fraction
-    )
+    if split is not None:
+        samples = imposed_split(data, split, wishes)
+    else:
+        samples = data_sets.load(
+            data, seed=asked.seed, val_fraction=asked.data.val_fraction, test_fraction=asked.data.test_fraction
+        )
     for warning in samples.warnings:
         say(f"note: {warning}")
     samples, checked = prepare.check(samples, asked.data.skip_bad, say)

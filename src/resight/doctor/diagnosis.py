@@ -15,7 +15,7 @@ from resight.doctor.finding import SEVERITIES, Finding, Item, counted
 from resight.doctor.manifest import default_path
 from resight.doctor.scan import Scan, scan
 from resight.images import printable
-from resight.runs import Run
+from resight.runs import CrossValidation, Run
 from resight.samples import SPLITS, SampleSet
 
 Progress = Callable[[str, int, int], None]
@@ -102,7 +102,12 @@ class Diagnosis:
 
 
 def diagnose(
-    samples: SampleSet, data: Path, *, threads: int, run: Run | None = None, progress: Progress | None = None
+    samples: SampleSet,
+    data: Path,
+    *,
+    threads: int,
+    run: Run | CrossValidation | None = None,
+    progress: Progress | None = None,
 ) -> Diagnosis:
     """Every check; each picture is decoded once, and once more where it may be a near-duplicate.
 
@@ -118,7 +123,8 @@ def diagnose(
     same = duplicates.find(seen, say("comparing"))
     carved = bool(balance.carved_parts(samples))
     found += _layout(samples)
-    found += quality.findings(seen, run.card.geometry.size if run is not None else None)
+    trained = run.runs[0] if isinstance(run, CrossValidation) else run
+    found += quality.findings(seen, trained.card.geometry.size if trained is not None else None)
     found += duplicates.findings(seen, same, carved)
     found += leaks.findings(seen, carved)
     found += balance.findings(samples)

@@ -1,24 +1,22 @@
 """Labels that a trained network contradicts: confident learning (Northcutt, Jiang and Chuang 2021, section 3.1).
 
-The Run's answers on validation and test are used, which training did not learn from. Class j's threshold is the mean
+The Run's answers on validation and test are used, which training did not learn from; of a cross-validation those out of
+fold, which are of every picture. Class j's threshold is the mean
 probability of j over the pictures labelled j. A picture is a suspect where, among the classes whose threshold its
 probability reaches, the most probable is not its label.
 """
 
 from __future__ import annotations
 
-import io
-
 import numpy as np
 from numpy.typing import NDArray
 
 from resight.doctor.finding import Finding, Item
-from resight.errors import DataError, RunError
+from resight.errors import DataError
 from resight.evaluation import softmax
 from resight.images import printable
-from resight.runs import SPLIT, Run
-from resight.runs.run import PREDICTIONS
-from resight.samples import SampleSet, split_csv
+from resight.runs import CrossValidation, Run, out_of_fold, stored
+from resight.samples import SampleSet
 
 
 def find(probabilities: NDArray[np.floating], labels: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -35,35 +33,28 @@ def find(probabilities: NDArray[np.floating], labels: NDArray[np.int64]) -> NDAr
     return np.where(reached.max(axis=1) >= 0, best, -1)
 
 
-def findings(samples: SampleSet, run: Run) -> list[Finding]:
-    """Suspects among the pictures of ``samples`` that are in the Run's validation and test parts, by name and label.
+def findings(samples: SampleSet, run: Run | CrossValidation) -> list[Finding]:
+    """Suspects among the pictures of ``samples`` that are in the Run's validation and test parts, by name and label; of
+    a cross-validation among all that it answered out of fold.
 
     Raises DataError when none of them is, RunError for a Run without predictions.
     """
-    if not run.records(PREDICTIONS) or not run.records(SPLIT):
-        raise RunError(
-            f"{printable(str(run.path))} has no {PREDICTIONS} of its own", hint="give a Run that was trained by Resight"
-        )
+    if isinstance(run, CrossValidation):
+        parts = [out_of_fold(run.runs)[0]]
+    else:
+        parts = [part for part in (stored(run, "val"), stored(run, "test")) if part is not None]
     here = {(sample.source, sample.index, samples.classes[sample.label]): k for k, sample in enumerate(samples.samples)}
-    rows = [row for row in split_csv.read(run.path / SPLIT, run.read(SPLIT)).values() if row.split != split_csv.SKIPPED]
     suspects, asked, absent = [], 0, 0
-    try:
-        stored = np.load(io.BytesIO(run.read(PREDICTIONS)), allow_pickle=False)
-        for part in ("val", "test"):
-            if f"{part}_logits" not in stored:
-                continue
-            probabilities = softmax(stored[f"{part}_logits"])
-            labels, indices = stored[f"{part}_labels"], stored[f"{part}_indices"]
-            confident = find(probabilities, labels)
-            for k, index in enumerate(indices.tolist()):
-                position = here.get((rows[index].source, rows[index].index, rows[index].label))
-                asked, absent = asked + (position is not None), absent + (position is None)
-                given, suggested = int(labels[k]), int(confident[k])
-                if position is not None and suggested not in (-1, given):
-                    margin = float(probabilities[k, suggested] - probabilities[k, given])
-                    suspects.append((margin, position, suggested))
-    except (ValueError, KeyError, IndexError, OSError) as error:
-        raise RunError(f"{printable(str(run.path / PREDICTIONS))} is not sound: {printable(str(error))}") from error
+    for part in parts:
+        probabilities = softmax(part.logits)
+        confident = find(probabilities, part.labels)
+        for k, row in enumerate(part.rows):
+            position = here.get((row.source, row.index, row.label))
+            asked, absent = asked + (position is not None), absent + (position is None)
+            given, suggested = int(part.labels[k]), int(confident[k])
+            if position is not None and suggested not in (-1, given):
+                margin = float(probabilities[k, suggested] - probabilities[k, given])
+                suspects.append((margin, position, suggested))
     if not asked:
         raise DataError(
             f"none of the pictures that {printable(str(run.path))} was validated or tested with is in this data set",

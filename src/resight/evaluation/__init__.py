@@ -8,6 +8,7 @@ from resight.evaluation.calibration import (
     fit_temperature,
     reliability,
 )
+from resight.evaluation.folds import CrossEvaluation, Spread, corrected_t, over_folds
 from resight.evaluation.intervals import (
     Z95,
     Estimate,
@@ -48,6 +49,7 @@ __all__ = [
     "ClassResult",
     "Comparison",
     "Count",
+    "CrossEvaluation",
     "Estimate",
     "Evaluation",
     "GroupResult",
@@ -58,6 +60,7 @@ __all__ = [
     "Ranking",
     "Reliability",
     "RiskCoverage",
+    "Spread",
     "accuracy",
     "aurc",
     "brier",
@@ -67,6 +70,7 @@ __all__ = [
     "compare",
     "compare_answers",
     "confusion",
+    "corrected_t",
     "effective",
     "evaluate",
     "expected_calibration_error",
@@ -79,6 +83,7 @@ __all__ = [
     "macro",
     "macro_intervals",
     "mcnemar",
+    "over_folds",
     "paired_difference",
     "per_class",
     "percentile",

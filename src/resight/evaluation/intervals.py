@@ -37,13 +37,15 @@ BOOTSTRAP = "bootstrap"
 EFFECTIVE = "wilson-effective"
 STUDENTIZED = "bootstrap-t"
 NEWCOMBE = "newcombe"
+CORRECTED = "corrected-t"
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A value in its 95 % interval: ``low`` ≤ ``value`` ≤ ``high``.
 
-    ``method``: "wilson", "bootstrap", "wilson-effective", "bootstrap-t" or, of differences, "newcombe".
+    ``method``: "wilson", "bootstrap", "wilson-effective", "bootstrap-t"; of differences "newcombe", of means over
+    folds "corrected-t".
     """
 
     value: float

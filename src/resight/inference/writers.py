@@ -197,7 +197,7 @@ def unescape_cell(cell: str) -> str:
 
 
 def csv_row(cells: Sequence[str | float | None]) -> str:
-    """One line of CSV. Floats are taken for float32, None is an empty cell."""
+    """One line of CSV. Floats are taken for float32, whole numbers stay whole, None is an empty cell."""
     line = io.StringIO()
     writer = csv.writer(line, lineterminator="\n", quoting=csv.QUOTE_NONNUMERIC)
     writer.writerow([_cell(cell) for cell in cells])
@@ -207,6 +207,8 @@ def csv_row(cells: Sequence[str | float | None]) -> str:
 def _cell(cell: str | float | None) -> str | float:
     if cell is None:
         return ""
+    if isinstance(cell, int):
+        return cell
     return escape_cell(cell) if isinstance(cell, str) else _number(cell)
 
 

@@ -127,8 +127,8 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     return figure
 
 
-def class_scores(names: Sequence[str], scores: Sequence[Estimate]) -> Figure:
-    """F1 of each class with its 95 % interval, the lowest at the top."""
+def class_scores(names: Sequence[str], scores: Sequence[Estimate], what: str = "F1") -> Figure:
+    """``what`` (a share) of each class, or of whatever has ``names``, with its 95 % interval, the first at the top."""
     figure = _figure(6.4, 0.24 * len(names) + 0.9)
     axes = figure.subplots()
     places = np.arange(len(names))
@@ -137,7 +137,7 @@ def class_scores(names: Sequence[str], scores: Sequence[Estimate]) -> Figure:
     axes.set_yticks(places, [name_of(name, 30) for name in names], fontsize=9, parse_math=False)
     axes.set_ylim(len(names) - 0.5, -0.5)
     axes.set_xlim(min(95.0, float((values[:, 0] - values[:, 1]).min()) - 2), 100.5)
-    axes.set_xlabel("F1 in %, with its 95 % interval")
+    axes.set_xlabel(f"{what} in %, with its 95 % interval")
     axes.grid(axis="x", color=LINE, linewidth=0.6)
     return figure
 

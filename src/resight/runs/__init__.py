@@ -1,6 +1,8 @@
 """The Run: the one artefact that training makes and everything else opens."""
 
 from resight.runs.card import Architecture, RunCard
+from resight.runs.crossval import CrossValidation, is_crossval, out_of_fold
+from resight.runs.predictions import Stored, stored
 from resight.runs.run import (
     CARD,
     CHECKPOINTS,
@@ -29,8 +31,13 @@ __all__ = [
     "SPLIT",
     "WEIGHTS",
     "Architecture",
+    "CrossValidation",
     "Metrics",
     "Run",
     "RunCard",
+    "Stored",
     "check_free",
+    "is_crossval",
+    "out_of_fold",
+    "stored",
 ]

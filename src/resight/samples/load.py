@@ -18,6 +18,7 @@ from resight.samples.walk import entries
 
 VAL_FRACTION = 0.1
 TEST_FRACTION = 0.1
+LEFT_OUT = "left out when the split was made"
 
 URL = re.compile(r"^[a-z][a-z0-9+.-]+://", re.IGNORECASE)
 
@@ -103,9 +104,8 @@ def _as_saved(draft: Draft, classes: tuple[str, ...], path: Path, data: bytes | 
     saved = saved_split.read(path, data)
     saved_split.check_same({(row.source, row.index): row.label for row in draft.rows}, saved, path)
     lines = [saved[row.source, row.index] for row in draft.rows]
-    as_train = [line.split.replace(saved_split.SKIPPED, "train") for line in lines]
-    skipped = [(line.source, "left out when the split was made") for line in lines if line.split == saved_split.SKIPPED]
-    return _finish(draft, classes, as_train).without(skipped)
+    loaded = _finish(draft, classes, [line.split.replace(saved_split.SKIPPED, "train") for line in lines])
+    return loaded.leaving_out([LEFT_OUT if line.split == saved_split.SKIPPED else None for line in lines])
 
 
 def _finish(draft: Draft, classes: tuple[str, ...], splits: list[str]) -> SampleSet:

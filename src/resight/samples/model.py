@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
@@ -165,7 +165,16 @@ class SampleSet:
         unknown = sorted(set(reasons) - {sample.source for sample, _ in gone})
         if unknown:
             raise DataError(f"{len(unknown)} files to drop are not in the data set: {show_names(unknown)}")
-        kept = tuple(sample for sample in self.samples if sample.source not in reasons)
+        return self.leaving_out([reasons.get(sample.source) for sample in self.samples])
+
+    def leaving_out(self, reasons: Sequence[str | None]) -> SampleSet:
+        """A set without the samples that have a reason (one for each sample, None to keep it), kept in ``dropped``.
+
+        Raises ``DataError`` when a class would have no training picture left.
+        """
+        pairs = list(zip(self.samples, reasons, strict=True))
+        gone = tuple((sample, reason) for sample, reason in pairs if reason is not None)
+        kept = tuple(sample for sample, reason in pairs if reason is None)
         trained = {sample.label for sample in kept if sample.split == "train"}
         lost = [self.classes[s.label] for s, _ in gone if s.split == "train" and s.label not in trained]
         if lost:

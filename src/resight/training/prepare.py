@@ -17,7 +17,7 @@ from resight.images import MAX_PIXELS, Geometry, decoder_versions, probe
 from resight.models import ResNet, Source, create, guess, load_weights, read_weights, spec_of, stem_for, zero_gamma
 from resight.recipes import Facts, TrainConfig, check_effects, override, recipe
 from resight.runs.storage import cache_directory
-from resight.samples import CheckReport, Sample, SampleSet, check_files, printable
+from resight.samples import LEFT_OUT, CheckReport, Sample, SampleSet, check_files, printable
 from resight.training.augment import to_short
 from resight.training.loader import Disk, Pictures
 from resight.training.machine import available_cores, resolve_device, resolve_precision
@@ -262,7 +262,8 @@ def counts(samples: SampleSet) -> dict[str, Any]:
     return {
         "fingerprint": samples.fingerprint(),
         "counts": {part: by_part[part] for part in ("train", "val", "test")},
-        "skipped": [[sample.source, reason] for sample, reason in samples.dropped],
+        "skipped": [[sample.source, reason] for sample, reason in samples.dropped if reason != LEFT_OUT],
+        "left_out": sum(reason == LEFT_OUT for _, reason in samples.dropped),
         "warnings": list(samples.warnings),
     }
 
