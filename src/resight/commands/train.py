@@ -25,6 +25,8 @@ def train(
     *,
     model: str | None = None,
     weights: str | Path | None = None,
+    teacher: str | Path | None = None,
+    balance: str | None = None,
     recipe: str | None = None,
     epochs: float | None = None,
     budget: str | float | None = None,
@@ -43,17 +45,24 @@ def train(
 
     data: a folder of classes, split folders, a CSV, idx or CIFAR binary files. budget: ``"20m"`` or seconds,
     instead of epochs. batch: pictures in one update, or ``"auto"``: the recipe's, with the micro-batch chosen by
-    the memory there is. out: the Run's directory, by default ``runs/DATA-MODEL-N``. set: any field of
-    :class:`resight.recipes.TrainConfig` by its dotted name.
+    the memory there is. teacher: a sealed Run of the same classes, to learn from beside the labels. balance: what is
+    done about classes of different size: ``none``, ``weights``, ``sampling``, ``logit`` or ``focal``. out: the Run's
+    directory, by default ``runs/DATA-MODEL-N``. set: any field of :class:`resight.recipes.TrainConfig` by its dotted
+    name.
 
     Raises UsageError, DataError (before anything is written), TrainingError, Interrupted.
     """
     need("training", "train", "torch", "accelerate", "pydantic", "jinja2", "matplotlib")  # the last two: report.html
+    from resight.recipes import balance_wishes
+    from resight.training.distributed import broadcast_path, is_main
+    from resight.training.progress import reporter
+
     if epochs is not None and budget is not None:
         raise UsageError("--epochs and --budget exclude each other: one of them says how long to train")
     wishes: dict[str, Any] = {
         "model.name": model,
         "model.weights": str(weights) if weights and str(weights) != "none" else None,
+        "distill.teacher": str(teacher) if teacher else None,
         "epochs": epochs,
         "budget_seconds": None if budget is None else seconds_of(budget),
         "data.image_size": image_size,
@@ -67,12 +76,11 @@ def train(
         "data.skip_bad": True if skip_bad else None,
     }
     wishes = {name: value for name, value in wishes.items() if value is not None} | dict(set or {})
+    if balance is not None:
+        wishes |= balance_wishes(balance, wishes)
     recipe = wishes.pop("recipe", recipe)
     if "data.path" in wishes:
         raise UsageError("data.path is the data set to train on, not an option")
-    from resight.training.distributed import broadcast_path, is_main
-    from resight.training.progress import reporter
-
     report = reporter(is_main())
     run_path = _create(data, wishes, recipe, out, report.say).path if is_main() else None
     return finish(broadcast_path(run_path), report)
@@ -102,7 +110,8 @@ def _create(
 ) -> Run:
     """Checks the data, decides everything that can be decided without training, makes the Run's directory."""
     from resight.models import parameter_count
-    from resight.training import machine, named, prepare
+    from resight.training import distill, machine, named, prepare
+    from resight.training.balance import balances, useless
 
     asked = prepare.first_look(wishes, recipe)
     if asked.tensorboard:
@@ -113,14 +122,17 @@ def _create(
     )
     for warning in samples.warnings:
         say(f"note: {warning}")
+    wishes |= distill.adopted(asked, samples.classes, say)
     samples, checked = prepare.check(samples, asked.data.skip_bad, say)
-    doubts = first_look(samples, checked)
+    doubts = first_look(samples, checked, balanced=balances(asked))
     for doubt in doubts:
         say(f"note: {doubt}")
     if doubts or checked.misnamed:
         say(f"more, with pictures and remedies: resight doctor {shlex.quote(printable(str(data)))}")
     config, source = prepare.configure(samples, checked.sizes, wishes, recipe)
     prepare.with_path(config, data)
+    if reason := useless(config, samples.counts()["train"]):
+        say(f"note: {reason}")
     if not config.data.mean:
         pictures = prepare.train_pictures(samples, config, say)
         config.data.mean, config.data.std = prepare.measure(pictures, config.data.channels, config.seed)
