@@ -22,24 +22,31 @@ from torch import Tensor, nn
 
 from resight.commands import resume as resuming
 from resight.commands import train as command
-from resight.errors import UsageError
+from resight.errors import RunError, UsageError
 from resight.models import create, spec_of
 from resight.recipes import TrainConfig, override
-from resight.recipes.effects import _BELOW_ONE, _ONLY_WITH, check_effects
-from resight.runs import CHECKPOINTS, CONFIG, Run
+from resight.recipes.effects import _BELOW_ONE, _GIVEN, _ONLY_WITH, check_effects
+from resight.runs import CHECKPOINTS, CONFIG, WEIGHTS, Run
 from resight.training import fit, machine
 from resight.training.augment import apply
 from resight.training.checkpoint import found
 from resight.training.fit import Training
 from resight.training.signals import StopRequest
+from resight.training.validate import Validation
 
-from .tiny import Recorder, load, pattern, start, tiny_config, write_patterns
+from .tiny import Recorder, load, pattern, start, tiny_config, tiny_teacher, write_patterns
 
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Patterns that are no squares, and larger than the network's pictures."""
     return write_patterns(tmp_path_factory.mktemp("wide") / "data", height=40, width=52)
+
+
+@pytest.fixture(scope="module")
+def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same with classes of different size."""
+    return write_patterns(tmp_path_factory.mktemp("uneven") / "data", (40, 15, 5), height=40, width=52)
 
 
 def sha(*tensors: Tensor) -> str:
@@ -134,7 +141,12 @@ SEEN: dict[str, tuple[dict[str, Any], Any, Observed]] = {
     "schedule.warmup": ({}, 0.5, trained),
     "schedule.milestones": ({"schedule.name": "step"}, [0.1], trained),
     "schedule.gamma": ({"schedule.name": "step", "schedule.milestones": [0.1]}, 0.5, trained),
+    "balance.weights": ({}, "sqrt", network_input),
+    "balance.beta": ({"balance.weights": "effective"}, 0.5, network_input),
+    "balance.sampling": ({}, "balanced", batch_pixels),
+    "balance.logit_adjustment": ({}, 0.5, network_input),
     "loss": ({}, "bce", network_input),
+    "focal_gamma": ({"loss": "focal"}, 1.0, network_input),
     "label_smoothing": ({}, 0.2, network_input),
     "batch": ({}, 4, batch_pixels),
     "micro_batch": ({}, 4, trained),
@@ -145,12 +157,13 @@ SEEN: dict[str, tuple[dict[str, Any], Any, Observed]] = {
 
 
 @pytest.mark.parametrize("field", SEEN)
-def test_changing_a_field_changes_what_is_trained(field: str, wide: Path, tmp_path: Path) -> None:
+def test_changing_a_field_changes_what_is_trained(field: str, wide: Path, uneven: Path, tmp_path: Path) -> None:
     needs, value, observe = SEEN[field]
-    before = observe(start(tmp_path / "before", wide, {} if field == "data.channels" else needs))
-    after = observe(start(tmp_path / "after", wide, needs | {field: value}))
+    data = uneven if field.startswith("balance.") else wide
+    before = observe(start(tmp_path / "before", data, {} if field == "data.channels" else needs))
+    after = observe(start(tmp_path / "after", data, needs | {field: value}))
     assert after != before
-    repeated = observe(start(tmp_path / "repeated", wide, needs | {field: value}))
+    repeated = observe(start(tmp_path / "repeated", data, needs | {field: value}))
     assert after == repeated  # the observation itself is no dice
 
 
@@ -309,6 +322,30 @@ def check_patience(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
     assert ends[1] < ends[0] == 48
 
 
+def check_select(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The first epoch has the better accuracy, the second one the better mean recall."""
+    best = []
+    for select in ("accuracy", "balanced"):
+        results = iter([Validation(np.zeros((6, 3)), 0.9, 1.0, 0.4), Validation(np.zeros((6, 3)), 0.8, 1.0, 0.5)])
+        monkeypatch.setattr(fit, "validate", lambda *_, results=results: next(results))
+        training = start(tmp_path / select, wide, {"select": select})
+        training.fit()
+        best.append(training.state.best_step)
+        assert [e.get("val_recall") for e in training.state.history] == [[None, None], [0.4, 0.5]][len(best) - 1]
+    assert best == [6, 12]
+
+
+def check_teacher(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    run = tiny_teacher(tmp_path / "teacher")
+    named = {"distill.teacher": str(run.path)}
+    changes: list[dict[str, Any]] = [{}, named, {**named, "distill.weight": 0.9}, {**named, "distill.temperature": 1}]
+    seen = [trained(start(tmp_path / f"{number}", wide, change)) for number, change in enumerate(changes)]
+    assert len(set(seen)) == 4
+    with pytest.raises(RunError, match="is another one"):
+        start(tmp_path / "other", wide, {**named, "distill.sha256": "0" * 64})
+    start(tmp_path / "same", wide, {**named, "distill.sha256": run.card.files[WEIGHTS]})
+
+
 def check_compile(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
     plain = start(tmp_path / "plain", wide)
     compiled = start(tmp_path / "compiled", wide, {"compile": True})
@@ -394,6 +431,11 @@ CHECKED: dict[str, Callable[[Path, Path, pytest.MonkeyPatch], None]] = {
     "budget_seconds": check_budget,
     "auto_batch": check_auto_batch,
     "patience": check_patience,
+    "select": check_select,
+    "distill.teacher": check_teacher,
+    "distill.sha256": check_teacher,
+    "distill.weight": check_teacher,
+    "distill.temperature": check_teacher,
     "compile": check_compile,
     "device": check_device,
     "threads": check_threads,
@@ -445,11 +487,15 @@ def test_an_option_without_effect_is_refused(name: str) -> None:
         "save_steps": 5,
         "micro_batch": 4,
         "budget_seconds": 60,
+        "balance.weights": "sqrt",
+        "loss": "bce",
+        "distill.weight": 1,
+        "distill.teacher": None,
     }
     config = override(TrainConfig(), {other: useless[other]})
     with pytest.raises(UsageError, match=rf"{name} has no effect while {other} is"):
         check_effects(config, {name: 1})
-    works = 0.5 if useful is _BELOW_ONE else useful[0]
+    works = 0.5 if useful is _BELOW_ONE else "runs/a" if useful is _GIVEN else useful[0]
     check_effects(override(TrainConfig(), {other: works}), {name: 1})
 
 

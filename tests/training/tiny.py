@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +12,20 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
+from safetensors.torch import save
+from torch import nn
 
 from resight import samples as data_sets
 from resight.images import Geometry
+from resight.models import ResNet, create
 from resight.recipes import TrainConfig, override
 from resight.recipes.sections import AugmentConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig
-from resight.runs import CHECKPOINTS, Architecture, Run, RunCard
+from resight.runs import CARD, CHECKPOINTS, ONNX, WEIGHTS, Architecture, Run, RunCard
 from resight.samples import SampleSet
 from resight.training import prepare
 from resight.training.checkpoint import Checkpoint, found, load_checkpoint, newest
 from resight.training.fit import Training
-from resight.training.objective import Supervised
+from resight.training.objectives import objective_for
 from resight.training.whitening import whiten
 
 CLASSES = ("checks", "columns", "rows")
@@ -38,11 +41,11 @@ def pattern(kind: str, seed: int, height: int = SIDE, width: int = SIDE) -> NDAr
     return pixels.astype(np.uint8)
 
 
-def write_patterns(root: Path, each: int = 20, height: int = SIDE, width: int = SIDE) -> Path:
-    """A folder of three classes with ``each`` PNG files."""
+def write_patterns(root: Path, each: int | Sequence[int] = 20, height: int = SIDE, width: int = SIDE) -> Path:
+    """A folder of three classes with ``each`` PNG files, or as many of each as it says."""
     for label, kind in enumerate(CLASSES):
         (root / kind).mkdir(parents=True)
-        for number in range(each):
+        for number in range(each if isinstance(each, int) else each[label]):
             pixels = pattern(kind, 100 * label + number, height, width)
             Image.fromarray(pixels).save(root / kind / f"{number:02d}.png")
     return root
@@ -83,6 +86,27 @@ def tiny_run(path: Path, config: TrainConfig, samples: SampleSet) -> Run:
         std=tuple(config.data.std),
     )
     return Run.create(path, card)
+
+
+def tiny_teacher(
+    path: Path, classes: Sequence[str] = CLASSES, net: ResNet | None = None, size: int = SIDE, **fields: Any
+) -> Run:
+    """A sealed Run of ``net`` (a network with random weights, if none): what a teacher needs, and no real graph."""
+    if net is None:
+        torch.manual_seed(31)
+        net = create("resnet20", num_classes=len(classes), in_channels=fields.get("channels", 3), stem="tiny")
+        for module in net.modules():  # statistics unlike those that a norm starts with
+            if isinstance(module, nn.BatchNorm2d):
+                nn.init.uniform_(module.running_mean, -0.2, 0.2)
+    card = {"channels": 3, "mean": (0.4, 0.5, 0.3), "std": (0.2, 0.3, 0.25)} | fields
+    geometry = Geometry("crop", size, size)
+    run = Run.create(
+        path, RunCard(Architecture("resnet20", {"stem": "tiny"}), tuple(classes), geometry=geometry, **card)
+    )
+    run.file(CARD).with_name(WEIGHTS).write_bytes(save(net.state_dict()))
+    run.file(CARD).with_name(ONNX).write_bytes(b"not asked")
+    run.seal()
+    return run
 
 
 class Recorder:
@@ -147,7 +171,7 @@ def build(run: Run, config: TrainConfig, samples: SampleSet, report: Recorder) -
     train, val = prepare.train_pictures(samples, config), prepare.eval_pictures(samples, "val", config)
     if config.model.whitening:
         whiten(net, train, config)
-    return Training(run, config, Supervised(net, config), train, val, report)
+    return Training(run, config, objective_for(net, config, samples), train, val, report)
 
 
 def last(path: Path) -> Checkpoint:

@@ -7,10 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from resight.errors import WeightsError
-from resight.explaining import read_weights
-from resight.models import ResNet, create, load_into
-from resight.runs import WEIGHTS, Run
+from resight.models import ResNet, network_of
+from resight.runs import Run
 from resight.training.objective import Normalize
 
 Pixels = NDArray[np.uint8]
@@ -49,18 +47,7 @@ def load_network(run: Run) -> Explained:
 
     Raises RunError for weights that were changed, WeightsError for weights of another network.
     """
-    card = run.card
-    net = create(
-        card.architecture.name,
-        num_classes=len(run.classes),
-        in_channels=card.channels,
-        **card.architecture.options,
-    )
-    tensors = {name: torch.from_numpy(values.copy()) for name, values in read_weights(run).items()}
-    report = load_into(net, tensors, source=str(run.path / WEIGHTS))
-    if report.replaced_head:
-        raise WeightsError(f"{run.path / WEIGHTS} has no linear layer 'fc' for the Run's {len(run.classes)} classes")
-    return Explained(net, card.mean, card.std)
+    return Explained(network_of(run), run.card.mean, run.card.std)
 
 
 def to_tensor(square: Pixels) -> Tensor:

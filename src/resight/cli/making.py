@@ -73,6 +73,12 @@ def train(
     data: Data,
     model: Model = None,
     weights: Annotated[str | None, typer.Option(metavar="none|TAG|PATH|RUN", help="Start from these weights.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Learn from this Run's answers, beside the labels.")
+    ] = None,
+    balance: Annotated[
+        str | None, typer.Option(help="Classes of different size: none, weights, sampling, logit or focal.")
+    ] = None,
     recipe: Recipe = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training pictures.")] = None,
     budget: Annotated[str | None, typer.Option(help="Wall-clock time instead of epochs: 90s, 20m, 2h.")] = None,
@@ -98,6 +104,8 @@ def train(
         data,
         model=model,
         weights=weights,
+        teacher=teacher,
+        balance=balance,
         recipe=recipe,
         epochs=epochs,
         budget=budget,

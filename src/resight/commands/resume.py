@@ -155,7 +155,7 @@ def build_training(run: Run, config: Any, samples: data_sets.SampleSet, report: 
     from resight.models import read_weights
     from resight.training import machine, prepare
     from resight.training.fit import Training
-    from resight.training.objective import Supervised
+    from resight.training.objectives import objective_for
     from resight.training.whitening import whiten
 
     machine.set_threads(config.threads)
@@ -169,7 +169,7 @@ def build_training(run: Run, config: Any, samples: data_sets.SampleSet, report: 
         net = prepare.build_net(config, len(samples.classes), source, say)
         if config.model.whitening and fresh:
             whiten(net, train_set, config)
-        return Training(run, config, Supervised(net, config), train_set, val_set, report)
+        return Training(run, config, objective_for(net, config, samples), train_set, val_set, report)
 
     if config.total_steps == 0 or (config.auto_batch and config.micro_batch == 0):
         _estimate(run, config, build, report.say)
@@ -203,7 +203,7 @@ def _best(run: Run, config: Any, samples: data_sets.SampleSet) -> Any:
     from resight.errors import RunError
     from resight.training import prepare
     from resight.training.checkpoint import load_checkpoint, newest
-    from resight.training.objective import Supervised
+    from resight.training.objectives import supervised
 
     last = newest(run, lambda _: None)
     if last is None or last.state.best_name is None:
@@ -211,7 +211,7 @@ def _best(run: Run, config: Any, samples: data_sets.SampleSet) -> Any:
     best = load_checkpoint(run.path / CHECKPOINTS / last.state.best_name)
     net = prepare.build_net(config, len(samples.classes), None, lambda _: None)
     net.load_state_dict(best.average or best.weights)
-    return Supervised(net, config)
+    return supervised(net, config, samples)
 
 
 def _logits(objective: Any, pictures: Any) -> Any:

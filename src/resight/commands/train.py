@@ -31,6 +31,8 @@ def train(
     *,
     model: str | None = None,
     weights: str | Path | None = None,
+    teacher: str | Path | None = None,
+    balance: str | None = None,
     recipe: str | None = None,
     epochs: float | None = None,
     budget: str | float | None = None,
@@ -50,18 +52,24 @@ def train(
 
     data: a folder of classes, split folders, a CSV, idx or CIFAR binary files. budget: ``"20m"`` or seconds,
     instead of epochs. batch: pictures in one update, or ``"auto"``: the recipe's, with the micro-batch chosen by
-    the memory there is. split: a Run or a split.csv: which picture is train, val, test or left out, exactly as
-    there. out: the Run's directory, by default ``runs/DATA-MODEL-N``. set: any field of
-    :class:`resight.recipes.TrainConfig` by its dotted name.
+    the memory there is. teacher: a sealed Run of the same classes, to learn from beside the labels. balance: what is
+    done about classes of different size: ``none``, ``weights``, ``sampling``, ``logit`` or ``focal``. split: a Run or a
+    split.csv: which picture is train, val, test or left out, exactly as there. out: the Run's directory, by default
+    ``runs/DATA-MODEL-N``. set: any field of :class:`resight.recipes.TrainConfig` by its dotted name.
 
     Raises UsageError, DataError (before anything is written), TrainingError, Interrupted.
     """
     need("training", "train", "torch", "accelerate", "pydantic", "jinja2", "matplotlib")  # the last two: report.html
+    from resight.recipes import balance_wishes
+    from resight.training.distributed import broadcast_path, is_main
+    from resight.training.progress import reporter
+
     if epochs is not None and budget is not None:
         raise UsageError("--epochs and --budget exclude each other: one of them says how long to train")
     wishes: dict[str, Any] = {
         "model.name": model,
         "model.weights": str(weights) if weights and str(weights) != "none" else None,
+        "distill.teacher": str(teacher) if teacher else None,
         "epochs": epochs,
         "budget_seconds": None if budget is None else seconds_of(budget),
         "data.image_size": image_size,
@@ -75,12 +83,11 @@ def train(
         "data.skip_bad": True if skip_bad else None,
     }
     wishes = {name: value for name, value in wishes.items() if value is not None} | dict(set or {})
+    if balance is not None:
+        wishes |= balance_wishes(balance, wishes)
     recipe = wishes.pop("recipe", recipe)
     if "data.path" in wishes:
         raise UsageError("data.path is the data set to train on, not an option")
-    from resight.training.distributed import broadcast_path, is_main
-    from resight.training.progress import reporter
-
     report = reporter(is_main())
     run_path = _create(data, wishes, recipe, out, report.say, split).path if is_main() else None
     return finish(broadcast_path(run_path), report)
@@ -131,10 +138,12 @@ def look(
     say: Callable[[str], None],
     split: str | Path | None = None,
 ) -> Looked:
-    """Loads a data set, split as the wishes say or as ``split`` was, and decodes every picture once. Raises UsageError,
-    DataError.
+    """Loads a data set, split as the wishes say or as ``split`` was, and decodes every picture once.
+
+    What a teacher decides is added to the wishes. Raises UsageError, DataError.
     """
-    from resight.training import named, prepare
+    from resight.training import distill, named, prepare
+    from resight.training.balance import balances
 
     asked = prepare.first_look(wishes, recipe)
     if asked.tensorboard:
@@ -148,8 +157,9 @@ def look(
         )
     for warning in samples.warnings:
         say(f"note: {warning}")
+    wishes |= distill.adopted(asked, samples.classes, say)
     samples, checked = prepare.check(samples, asked.data.skip_bad, say)
-    doubts = first_look(samples, checked)
+    doubts = first_look(samples, checked, balanced=balances(asked))
     for doubt in doubts:
         say(f"note: {doubt}")
     if doubts or checked.misnamed:
@@ -163,10 +173,13 @@ def decide(
     """The complete configuration for checked data, the number of steps included unless it must be measured; and the
     weights to start from. Raises UsageError."""
     from resight.training import machine, prepare
+    from resight.training.balance import useless
 
     samples = looked.samples
     config, source = prepare.configure(samples, looked.sizes, wishes, recipe)
     prepare.with_path(config, looked.path)
+    if reason := useless(config, samples.counts()["train"]):
+        say(f"note: {reason}")
     if not config.data.mean:
         pictures = prepare.train_pictures(samples, config, say)
         config.data.mean, config.data.std = prepare.measure(pictures, config.data.channels, config.seed)

@@ -11,11 +11,12 @@ from resight.samples import CheckReport, SampleSet
 SHOWN = 3
 
 
-def first_look(samples: SampleSet, report: CheckReport) -> list[str]:
+def first_look(samples: SampleSet, report: CheckReport, *, balanced: bool = False) -> list[str]:
     """Lines for people: exact duplicates across parts or under different labels, classes missing, small or uneven.
 
-    ``samples``: without the bad pictures, so that they are those of ``report.content``, in order. Only errors and
-    warnings, and no line where there are none.
+    ``samples``: without the bad pictures, so that they are those of ``report.content``, in order. ``balanced``:
+    something is done about uneven classes already and need not be proposed. Only errors and warnings, and no line where
+    there are none.
     """
     lines = []
     groups = identical(report.content)
@@ -28,7 +29,11 @@ def first_look(samples: SampleSet, report: CheckReport) -> list[str]:
                 " = ".join(printable(samples.samples[k].name) for k in group[:2]) for group in chosen[:SHOWN]
             )
             lines.append(f"{title} ({len(chosen):,}): {shown}{'; …' if len(chosen) > SHOWN else ''}")
-    lines += [_short(finding) for finding in balance.findings(samples) if finding.severity != "note"]
+    for finding in balance.findings(samples):
+        if finding.severity != "note":
+            lines.append(_short(finding))
+            if finding.kind == "imbalance" and not balanced:
+                lines.append(f"of small classes more are found with {balance.REMEDY}")
     return lines
 
 

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from resight.models.complexity import count_macs, parameter_count
 from resight.models.files import read_state_dict
+from resight.models.from_run import network_of
 from resight.models.hub import PretrainedWeights, fetch, known_tags, parse_tag, resolve
 from resight.models.keys import LoadReport, guess, guess_architecture, load_into, translate
 from resight.models.resnet import ResNet, ResNetSpec, zero_gamma
@@ -34,6 +35,7 @@ __all__ = [
     "known_tags",
     "load_into",
     "load_weights",
+    "network_of",
     "parameter_count",
     "parse_tag",
     "read_state_dict",

@@ -1,7 +1,8 @@
 """How to train: typed configurations, and recipes that return complete ones."""
 
+from resight.recipes.balances import BALANCES, balance_wishes
 from resight.recipes.config import TrainConfig, override
 from resight.recipes.effects import check_effects
 from resight.recipes.recipes import RECIPES, Facts, recipe
 
-__all__ = ["RECIPES", "Facts", "TrainConfig", "check_effects", "override", "recipe"]
+__all__ = ["BALANCES", "RECIPES", "Facts", "TrainConfig", "balance_wishes", "check_effects", "override", "recipe"]

@@ -12,19 +12,31 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from resight.errors import UsageError
-from resight.recipes.sections import AugmentConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, Section
+from resight.recipes.sections import (
+    AugmentConfig,
+    BalanceConfig,
+    DataConfig,
+    DistillConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    Section,
+)
 
 
 class TrainConfig(Section):
     """One training, complete. ``total_steps`` is 0 until it is resolved.
 
-    recipe: the name of what the rest was made from. epochs, budget_seconds (wall-clock time) and total_steps (updates)
-    each say how long to train, by ascending precedence; 0 leaves it to the ones before. batch: pictures in one update,
-    over all processes. micro_batch: pictures in one forward pass of one process, 0 for all of its share; auto_batch
-    chooses it by the memory there is. save_minutes: between checkpoints inside an epoch; save_steps: the same in steps,
-    0 for off. keep: the newest checkpoints that are kept, besides the best. patience: epochs without a better
-    validation, 0: never stop. compile: translate the network with torch.compile first, which takes a minute or more for
-    each picture size. threads: of PyTorch, 0 for all cores. tensorboard: also write numbers for TensorBoard.
+    recipe: the name of what the rest was made from. loss: ``bce`` is over the classes (Wightman et al. 2021, §3);
+    ``focal`` weighs the cross-entropy of each class by (1 − p)^focal_gamma of its probability p (Lin et al. 2017,
+    eq. 4, over the softmax). select: the best epoch has the highest accuracy on validation, or the highest mean of the
+    classes' recalls (``balanced``). epochs, budget_seconds (wall-clock time) and total_steps (updates) each say how
+    long to train, by ascending precedence; 0 leaves it to the ones before. batch: pictures in one update, over all
+    processes. micro_batch: pictures in one forward pass of one process, 0 for all of its share; auto_batch chooses it
+    by the memory there is. save_minutes: between checkpoints inside an epoch; save_steps: the same in steps, 0 for off.
+    keep: the newest checkpoints that are kept, besides the best. patience: epochs without a better validation, 0: never
+    stop. compile: translate the network with torch.compile first, which takes a minute or more for each picture size.
+    threads: of PyTorch, 0 for all cores. tensorboard: also write numbers for TensorBoard.
     """
 
     recipe: str = "quick"
@@ -33,8 +45,12 @@ class TrainConfig(Section):
     augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()
-    loss: Literal["cross_entropy", "bce"] = "cross_entropy"
+    balance: BalanceConfig = BalanceConfig()
+    distill: DistillConfig = DistillConfig()
+    loss: Literal["cross_entropy", "bce", "focal"] = "cross_entropy"
+    focal_gamma: float = Field(2.0, gt=0, le=10)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
+    select: Literal["accuracy", "balanced"] = "accuracy"
     epochs: float = Field(15, gt=0)
     budget_seconds: float = Field(0.0, ge=0)
     auto_batch: bool = False
@@ -61,7 +77,9 @@ class TrainConfig(Section):
         if self.model.whitening and self.model.weights:
             raise ValueError("model.whitening would replace the first convolution of model.weights")
         if self.loss == "bce" and self.label_smoothing:
-            raise ValueError("label_smoothing belongs to loss=cross_entropy")
+            raise ValueError("label_smoothing belongs to loss=cross_entropy and loss=focal")
+        if wrong := self._contradiction():
+            raise ValueError(wrong)
         if self.schedule.milestones and self.schedule.name != "step":
             raise ValueError("schedule.milestones belong to schedule.name=step")
         if not all(0 < milestone < 1 for milestone in self.schedule.milestones):
@@ -69,6 +87,21 @@ class TrainConfig(Section):
         if len(self.data.mean) != len(self.data.std) or not all(value > 0 for value in self.data.std):
             raise ValueError("data.mean and data.std need one value per channel each, std above 0")
         return self
+
+    def _contradiction(self) -> str:
+        """What contradicts itself in ``balance``; empty where nothing does."""
+        balance = self.balance
+        corrections = {
+            f"balance.weights={balance.weights}": balance.weights != "none",
+            f"balance.sampling={balance.sampling}": balance.sampling != "none",
+            f"balance.logit_adjustment={balance.logit_adjustment:g}": balance.logit_adjustment > 0,
+        }
+        chosen = [name for name, on in corrections.items() if on]
+        if len(chosen) > 1:
+            return f"{' and '.join(chosen)} would correct the sizes of the classes twice: choose one of them"
+        if balance.logit_adjustment and self.loss != "cross_entropy":
+            return f"balance.logit_adjustment is derived for loss=cross_entropy, not for {self.loss}"
+        return ""
 
     def to_json(self) -> bytes:
         return (json.dumps(self.model_dump(), indent=2, ensure_ascii=False) + "\n").encode()

@@ -9,6 +9,7 @@ from resight.errors import UsageError
 from resight.recipes.config import TrainConfig
 
 _BELOW_ONE = ("a share below 1",)
+_GIVEN = ("RUN",)
 # Options that another one decides over: {option: (the other, its values with which the option has an effect)}.
 _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "augment.scale_min": ("augment.crop", ("resized",)),
@@ -23,6 +24,15 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "schedule.gamma": ("schedule.name", ("step",)),
     "data.crop_ratio": ("data.geometry", ("crop",)),
     "data.grow_until": ("data.start_scale", _BELOW_ONE),
+    "balance.beta": ("balance.weights", ("effective",)),
+    "balance.weights": ("distill.weight", _BELOW_ONE),  # at 1 there is no loss of labels
+    "balance.logit_adjustment": ("distill.weight", _BELOW_ONE),
+    "loss": ("distill.weight", _BELOW_ONE),
+    "label_smoothing": ("distill.weight", _BELOW_ONE),
+    "focal_gamma": ("loss", ("focal",)),
+    "distill.weight": ("distill.teacher", _GIVEN),
+    "distill.temperature": ("distill.teacher", _GIVEN),
+    "distill.sha256": ("distill.teacher", _GIVEN),
     "save_minutes": ("save_steps", (0,)),
     "auto_batch": ("micro_batch", (0,)),
     "epochs": ("budget_seconds", (0,)),
@@ -37,10 +47,16 @@ def check_effects(config: TrainConfig, changes: Mapping[str, Any]) -> None:
             continue
         section, _, field = other.rpartition(".")
         value = getattr(getattr(config, section) if section else config, field)
-        if value not in useful and not (useful is _BELOW_ONE and value < 1):
+        if not _useful(value, useful):
             raise UsageError(
                 f"{name} has no effect while {other} is {value}",
                 hint=f"leave it out, or use --set {other}={' or '.join(map(str, useful))}",
             )
     if config.total_steps and {"epochs", "budget_seconds"} & set(changes):
         raise UsageError("total_steps says how long to train: epochs or a budget would have no effect")
+
+
+def _useful(value: Any, useful: tuple[Any, ...]) -> bool:
+    if useful is _BELOW_ONE:
+        return bool(value < 1)
+    return bool(value) if useful is _GIVEN else value in useful

@@ -117,3 +117,35 @@ class ScheduleConfig(Section):
     warmup: float = Field(0.0, ge=0, lt=1)
     milestones: list[float] = []
     gamma: float = Field(0.1, gt=0, lt=1)
+
+
+class BalanceConfig(Section):
+    """What is done about classes of different size; at most one of weights, sampling and logit_adjustment.
+
+    weights: how much a picture of each class counts in the loss: ``inverse`` to the class's number of pictures n, to
+    its ``sqrt``, or to its ``effective`` number (1 − βⁿ) / (1 − β) (Cui et al. 2019, eq. 2); the mean over the training
+    pictures is 1.
+    sampling: how often its pictures come: ``balanced`` draws all classes equally often, ``sqrt`` in proportion to √n
+    (Kang et al. 2020, §3). logit_adjustment: τ; the loss sees logits + τ · ln(share of the class), answers are plain
+    logits (Menon et al. 2021, eq. 10), which so refer to classes of equal size for τ = 1.
+    """
+
+    weights: Literal["none", "inverse", "sqrt", "effective"] = "none"
+    beta: float = Field(0.999, gt=0, lt=1)
+    sampling: Literal["none", "balanced", "sqrt"] = "none"
+    logit_adjustment: float = Field(0.0, ge=0, le=10)
+
+
+class DistillConfig(Section):
+    """Learning from a teacher's answers beside the labels (Hinton et al. 2015, §2), each of the very picture that the
+    student sees, changed and mixed as it is (Beyer et al. 2022, §3).
+
+    teacher: a sealed Run of the same classes. sha256: of its weights, 64 hexadecimal digits; empty: recorded when
+    training starts. weight: of the teacher's part in the loss, the labels have the rest; 1: the teacher alone.
+    temperature: T, by which both sides' logits are divided; the part is multiplied by T².
+    """
+
+    teacher: str | None = None
+    sha256: str = Field("", pattern="^([0-9a-f]{64})?$")
+    weight: float = Field(0.5, gt=0, le=1)
+    temperature: float = Field(4.0, gt=0)

@@ -218,8 +218,11 @@ class Training:
             "val_accuracy": result.accuracy,
             "seconds": state.seconds,
         }
+        if self.config.select == "balanced":
+            entry["val_recall"] = result.recall
         state.history.append(entry)
-        best = max(state.history, key=lambda e: (e["val_accuracy"], -e["val_loss"]))
+        score = "val_recall" if self.config.select == "balanced" else "val_accuracy"
+        best = max(state.history, key=lambda e: (e[score], -e["val_loss"]))
         state.best_step = best["step"]
         since_best = len(state.history) - best["epoch"]
         state.stopped_early = bool(self.config.patience) and since_best >= self.config.patience

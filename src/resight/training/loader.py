@@ -18,6 +18,7 @@ from resight.errors import ImageError, LoaderFailed
 from resight.recipes.config import TrainConfig
 from resight.samples import Sample
 from resight.training.augment import Parameters, crop_resized, draw
+from resight.training.balance import positions, sampled
 from resight.training.picture_cache import PictureCache, content_key
 from resight.training.randomness import generator
 
@@ -171,7 +172,8 @@ def size_at(config: TrainConfig, step: int) -> int:
 class TrainLoader:
     """Batches from any step on. Rank r of w takes every w-th picture of each batch.
 
-    An epoch has ⌊N / batch⌋ steps; the few pictures left over differ from epoch to epoch.
+    An epoch has ⌊N / batch⌋ steps; the few pictures left over differ from epoch to epoch. With ``balance.sampling`` a
+    picture may come several times, changed differently each time, and another one not at all.
     """
 
     def __init__(self, pictures: Pictures, config: TrainConfig, *, rank: int = 0, world: int = 1) -> None:
@@ -179,15 +181,23 @@ class TrainLoader:
         self.config = config
         self.rank, self.world = rank, world
         self.steps_per_epoch = len(pictures) // config.batch
+        self.order = lru_cache(maxsize=4)(self._order)
+
+    def _order(self, epoch: int) -> NDArray[np.int64]:
+        """The pictures of an epoch (N,): each once, or as often as ``balance.sampling`` says (see ``sampled``)."""
+        seed, sampling = self.config.seed, self.config.balance.sampling
+        if sampling == "none":
+            return shuffled(seed, epoch, len(self.pictures))
+        return sampled(seed, epoch, self.pictures.labels, sampling)
 
     def make(self, step: int) -> Batch:
         """The batch of one step: which pictures, cut to size, and their augmentation parameters."""
         config = self.config
         epoch, position = divmod(step, self.steps_per_epoch)
-        order = shuffled(config.seed, epoch, len(self.pictures))
         start = position * config.batch
-        indices = order[start : start + config.batch][self.rank :: self.world]
-        parameters = draw(config.augment, config.seed, epoch, indices)
+        drawn = self.order(epoch)[start : start + config.batch][self.rank :: self.world]
+        indices = positions(drawn)
+        parameters = draw(config.augment, config.seed, epoch, drawn)
         pixels = cut_pictures(self.pictures, indices, parameters, config, size_at(config, step))
         if config.augment.crop == "resized":
             parameters = replace(parameters, flip=np.zeros(len(indices), bool))  # they are mirrored already

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from resight.models import ResNet
 from resight.recipes.config import TrainConfig
 from resight.training.augment import apply, draw_mix, mix, one_hot, shrink
+from resight.training.balance import class_weights, log_prior
 from resight.training.loader import Batch, size_at
+from resight.training.losses import label_loss
 
 Logs = dict[str, Tensor]
 
@@ -45,28 +49,71 @@ class Objective(nn.Module):
         raise NotImplementedError
 
 
-class Supervised(Objective):
-    """Cross-entropy with label smoothing, or binary cross-entropy over the classes (Wightman et al. 2021, §3)."""
+@dataclass(frozen=True)
+class Inputs:
+    """What a network is trained on. images: float32 (B, C, S, S), normalised and mixed. targets: float32 (B, K), rows
+    sum to 1. weights: float32 (B,), what each picture counts, or None: all the same."""
 
-    def __init__(self, net: ResNet, config: TrainConfig) -> None:
+    images: Tensor
+    targets: Tensor
+    weights: Tensor | None
+
+
+class Supervised(Objective):
+    """The labels' loss: cross-entropy with label smoothing, focal, or binary cross-entropy over the classes.
+
+    counts: training pictures of each class, (K,), which ``config.balance`` needs (see :mod:`resight.training.balance`).
+    """
+
+    class_weights: Tensor | None
+    adjustment: Tensor | None
+
+    def __init__(self, net: ResNet, config: TrainConfig, counts: NDArray[np.int64] | None = None) -> None:
         super().__init__()
         self.net = net
         self.config = config
         self.normalize = Normalize(config.data.mean, config.data.std)
+        weights = adjustment = None
+        if config.balance.weights != "none":
+            weights = torch.from_numpy(class_weights(_needed(counts), config.balance)).float()
+        if config.balance.logit_adjustment:
+            adjustment = torch.from_numpy(log_prior(_needed(counts), config.balance)).float()
+        self.register_buffer("class_weights", weights, persistent=False)
+        self.register_buffer("adjustment", adjustment, persistent=False)
 
     def forward(self, batch: Batch) -> tuple[Tensor, Logs]:
+        inputs = self.inputs(batch)
+        return self.outcome(self.net(inputs.images).float(), inputs, batch)
+
+    def inputs(self, batch: Batch) -> Inputs:
+        """The batch augmented, at the size of its step, and mixed, with its targets."""
         config = self.config
         pixels = shrink(apply(config.augment, batch.pixels, batch.parameters), size_at(config, batch.step))
         images = self.normalize(pixels).contiguous(memory_format=torch.channels_last)
-        targets = one_hot(batch.labels, self.net.num_classes, config.label_smoothing)
+        targets, weights = one_hot(batch.labels, self.net.num_classes, config.label_smoothing), None
+        if self.class_weights is not None:
+            # Mixed pictures cost the mixture of what both cost: weight and weighted targets are mixed, not the ratio.
+            weights = self.class_weights[batch.labels][:, None]
+            targets = torch.cat([targets * weights, weights], 1)
         how = draw_mix(config.augment, config.seed, batch.step)
         if how is not None:
             images, targets = mix(images, targets, how)
-        logits = self.net(images).float()
-        if config.loss == "bce":
-            loss = F.binary_cross_entropy_with_logits(logits, targets)
-        else:
-            loss = F.cross_entropy(logits, targets)
+        if weights is not None:
+            weights = targets[:, -1]
+            targets = targets[:, :-1] / weights[:, None]
+        return Inputs(images, targets, weights)
+
+    def outcome(self, logits: Tensor, inputs: Inputs, batch: Batch) -> tuple[Tensor, Logs]:
+        """Loss and logs of these logits, float32 (B, K). What counts as correct is what would be answered."""
+        config = self.config
+        seen_by_loss = logits if self.adjustment is None else logits + self.adjustment
+        loss = label_loss(seen_by_loss, inputs.targets, config.loss, config.focal_gamma, inputs.weights)
         seen = torch.full((), float(len(logits)), device=logits.device)
         correct = (logits.detach().argmax(1) == batch.labels).sum().float()
         return loss, {"loss": loss.detach() * seen, "correct": correct, "seen": seen}
+
+
+def _needed(counts: NDArray[np.int64] | None) -> NDArray[np.int64]:
+    if counts is None:
+        raise ValueError("balance.weights and balance.logit_adjustment need the classes' numbers of training pictures")
+    return counts

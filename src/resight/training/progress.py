@@ -18,11 +18,13 @@ def duration(seconds: float) -> str:
 
 
 def epoch_line(entry: dict[str, Any], best: bool) -> str:
-    """One epoch in one line."""
+    """One epoch in one line; with the mean recall of the classes where it selects."""
+    recall = f"  mean recall {100 * entry['val_recall']:6.2f} %" if "val_recall" in entry else ""
+    last = recall + ("  best" if best else "")
     return (
         f"epoch {entry['epoch']:>3}  step {entry['step']:>6}  "
         f"train loss {entry['train_loss']:.4f}  accuracy {100 * entry['train_accuracy']:6.2f} %   "
-        f"val loss {entry['val_loss']:.4f}  accuracy {100 * entry['val_accuracy']:6.2f} %{'  best' if best else ''}"
+        f"val loss {entry['val_loss']:.4f}  accuracy {100 * entry['val_accuracy']:6.2f} %{last}"
     )
 
 
@@ -135,8 +137,9 @@ class TensorBoard:
         self.report.step(done, loss, rate)
 
     def epoch(self, entry: dict[str, Any], best: bool) -> None:
-        for name in ("train_accuracy", "val_loss", "val_accuracy"):
-            self.writer.add_scalar(name.replace("_", "/"), entry[name], entry["step"])
+        for name in ("train_accuracy", "val_loss", "val_accuracy", "val_recall"):
+            if name in entry:
+                self.writer.add_scalar(name.replace("_", "/"), entry[name], entry["step"])
         self.writer.flush()
         self.report.epoch(entry, best)
 

@@ -11,7 +11,7 @@ from accelerate import Accelerator
 from numpy.typing import NDArray
 from torch import Tensor
 
-from resight.evaluation import accuracy, log_loss
+from resight.evaluation import accuracy, confusion, log_loss, macro
 from resight.recipes.config import TrainConfig
 from resight.training.loader import Pictures, eval_batches
 from resight.training.objective import Objective
@@ -19,11 +19,13 @@ from resight.training.objective import Objective
 
 @dataclass(frozen=True)
 class Validation:
-    """logits: float32 (N, C), in the part's order. accuracy in [0, 1], loss in nats."""
+    """logits: float32 (N, C), in the part's order. accuracy in [0, 1], loss in nats. recall in [0, 1]: the mean over
+    the classes that the part has, also called balanced accuracy."""
 
     logits: NDArray[np.float32]
     accuracy: float
     loss: float
+    recall: float
 
 
 @torch.inference_mode()
@@ -64,5 +66,7 @@ def validate(
         part = whole[r::world]
         part[:] = gathered[r, : len(part)]
     if not np.isfinite(whole).all():
-        return Validation(whole, float("nan"), float("nan"))
-    return Validation(whole, accuracy(whole, pictures.labels).share, log_loss(whole, pictures.labels))
+        return Validation(whole, *[float("nan")] * 3)
+    labels = pictures.labels
+    recall = macro(confusion(whole.argmax(1), labels, whole.shape[1])).recall
+    return Validation(whole, accuracy(whole, labels).share, log_loss(whole, labels), recall)
