@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from resight.cli.options import (
+    Channels,
     Data,
     ImageSize,
     Json,
@@ -56,6 +57,7 @@ def preview(
     data: Data,
     recipe: Recipe = None,
     image_size: ImageSize = None,
+    channels: Channels = None,
     seed: Seed = None,
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("preview.png"),
     settings: Settings = None,
@@ -63,7 +65,9 @@ def preview(
     """Write one augmented batch as a picture: what the network will see."""
     from resight.commands.preview import preview
 
-    typer.echo(preview(data, recipe=recipe, image_size=image_size, seed=seed, out=out, set=pairs(settings)))
+    typer.echo(
+        preview(data, recipe=recipe, image_size=image_size, channels=channels, seed=seed, out=out, set=pairs(settings))
+    )
 
 
 def train(
@@ -74,6 +78,7 @@ def train(
     epochs: Annotated[float | None, typer.Option(help="Passes over the training pictures.")] = None,
     budget: Annotated[str | None, typer.Option(help="Wall-clock time instead of epochs: 90s, 20m, 2h.")] = None,
     image_size: ImageSize = None,
+    channels: Channels = None,
     batch: Annotated[str | None, typer.Option(metavar="N|auto", help="Pictures in one update.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate, for the whole batch.")] = None,
     seed: Seed = None,
@@ -96,6 +101,7 @@ def train(
         epochs=epochs,
         budget=budget,
         image_size=image_size,
+        channels=channels,
         batch=batch,
         lr=lr,
         seed=seed,

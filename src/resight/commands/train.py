@@ -29,6 +29,7 @@ def train(
     epochs: float | None = None,
     budget: str | float | None = None,
     image_size: int | None = None,
+    channels: int | None = None,
     batch: int | str | None = None,
     lr: float | None = None,
     seed: int | None = None,
@@ -43,7 +44,8 @@ def train(
 
     data: a folder of classes, split folders, a CSV, idx or CIFAR binary files. budget: ``"20m"`` or seconds,
     instead of epochs. batch: pictures in one update, or ``"auto"``: the recipe's, with the micro-batch chosen by
-    the memory there is. out: the Run's directory, by default ``runs/DATA-MODEL-N``. set: any field of
+    the memory there is. channels: of the pictures, by default decided by the files (docs/channels.md). out: the Run's
+    directory, by default ``runs/DATA-MODEL-N``. set: any field of
     :class:`resight.recipes.TrainConfig` by its dotted name.
 
     Raises UsageError, DataError (before anything is written), TrainingError, Interrupted.
@@ -57,6 +59,7 @@ def train(
         "epochs": epochs,
         "budget_seconds": None if budget is None else seconds_of(budget),
         "data.image_size": image_size,
+        "data.channels": channels,
         "auto_batch": True if batch == "auto" else None,
         "batch": None if batch in (None, "auto") else _whole("batch", batch),
         "optimizer.lr": lr,
@@ -113,7 +116,7 @@ def _create(
     )
     for warning in samples.warnings:
         say(f"note: {warning}")
-    samples, checked = prepare.check(samples, asked.data.skip_bad, say)
+    samples, checked = prepare.check(samples, asked.data.skip_bad, say, asked.data.channels)
     doubts = first_look(samples, checked)
     for doubt in doubts:
         say(f"note: {doubt}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from resight.errors import RunError, UsageError
-from resight.images import Geometry
+from resight.images import MAX_CHANNELS, Geometry
 
 SCHEMA = 1
 Status = Literal["training", "trained", "sealed"]
@@ -28,7 +28,7 @@ class Architecture:
 class RunCard:
     """Everything that another program must know to use the Run.
 
-    classes: names in the order of the outputs. channels: 1 (grey) or 3 (RGB).
+    classes: names in the order of the outputs. channels: 1 (grey), 3 (RGB), or up to 16.
     mean, std: per channel, of pixels in [0, 1]. temperature: logits are divided by it before the softmax.
     calibrated: whether the temperature was fitted on validation pictures (imported weights have none).
     data: fingerprint, counts by part, skipped files. metrics: by part (``val``, ``test``), each the
@@ -114,7 +114,7 @@ def impossible(card: RunCard) -> list[str]:
 
     sound = {
         "classes": bool(card.classes) and texts(card.classes) and len(set(card.classes)) == len(card.classes),
-        "channels": card.channels in (1, 3),
+        "channels": type(card.channels) is int and 1 <= card.channels <= MAX_CHANNELS,
         "mean": numbers(card.mean, -math.inf),
         "std": numbers(card.std, 0),
         "status": card.status in get_args(Status),
