@@ -74,6 +74,12 @@ def train(
     data: Data,
     model: Model = None,
     weights: Annotated[str | None, typer.Option(metavar="none|TAG|PATH|RUN", help="Start from these weights.")] = None,
+    from_run: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="Continue this Run with new classes or new pictures.")
+    ] = None,
+    keep_absent: Annotated[
+        bool, typer.Option("--keep-absent", help="With --from: also classes of the Run that have no pictures here.")
+    ] = False,
     recipe: Recipe = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training pictures.")] = None,
     budget: Annotated[str | None, typer.Option(help="Wall-clock time instead of epochs: 90s, 20m, 2h.")] = None,
@@ -97,6 +103,8 @@ def train(
         data,
         model=model,
         weights=weights,
+        from_run=from_run,
+        keep_absent=keep_absent,
         recipe=recipe,
         epochs=epochs,
         budget=budget,

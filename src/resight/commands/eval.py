@@ -269,7 +269,7 @@ def load_own(run: Run) -> SampleSet:
         raise UsageError(f"{run.path} was not trained here, so its data is not known", hint=hint)
     if not Path(recorded).exists():
         raise DataError(f"the data of {run.path} is not at {printable(recorded)} any more", hint=hint)
-    samples = load(recorded, split_csv=run.path / SPLIT, split_data=run.read(SPLIT))
+    samples = load(recorded, split_csv=run.path / SPLIT, split_data=run.read(SPLIT), classes=run.classes)
     if samples.classes != run.classes:
         raise DataError(
             f"{printable(recorded)} has other classes than {run.path} was trained with: "

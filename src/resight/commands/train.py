@@ -16,7 +16,7 @@ from resight.commands.resume import finish
 from resight.doctor import first_look
 from resight.errors import StorageError, UsageError
 from resight.images import printable
-from resight.runs import CONFIG, SPLIT, Architecture, Run, RunCard
+from resight.runs import CONFIG, SPLIT, WEIGHTS, Architecture, Run, RunCard
 from resight.runs.storage import storage_errors, write_atomic
 
 
@@ -25,6 +25,8 @@ def train(
     *,
     model: str | None = None,
     weights: str | Path | None = None,
+    from_run: str | Path | None = None,
+    keep_absent: bool = False,
     recipe: str | None = None,
     epochs: float | None = None,
     budget: str | float | None = None,
@@ -42,14 +44,17 @@ def train(
 ) -> Run:
     """Trains a classifier on a data set and returns its sealed Run.
 
-    data: a folder of classes, split folders, a CSV, idx or CIFAR binary files. budget: ``"20m"`` or seconds,
-    instead of epochs. batch: pictures in one update, or ``"auto"``: the recipe's, with the micro-batch chosen by
-    the memory there is. channels: of the pictures, by default decided by the files (docs/channels.md). out: the Run's
-    directory, by default ``runs/DATA-MODEL-N``. set: any field of
+    data: a folder of classes, split folders, a CSV, idx or CIFAR binary files. from_run: a Run to continue with new
+    classes or new pictures; keep_absent: also its classes that have no pictures here (docs/continue.md). budget:
+    ``"20m"`` or seconds, instead of epochs. channels: of the pictures, by default decided by the files
+    (docs/channels.md). batch: pictures in one update, or ``"auto"``: the recipe's, with the micro-batch chosen by the
+    memory there is. out: the Run's directory, by default ``runs/DATA-MODEL-N``. set: any field of
     :class:`resight.recipes.TrainConfig` by its dotted name.
 
     Raises UsageError, DataError (before anything is written), TrainingError, Interrupted.
     """
+    if keep_absent and from_run is None:
+        raise UsageError("--keep-absent is about the classes of a Run that is continued", hint="add --from RUN")
     need("training", "train", "torch", "accelerate", "pydantic", "jinja2", "matplotlib")  # the last two: report.html
     if epochs is not None and budget is not None:
         raise UsageError("--epochs and --budget exclude each other: one of them says how long to train")
@@ -73,11 +78,13 @@ def train(
     recipe = wishes.pop("recipe", recipe)
     if "data.path" in wishes:
         raise UsageError("data.path is the data set to train on, not an option")
+    from resight.training import continuing
     from resight.training.distributed import broadcast_path, is_main
     from resight.training.progress import reporter
 
     report = reporter(is_main())
-    run_path = _create(data, wishes, recipe, out, report.say).path if is_main() else None
+    base = None if from_run is None else continuing.open_base(from_run, keep_absent)
+    run_path = _create(data, wishes, recipe, out, report.say, base).path if is_main() else None
     return finish(broadcast_path(run_path), report)
 
 
@@ -102,17 +109,28 @@ def _create(
     recipe: str | None,
     out: str | Path | None,
     say: Callable[[str], None],
+    base: Any,
 ) -> Run:
-    """Checks the data, decides everything that can be decided without training, makes the Run's directory."""
-    from resight.models import parameter_count
-    from resight.training import machine, named, prepare
+    """Checks the data, decides everything that can be decided without training, makes the Run's directory.
 
-    asked = prepare.first_look(wishes, recipe)
+    base: the ``continuing.Base`` of a Run that is continued, or None.
+    """
+    from resight.models import parameter_count
+    from resight.training import continuing, machine, named, prepare
+
+    wishes = wishes if base is None else base.wishes(wishes)
+    settings = None if base is None else continuing.renewed(base)
+    asked = prepare.first_look(wishes, recipe, settings)
     if asked.tensorboard:
         need("--set tensorboard=true", "tensorboard", "tensorboard")
     data = named.data_path(data)
     samples = data_sets.load(
-        data, seed=asked.seed, val_fraction=asked.data.val_fraction, test_fraction=asked.data.test_fraction
+        data,
+        seed=asked.seed,
+        val_fraction=asked.data.val_fraction,
+        test_fraction=asked.data.test_fraction,
+        classes=() if base is None else base.run.classes,
+        known=None if base is None else base.known_parts(Path(data)),
     )
     for warning in samples.warnings:
         say(f"note: {warning}")
@@ -122,7 +140,12 @@ def _create(
         say(f"note: {doubt}")
     if doubts or checked.misnamed:
         say(f"more, with pictures and remedies: resight doctor {shlex.quote(printable(str(data)))}")
-    config, source = prepare.configure(samples, checked.sizes, wishes, recipe)
+    told: dict[str, Any] = {}
+    if base is not None:
+        told = continuing.describe(base, samples)
+        for line in continuing.lines(base, samples, checked, told):
+            say(line)
+    config, source = prepare.configure(samples, checked.sizes, wishes, recipe, settings)
     prepare.with_path(config, data)
     if not config.data.mean:
         pictures = prepare.train_pictures(samples, config, say)
@@ -144,6 +167,8 @@ def _create(
         threads=config.threads,
         data=prepare.counts(samples),
         environment=machine.environment(),
+        source="" if base is None else f"continues {base.run.path}, {WEIGHTS} with sha256 {told['sha256']}",
+        continues=told,
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
     run = Run.create(Path(out) if out else _free_name(data, config.model.name), card)
@@ -156,7 +181,7 @@ def _create(
         f"{counts['train']:,} / {counts['val']:,} / {counts['test']:,} pictures to train / validate / test; "
         f"recipe {config.recipe}, {config.device} {config.precision}, {config.threads} threads"
     )
-    if source is not None:
+    if source is not None and base is None:
         say(f"starting from {source.description}")
     return run
 

@@ -35,6 +35,8 @@ class RunCard:
     dictionary of :class:`resight.evaluation.Evaluation`. parity: ONNX against PyTorch, measured when sealed.
     unknown: how pictures unlike the training data are told: score, threshold and more
     (:mod:`resight.inference.unknown`); empty where they are not, as of imported weights and earlier Runs.
+    continues: of a Run that continues another one: which (path, SHA-256 of its weights), how many classes it had, which
+    of them had no pictures, how many of its validation and test pictures stayed, how good it was; else empty.
     files: SHA-256 of every file that belongs to the sealed Run.
     """
 
@@ -57,6 +59,7 @@ class RunCard:
     unknown: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     source: str = ""
+    continues: dict[str, Any] = field(default_factory=dict)
     created: str = ""
     files: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -122,6 +125,7 @@ def impossible(card: RunCard) -> list[str]:
         "data": isinstance(card.data, dict),
         "metrics": isinstance(card.metrics, dict),
         "unknown": _sound_unknown(card.unknown),
+        "continues": _sound_continues(card),
         "files": isinstance(card.files, dict) and texts(card.files) and texts(card.files.values()),
     }
     return [name for name, good in sound.items() if not good]
@@ -140,3 +144,12 @@ def _sound_unknown(unknown: Any) -> bool:
         return False
     limit, k = unknown.get("threshold"), unknown.get("k")
     return not unknown or (isinstance(unknown.get("score"), str) and _number(limit) and type(k) is int and k >= 1)
+
+
+def _sound_continues(card: RunCard) -> bool:
+    told = card.continues
+    if not isinstance(told, dict):
+        return False
+    texts = isinstance(told.get("run"), str) and isinstance(told.get("sha256"), str)
+    count = told.get("classes")
+    return not told or (texts and type(count) is int and 1 <= count <= len(card.classes))

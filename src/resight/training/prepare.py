@@ -55,9 +55,15 @@ def check(
 
 
 def configure(
-    samples: SampleSet, sizes: np.ndarray, wishes: dict[str, Any], recipe_name: str | None
+    samples: SampleSet,
+    sizes: np.ndarray,
+    wishes: dict[str, Any],
+    recipe_name: str | None,
+    continued: TrainConfig | None = None,
 ) -> tuple[TrainConfig, Source | None]:
     """The recipe for these data with the wishes applied and every ``auto`` decided, and the weights to start from.
+
+    continued: the settings of a Run that is continued, which take the place of a recipe that is not named.
 
     Raises UsageError for wishes that do not exist, contradict each other or would have no effect.
     """
@@ -70,7 +76,7 @@ def configure(
     facts = Facts(count, len(samples.classes), int(np.median(sizes.min(axis=1))))
     weights = wishes.get("model.weights")
     name = recipe_name or ("finetune" if weights else "quick")
-    base = recipe(name, facts)
+    base = continued if continued and not recipe_name else recipe(name, facts)
     source = None
     if weights:
         source = read_weights(weights, wishes.get("model.name", base.model.name))
@@ -125,8 +131,10 @@ def _decide_model(config: TrainConfig, source: Source | None) -> None:
         config.model.zero_gamma = False
 
 
-def first_look(wishes: dict[str, Any], recipe_name: str | None) -> TrainConfig:
+def first_look(wishes: dict[str, Any], recipe_name: str | None, continued: TrainConfig | None = None) -> TrainConfig:
     """The wishes on top of the recipe for assumed data. Raises UsageError before any real data are touched."""
+    if continued and not recipe_name:
+        return override(continued, wishes)
     name = recipe_name or ("finetune" if wishes.get("model.weights") else "quick")
     return override(recipe(name, Facts(count=10_000, classes=10, side=224)), wishes)
 
