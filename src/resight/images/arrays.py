@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import os
+import tokenize
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -19,7 +20,7 @@ from resight.errors import ImageError, ImageTooLarge, UndecodableImage, Unsuppor
 from resight.images.bands import MAX_CHANNELS
 from resight.images.limits import check_values
 from resight.images.modes import scale_to_8_bits
-from resight.images.opening import check_size, damaged
+from resight.images.opening import DAMAGE, check_size, damaged
 from resight.images.printable import printable
 
 FORMAT = "NPY"
@@ -112,7 +113,7 @@ def _parse(stream: IO[bytes], name: str | None) -> tuple[tuple[int, ...], bool, 
             raise ValueError(f"version {version[0]}.{version[1]}; expected 1.0 or 2.0")
         shape, fortran, dtype = readers[version](head)
         stream.seek(head.tell())
-    except (ValueError, TypeError, OSError, RecursionError, MemoryError, SyntaxError, Warning) as error:
+    except (*DAMAGE, MemoryError, tokenize.TokenError) as error:  # the last: NumPy looks for Python 2's whole numbers
         reason = printable(str(error).partition("\n")[0], 120)
         raise UndecodableImage(
             f"the NPY file is damaged: its header cannot be read ({reason})",
