@@ -249,6 +249,8 @@ def by_age(found: Evaluation, part: str, told: Mapping[str, Any]) -> list[str]:
     for name, rows in (("known classes", slice(0, known)), ("new classes", slice(known, None))):
         cells = found.confusion[rows]
         seen, right = int(cells.sum()), int(np.diagonal(found.confusion)[rows].sum())
+        if name == "new classes" and known == len(found.classes):
+            continue
         if not seen:
             lines.append(f"{name:<14} no pictures in {part}")
             continue
