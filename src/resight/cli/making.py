@@ -9,6 +9,7 @@ import typer
 
 from resight.cli import searching
 from resight.cli.options import (
+    Channels,
     Data,
     ImageSize,
     Json,
@@ -59,6 +60,7 @@ def preview(
     data: Data,
     recipe: Recipe = None,
     image_size: ImageSize = None,
+    channels: Channels = None,
     seed: Seed = None,
     out: Annotated[Path, typer.Option(help="The PNG to write.")] = Path("preview.png"),
     settings: Settings = None,
@@ -66,7 +68,9 @@ def preview(
     """Write one augmented batch as a picture: what the network will see."""
     from resight.commands.preview import preview
 
-    typer.echo(preview(data, recipe=recipe, image_size=image_size, seed=seed, out=out, set=pairs(settings)))
+    typer.echo(
+        preview(data, recipe=recipe, image_size=image_size, channels=channels, seed=seed, out=out, set=pairs(settings))
+    )
 
 
 def train(
@@ -79,10 +83,17 @@ def train(
     balance: Annotated[
         str | None, typer.Option(help="Classes of different size: none, weights, sampling, logit or focal.")
     ] = None,
+    from_run: Annotated[
+        Path | None, typer.Option("--from", metavar="RUN", help="Continue this Run with new classes or new pictures.")
+    ] = None,
+    keep_absent: Annotated[
+        bool, typer.Option("--keep-absent", help="With --from: also classes of the Run that have no pictures here.")
+    ] = False,
     recipe: Recipe = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training pictures.")] = None,
     budget: Annotated[str | None, typer.Option(help="Wall-clock time instead of epochs: 90s, 20m, 2h.")] = None,
     image_size: ImageSize = None,
+    channels: Channels = None,
     batch: Annotated[str | None, typer.Option(metavar="N|auto", help="Pictures in one update.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate, for the whole batch.")] = None,
     seed: Seed = None,
@@ -106,10 +117,13 @@ def train(
         weights=weights,
         teacher=teacher,
         balance=balance,
+        from_run=from_run,
+        keep_absent=keep_absent,
         recipe=recipe,
         epochs=epochs,
         budget=budget,
         image_size=image_size,
+        channels=channels,
         batch=batch,
         lr=lr,
         seed=seed,

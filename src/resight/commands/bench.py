@@ -26,7 +26,7 @@ PHOTO = (375, 500)
 
 @dataclass(frozen=True)
 class Bench:
-    """What was measured. speeds: by backend. decode: JPEG files of 500 × 375 a second to the network's square, all
+    """What was measured. speeds: by backend. decode: ``files`` of 500 × 375 a second to the network's square, all
     threads. chosen: what ``auto`` takes for one picture, and for many. stored: where ``auto`` finds it.
     """
 
@@ -38,6 +38,7 @@ class Bench:
     decode: float
     chosen: dict[str, str]
     stored: Path
+    files: str = "JPEG"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON. Times in seconds, rates in pictures a second."""
@@ -54,7 +55,7 @@ class Bench:
             shown = f"{name} {BACKENDS[name].version}"
             times = f"{speed.start:>10.2f} s{1000 / speed.one:>14,.1f} ms"
             lines.append(f"{shown:24}{times}{speed.one:>12,.1f}/s{speed.many:>14,.1f}/s")
-        lines += ["", f"decoding JPEG files of {PHOTO[1]} × {PHOTO[0]}: {self.decode:,.0f}/s"]
+        lines += ["", f"decoding {self.files} files of {PHOTO[1]} × {PHOTO[0]}: {self.decode:,.0f}/s"]
         for case, name in self.chosen.items():
             lines.append(f"--backend auto takes {name} for {case}")
         return "\n".join([*lines, f"stored for these threads and batches in {printable(str(self.stored))}"])
@@ -92,13 +93,16 @@ def bench(
         "one picture": choose("auto", sha256, count, batch, pictures=1).name,
         "many": choose("auto", sha256, count, batch, callers=count).name,
     }
+    files = "JPEG" if opened.card.channels in (1, 3) else f".npy (uint8, {opened.card.channels} channels)"
     decode = decode_rate(opened.card.geometry, opened.card.channels, count, seconds)
-    return Bench(opened.path, processor(), count, batch, speeds, decode, chosen, stored)
+    return Bench(opened.path, processor(), count, batch, speeds, decode, chosen, stored, files)
 
 
 def decode_rate(geometry: Geometry, channels: int, threads: int, seconds: float) -> float:
-    """JPEG files a second, from bytes in memory to the network's square, in ``threads`` threads."""
-    photo = _photo()
+    """Files a second, from bytes in memory to the network's square, in ``threads`` threads: JPEG, or, for other numbers
+    of channels than grey's and RGB's, ``.npy``.
+    """
+    photo = _photo() if channels in (1, 3) else _array(channels)
 
     def prepare(_: int) -> None:
         geometry.apply(decode_for(geometry, photo, channels=channels))
@@ -116,4 +120,11 @@ def _photo() -> bytes:
     coarse = np.random.default_rng(0).integers(0, 256, (47, 63, 3), dtype=np.uint8)
     stream = io.BytesIO()
     Image.fromarray(coarse).resize(PHOTO[::-1], Image.Resampling.BICUBIC).save(stream, "JPEG", quality=90)
+    return stream.getvalue()
+
+
+def _array(channels: int) -> bytes:
+    """An array of noise as ``.npy``."""
+    stream = io.BytesIO()
+    np.save(stream, np.random.default_rng(0).integers(0, 256, (*PHOTO, channels), dtype=np.uint8), allow_pickle=False)
     return stream.getvalue()

@@ -135,7 +135,8 @@ def _describe(about: dict[str, Any]) -> str:
     try:
         preparation = about["preparation"]
         geometry, short = preparation["geometry"], preparation["short"]
-        colour = "grey" if preparation["channels"] == 1 else "RGB"
+        channels = preparation["channels"]
+        colour = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
         if short:
             return f"whole pictures for crops of {geometry['size']} px, {colour}"
         return f"{geometry['kind']} {geometry['size']} px, {colour}"

@@ -17,7 +17,7 @@ from resight.commands.extras import need
 from resight.commands.outputs import check_outputs
 from resight.commands.predict import resolve_run
 from resight.commands.report import write_page
-from resight.commands.robustness import Say, asked, measure_corruptions, measure_views
+from resight.commands.robustness import Say, asked, check_channels, measure_corruptions, measure_views
 from resight.errors import DataError, RunError, UsageError
 from resight.evaluation import Estimate, Evaluation, evaluate
 from resight.evaluation.augmented import Augmented
@@ -155,6 +155,7 @@ def evaluate_run(
         need("a report", "report", "jinja2", "matplotlib")
     extras = asked(corruptions, corruption_pictures, tta)
     opened = resolve_run(run)
+    check_channels(opened, extras)
     other = None if against is None else resolve_run(against)
     data = None if data is None else _path_of(data)
     samples = load_own(opened) if data is None else load(data, val_fraction=0, test_fraction=0, training=False)
@@ -268,7 +269,7 @@ def load_own(run: Run) -> SampleSet:
         raise UsageError(f"{run.path} was not trained here, so its data is not known", hint=hint)
     if not Path(recorded).exists():
         raise DataError(f"the data of {run.path} is not at {printable(recorded)} any more", hint=hint)
-    samples = load(recorded, split_csv=run.path / SPLIT, split_data=run.read(SPLIT))
+    samples = load(recorded, split_csv=run.path / SPLIT, split_data=run.read(SPLIT), classes=run.classes)
     if samples.classes != run.classes:
         raise DataError(
             f"{printable(recorded)} has other classes than {run.path} was trained with: "

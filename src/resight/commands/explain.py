@@ -37,7 +37,7 @@ from resight.explaining import (
     read_head,
     reference_bank,
 )
-from resight.images import decode, printable
+from resight.images import decode, printable, shown_as, visible
 from resight.inference import AUTO, Predictor, Source, check_backend, unit
 from resight.runs import REFERENCE, Run
 from resight.runs.storage import storage_errors, write_atomic
@@ -173,7 +173,8 @@ class _Work:
     say: Callable[[str], None]
 
     def __post_init__(self) -> None:
-        self.notes: list[str] = []
+        shown = shown_as(self.run.card.channels)
+        self.notes: list[str] = [f"pictures are shown by {shown}; the network sees all of them"] if shown else []
         self.predictor = Predictor(self.run, backend=self.backend, threads=self.threads)
         if self.predictor.choice.note:
             self.say(f"note: {printable(self.predictor.choice.note, 2000)}")
@@ -223,7 +224,7 @@ class _Work:
         heats = self._heats(square, features, logits, shown)
         names = self.run.classes
         maps = tuple(ClassMap(names[k], float(probabilities[k]), h) for k, h in zip(shown, heats, strict=True))
-        picture, geometry = enlarge(_colour(source)), self.run.card.geometry
+        picture, geometry = enlarge(_colour(source, self.run.card.channels)), self.run.card.geometry
         write_atomic(path, png(beside(picture, overlay(picture, heats[0], geometry))))
         item = Explanation(name, names[best[0]], float(probabilities[best[0]]), maps=maps, picture=path)
         item = self._checked(self._known(item, embedding), square, shown[0])
@@ -281,7 +282,8 @@ class _Work:
             sample = self.bank.samples[place]
             neighbour = Neighbour(sample.name, self.samples.classes[sample.label], float(cosine))
             try:
-                found.append((neighbour, self.samples.read(sample)))
+                pixels = self.samples.read(sample, _shown_channels(self.run.card.channels))
+                found.append((neighbour, visible(pixels)))
             except ImageError as error:  # of the training data, not of the picture that is explained
                 note = f"a training picture cannot be shown: {printable(sample.name)}: {error.reason}"
                 self.notes += [] if note in self.notes else [note]
@@ -296,9 +298,16 @@ class _Work:
         return activations(self.network, square)
 
 
-def _colour(source: Source) -> Pixels:
-    """The picture as people see it, at its own resolution: uint8 (H, W, 3)."""
+def _shown_channels(channels: int) -> int:
+    """How many are decoded to show a picture to people: a grey Run's pictures are shown in their colours."""
+    return 3 if channels == 1 else channels
+
+
+def _colour(source: Source, channels: int) -> Pixels:
+    """The picture as people see it, at its own resolution: uint8 (H, W, 3). channels: of the Run."""
     if isinstance(source, (Path, bytes)):
-        return decode(source, channels=3)
-    pixels = source[:, :, None] if source.ndim == 2 else source
-    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+        pixels = decode(source, channels=_shown_channels(channels))
+    else:
+        pixels = source[:, :, None] if source.ndim == 2 else source
+    shown = visible(pixels)
+    return np.repeat(shown, 3, axis=2) if shown.shape[2] == 1 else shown

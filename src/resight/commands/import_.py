@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from resight.commands.extras import need
 from resight.errors import StorageError, UsageError
-from resight.images import Geometry, printable
+from resight.images import MAX_CHANNELS, Geometry, printable
 from resight.runs import CARD, Architecture, Run, RunCard, check_free
 from resight.runs.storage import storage_errors
 
@@ -141,22 +141,20 @@ def _check_numbers(
     if (mean is None) != (std is None):
         raise UsageError("--mean and --std belong together, with one number a channel each")
     if mean is not None and std is not None:
-        sound = len(mean) == len(std) and len(mean) in (1, 3)
+        sound = len(mean) == len(std) <= MAX_CHANNELS
         if not sound or not all(map(math.isfinite, [*mean, *std])) or min(std) <= 0:
             raise UsageError(
-                f"--mean {list(mean)} and --std {list(std)}: expected one number each for grey or three for RGB, "
-                "of pixels in [0, 1], deviations above 0"
+                f"--mean {list(mean)} and --std {list(std)}: expected as many numbers each as the pictures have "
+                "channels, of pixels in [0, 1], deviations above 0"
             )
 
 
 def _channels(weights: Source) -> int:
-    """1 or 3, by the first convolution of the weights."""
+    """By the first convolution of the weights."""
     kernels = (tensor for tensor in weights.state.values() if tensor.ndim == 4)
     found = next((tensor.shape[1] for tensor in kernels), 3)
-    if found not in (1, 3):
-        raise UsageError(
-            f"{weights.description} takes {found} channels; a Run answers for grey (1) or RGB (3) pictures"
-        )
+    if not 1 <= found <= MAX_CHANNELS:
+        raise UsageError(f"{weights.description} takes {found} channels; a Run answers for 1 to {MAX_CHANNELS}")
     return int(found)
 
 
@@ -248,6 +246,11 @@ def _statistics(
         return tuple(mean), tuple(std)
     if known_mean and known_std:
         return known_mean, known_std
+    if channels not in (1, 3):
+        raise UsageError(
+            f"the weights take {channels} channels and do not say how pictures were normalised",
+            hint=f"--mean and --std, with {channels} numbers each",
+        )
     say("note: the weights do not say their normalisation; assuming ImageNet's (--mean, --std)")
     if channels == 1:
         return (sum(IMAGENET_MEAN) / 3,), (sum(IMAGENET_STD) / 3,)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from resight.commands.extras import need
 from resight.commands.outputs import check_outputs
 from resight.commands.resume import build_training
-from resight.commands.train import card_of, decide, look
+from resight.commands.start import card_of, decide, look
 from resight.errors import TrainingError, UsageError
 from resight.images import printable
 from resight.runs import Run

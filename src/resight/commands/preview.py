@@ -16,13 +16,15 @@ def preview(
     *,
     recipe: str | None = None,
     image_size: int | None = None,
+    channels: int | None = None,
     seed: int | None = None,
     out: str | Path = "preview.png",
     set: Mapping[str, Any] | None = None,
 ) -> Path:
     """Writes a contact sheet of the first 32 augmented training pictures, each with its class; returns its path.
 
-    They have the size that training ends with; mixup and cutmix are shown mixed. Raises UsageError, DataError.
+    They have the size that training ends with; of other channels than grey and RGB, ``resight.images.visible``
+    shows some; mixup and cutmix are shown mixed. Raises UsageError, DataError.
     """
     need("preview", "train", "torch", "pydantic")
     from resight import samples as data_sets
@@ -30,7 +32,7 @@ def preview(
     from resight.training import named, prepare
     from resight.training.loader import TrainLoader
 
-    wishes = {"data.image_size": image_size, "seed": seed}
+    wishes = {"data.image_size": image_size, "data.channels": channels, "seed": seed}
     wishes = {name: value for name, value in wishes.items() if value is not None} | dict(set or {})
     asked = override(TrainConfig(), wishes)
     samples = data_sets.load(named.data_path(data), seed=asked.seed)
@@ -64,7 +66,7 @@ def _sheet(pixels: Any, names: list[str], out: Path) -> Path:
 
     from PIL import Image, ImageDraw
 
-    from resight.images import printable
+    from resight.images import printable, visible
     from resight.runs.storage import write_atomic
 
     size = pixels.shape[1]
@@ -77,7 +79,8 @@ def _sheet(pixels: Any, names: list[str], out: Path) -> Path:
     for number, (picture, name) in enumerate(zip(pixels, names, strict=True)):
         row, column = divmod(number, _COLUMNS)
         x, y = _MARGIN + column * (cell + _MARGIN), _MARGIN + row * (cell + _TEXT + _MARGIN)
-        image = Image.fromarray(picture[..., 0] if picture.shape[2] == 1 else picture).convert("RGB")
+        shown = visible(picture)
+        image = Image.fromarray(shown[..., 0] if shown.shape[2] == 1 else shown).convert("RGB")
         sheet.paste(image.resize((cell, cell), Image.Resampling.NEAREST), (x, y))
         label = printable(name)
         while label and pen.textlength(label) > cell:

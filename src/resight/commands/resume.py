@@ -74,7 +74,7 @@ def _samples(run: Run, config: Any) -> data_sets.SampleSet:
     """The data as they were split. Raises DataError with a diff when they or their classes changed."""
     from resight.samples.model import show_names
 
-    samples = data_sets.load(config.data.path, split_csv=run.file(SPLIT))
+    samples = data_sets.load(config.data.path, split_csv=run.file(SPLIT), classes=run.classes)
     if samples.classes != run.classes:
         raise DataError(
             f"the classes changed since {run.path} was started: it has {show_names(run.classes)}; "
@@ -153,7 +153,7 @@ def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> No
 def build_training(run: Run, config: Any, samples: data_sets.SampleSet, report: Any, *, fresh: bool) -> Any:
     """A ``Training`` of the Run, from its first step; ``fresh``: with the weights it starts from, else to restore."""
     from resight.models import read_weights
-    from resight.training import machine, prepare
+    from resight.training import continuing, machine, prepare
     from resight.training.fit import Training
     from resight.training.objectives import objective_for
     from resight.training.whitening import whiten
@@ -165,8 +165,11 @@ def build_training(run: Run, config: Any, samples: data_sets.SampleSet, report: 
 
     def build(say: Callable[[str], None]) -> Training:
         weights = config.model.weights if fresh else None
-        source = read_weights(weights, config.model.name) if weights else None
-        net = prepare.build_net(config, len(samples.classes), source, say)
+        if weights and run.card.continues:
+            net = continuing.build(run.card, config, say)
+        else:
+            source = read_weights(weights, config.model.name) if weights else None
+            net = prepare.build_net(config, len(samples.classes), source, say)
         if config.model.whitening and fresh:
             whiten(net, train_set, config)
         return Training(run, config, objective_for(net, config, samples), train_set, val_set, report)
@@ -227,7 +230,12 @@ def _summary(run: Run, say: Callable[[str], None]) -> None:
     from resight.evaluation import Evaluation
 
     part = run.metrics.part
-    say(f"\n{part} part\n{Evaluation.from_dict(run.card.metrics[part]).to_text(max_classes=20)}")
+    found = Evaluation.from_dict(run.card.metrics[part])
+    say(f"\n{part} part\n{found.to_text(max_classes=20)}")
+    if run.card.continues:
+        from resight.training.continuing import by_age
+
+        say("\n" + "\n".join(by_age(found, part, run.card.continues)))
     say(
         f"\nthe Run lies in {run.path}{os.sep}\n  look: {run.path / REPORT}\n  try: resight predict {run.path} PICTURES"
     )

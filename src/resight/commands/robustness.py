@@ -60,6 +60,16 @@ def asked(corruptions: bool | Sequence[str], pictures: int | str | None, tta: st
     return Extras(tuple(kind for kind in KINDS if kind in kinds), _number(pictures), tta)
 
 
+def check_channels(run: Run, extras: Extras) -> None:
+    """Raises UsageError where corruptions are asked for of a Run that answers neither grey nor RGB pictures."""
+    if extras.kinds and run.card.channels not in (1, 3):
+        raise UsageError(
+            f"corruptions are defined for grey and RGB pictures; {run.path} answers pictures of "
+            f"{run.card.channels} channels",
+            hint="leave --corruptions out; --tta works for any number of channels",
+        )
+
+
 def _number(pictures: int | str | None) -> int | None:
     if pictures is None:
         return PICTURES

@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-import itertools
 import re
-import shlex
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from resight import samples as data_sets
 from resight.commands.extras import need
-from resight.commands.imposed import imposed_split
 from resight.commands.resume import finish
-from resight.doctor import first_look
-from resight.errors import StorageError, UsageError
-from resight.images import printable
-from resight.runs import CONFIG, SPLIT, Architecture, Run, RunCard
-from resight.runs.storage import storage_errors, write_atomic
-
-if TYPE_CHECKING:
-    from resight.models import Source
-    from resight.recipes import TrainConfig
+from resight.commands.start import decide, look, make_run
+from resight.errors import UsageError
+from resight.runs import Run
 
 
 def train(
@@ -33,10 +21,13 @@ def train(
     weights: str | Path | None = None,
     teacher: str | Path | None = None,
     balance: str | None = None,
+    from_run: str | Path | None = None,
+    keep_absent: bool = False,
     recipe: str | None = None,
     epochs: float | None = None,
     budget: str | float | None = None,
     image_size: int | None = None,
+    channels: int | None = None,
     batch: int | str | None = None,
     lr: float | None = None,
     seed: int | None = None,
@@ -50,17 +41,22 @@ def train(
 ) -> Run:
     """Trains a classifier on a data set and returns its sealed Run.
 
-    data: a folder of classes, split folders, a CSV, idx or CIFAR binary files. budget: ``"20m"`` or seconds,
-    instead of epochs. batch: pictures in one update, or ``"auto"``: the recipe's, with the micro-batch chosen by
-    the memory there is. teacher: a sealed Run of the same classes, to learn from beside the labels. balance: what is
-    done about classes of different size: ``none``, ``weights``, ``sampling``, ``logit`` or ``focal``. split: a Run or a
-    split.csv: which picture is train, val, test or left out, exactly as there. out: the Run's directory, by default
+    data: a folder of classes, split folders, a CSV, idx or CIFAR binary files. from_run: a Run to continue with new
+    classes or new pictures; keep_absent: also its classes that have no pictures here (docs/continue.md). teacher: a
+    sealed Run of the same classes, to learn from beside the labels. balance: what is done about classes of different
+    size: ``none``, ``weights``, ``sampling``, ``logit`` or ``focal``. budget: ``"20m"`` or seconds, instead of epochs.
+    channels: of the pictures, by default decided by the files (docs/channels.md). batch: pictures in one update, or
+    ``"auto"``: the recipe's, with the micro-batch chosen by the memory there is. split: a Run or a split.csv: which
+    picture is train, val, test or left out, exactly as there. out: the Run's directory, by default
     ``runs/DATA-MODEL-N``. set: any field of :class:`resight.recipes.TrainConfig` by its dotted name.
 
     Raises UsageError, DataError (before anything is written), TrainingError, Interrupted.
     """
+    if keep_absent and from_run is None:
+        raise UsageError("--keep-absent is about the classes of a Run that is continued", hint="add --from RUN")
     need("training", "train", "torch", "accelerate", "pydantic", "jinja2", "matplotlib")  # the last two: report.html
     from resight.recipes import balance_wishes
+    from resight.training import continuing
     from resight.training.distributed import broadcast_path, is_main
     from resight.training.progress import reporter
 
@@ -73,6 +69,7 @@ def train(
         "epochs": epochs,
         "budget_seconds": None if budget is None else seconds_of(budget),
         "data.image_size": image_size,
+        "data.channels": channels,
         "auto_batch": True if batch == "auto" else None,
         "batch": None if batch in (None, "auto") else _whole("batch", batch),
         "optimizer.lr": lr,
@@ -88,8 +85,15 @@ def train(
     recipe = wishes.pop("recipe", recipe)
     if "data.path" in wishes:
         raise UsageError("data.path is the data set to train on, not an option")
-    report = reporter(is_main())
-    run_path = _create(data, wishes, recipe, out, report.say, split).path if is_main() else None
+    if split is not None and from_run is not None:
+        raise UsageError("--split and --from exclude each other: pictures of the Run stay in their parts")
+    report, run_path = reporter(is_main()), None
+    if is_main():
+        base = None if from_run is None else continuing.open_base(from_run, keep_absent)
+        wishes = wishes if base is None else base.wishes(wishes)
+        looked = look(data, wishes, recipe, report.say, split, base)
+        config, source = decide(looked, wishes, recipe, report.say)
+        run_path = make_run(looked, config, source, out, report.say).path
     return finish(broadcast_path(run_path), report)
 
 
@@ -106,144 +110,3 @@ def _whole(name: str, value: Any) -> int:
         return int(value)
     except ValueError:
         raise UsageError(f"--{name} must be a whole number or 'auto', not {value!r}") from None
-
-
-def _create(
-    data: str | Path,
-    wishes: dict[str, Any],
-    recipe: str | None,
-    out: str | Path | None,
-    say: Callable[[str], None],
-    split: str | Path | None = None,
-) -> Run:
-    """Checks the data, decides everything that can be decided without training, makes the Run's directory."""
-    looked = look(data, wishes, recipe, say, split)
-    config, source = decide(looked, wishes, recipe, say)
-    return make_run(looked, config, source, out, say)
-
-
-@dataclass(frozen=True)
-class Looked:
-    """A data set that was checked. path: where it lies. sizes: int64 (n, 2), width and height of its pictures."""
-
-    path: Path
-    samples: data_sets.SampleSet
-    sizes: Any
-
-
-def look(
-    data: str | Path,
-    wishes: dict[str, Any],
-    recipe: str | None,
-    say: Callable[[str], None],
-    split: str | Path | None = None,
-) -> Looked:
-    """Loads a data set, split as the wishes say or as ``split`` was, and decodes every picture once.
-
-    What a teacher decides is added to the wishes. Raises UsageError, DataError.
-    """
-    from resight.training import distill, named, prepare
-    from resight.training.balance import balances
-
-    asked = prepare.first_look(wishes, recipe)
-    if asked.tensorboard:
-        need("--set tensorboard=true", "tensorboard", "tensorboard")
-    data = named.data_path(data)
-    if split is not None:
-        samples = imposed_split(data, split, wishes)
-    else:
-        samples = data_sets.load(
-            data, seed=asked.seed, val_fraction=asked.data.val_fraction, test_fraction=asked.data.test_fraction
-        )
-    for warning in samples.warnings:
-        say(f"note: {warning}")
-    wishes |= distill.adopted(asked, samples.classes, say)
-    samples, checked = prepare.check(samples, asked.data.skip_bad, say)
-    doubts = first_look(samples, checked, balanced=balances(asked))
-    for doubt in doubts:
-        say(f"note: {doubt}")
-    if doubts or checked.misnamed:
-        say(f"more, with pictures and remedies: resight doctor {shlex.quote(printable(str(data)))}")
-    return Looked(data, samples, checked.sizes)
-
-
-def decide(
-    looked: Looked, wishes: dict[str, Any], recipe: str | None, say: Callable[[str], None]
-) -> tuple[TrainConfig, Source | None]:
-    """The complete configuration for checked data, the number of steps included unless it must be measured; and the
-    weights to start from. Raises UsageError."""
-    from resight.training import machine, prepare
-    from resight.training.balance import useless
-
-    samples = looked.samples
-    config, source = prepare.configure(samples, looked.sizes, wishes, recipe)
-    prepare.with_path(config, looked.path)
-    if reason := useless(config, samples.counts()["train"]):
-        say(f"note: {reason}")
-    if not config.data.mean:
-        pictures = prepare.train_pictures(samples, config, say)
-        config.data.mean, config.data.std = prepare.measure(pictures, config.data.channels, config.seed)
-    config.threads = machine.set_threads(config.threads)
-    if not config.budget_seconds:
-        prepare.resolve_steps(config, len(samples.part("train")))
-    return config, source
-
-
-def card_of(looked: Looked, config: TrainConfig, source: Source | None) -> RunCard:
-    """What run.json will say of a training that starts now. Raises WeightsError for weights that do not fit."""
-    from resight.models import parameter_count
-    from resight.training import machine, prepare
-
-    samples = looked.samples
-    # With the weights, so that those that do not fit are refused before anything is written.
-    net = prepare.build_net(config, len(samples.classes), source, lambda _: None)
-    return RunCard(
-        architecture=Architecture(config.model.name, dict(config.model.options), parameter_count(net)),
-        classes=samples.classes,
-        channels=config.data.channels,
-        geometry=prepare.geometry_of(config),
-        mean=tuple(config.data.mean),
-        std=tuple(config.data.std),
-        recipe=config.recipe,
-        seed=config.seed,
-        threads=config.threads,
-        data=prepare.counts(samples),
-        environment=machine.environment(),
-        created=datetime.now(UTC).isoformat(timespec="seconds"),
-    )
-
-
-def make_run(
-    looked: Looked, config: TrainConfig, source: Source | None, out: str | Path | None, say: Callable[[str], None]
-) -> Run:
-    """Makes the directory of a training that can start: card, configuration and split. out: None takes a free name."""
-    samples, card = looked.samples, card_of(looked, config, source)
-    run = Run.create(Path(out) if out else free_name(looked.path, config.model.name), card)
-    write_atomic(run.path / CONFIG, config.to_json())
-    data_sets.split_csv.write(run.path / SPLIT, samples)
-    counts = card.data["counts"]
-    say(
-        f"{run.path}: {config.model.name}, {card.architecture.parameters:,} parameters, "
-        f"{config.data.image_size} px, {len(samples.classes)} classes, "
-        f"{counts['train']:,} / {counts['val']:,} / {counts['test']:,} pictures to train / validate / test; "
-        f"recipe {config.recipe}, {config.device} {config.precision}, {config.threads} threads"
-    )
-    if source is not None:
-        say(f"starting from {source.description}")
-    return run
-
-
-def free_name(data: str | Path, model: str) -> Path:
-    """A new directory ``runs/DATA-MODEL-N`` with the first N that is free."""
-    stem = re.sub(r"[^\w.-]+", "-", Path(data).resolve().name.removesuffix(".csv")).strip("-.") or "data"
-    for number in itertools.count(1):
-        path = Path("runs") / f"{stem}-{model}-{number}"
-        try:
-            with storage_errors(path):
-                path.mkdir(parents=True)  # taken at once: two trainings that start together get two names
-        except StorageError as error:
-            if not isinstance(error.__cause__, FileExistsError):
-                raise
-        else:
-            break
-    return path

@@ -14,7 +14,8 @@ import numpy as np
 
 from resight.commands.extras import need
 from resight.commands.resume import finish
-from resight.commands.train import Looked, decide, free_name, look, make_run, seconds_of
+from resight.commands.start import Looked, decide, free_name, look, make_run
+from resight.commands.train import seconds_of
 from resight.errors import UsageError
 from resight.runs import CARD, HISTORY, Run
 from resight.runs.storage import exclusive, storage_errors, write_atomic

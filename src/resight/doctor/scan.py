@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from resight.doctor.hashes import SIDE, WINDOWS, hashes
 from resight.errors import ImageError
-from resight.images import Geometry, ImageInfo, Shot, decode_small, find_shot, resize
+from resight.images import Geometry, ImageInfo, Shot, decode_small, find_shot, resize, visible
 from resight.images.modes import to_grey
 from resight.samples import Sample, SampleSet
 from resight.samples.check import DIGEST, content_hash
@@ -157,7 +157,8 @@ def _decoded(samples: SampleSet, sample: Sample) -> tuple[bytes, NDArray[np.uint
 
 
 def _grey(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    return to_grey(pixels) if pixels.shape[2] == 3 else pixels
+    shown = visible(pixels)
+    return to_grey(shown) if shown.shape[2] == 3 else shown
 
 
 def _squeezed(pixels: NDArray[np.uint8]) -> NDArray[np.uint8]:

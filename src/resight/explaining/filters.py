@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from resight.errors import RunError
 from resight.explaining.cam import read_weights
 from resight.explaining.colours import colours
+from resight.images import visible
 from resight.runs import WEIGHTS, Run
 
 Floats = NDArray[np.float32]
@@ -20,16 +21,20 @@ def first_filters(run: Run) -> Floats:
     """Weights of the first convolution, float32 (F, C, k, k). Raises RunError where there is none."""
     tensors = read_weights(run)
     found = next((tensors[name] for name in FIRST if name in tensors), None)
-    if found is None or found.ndim != 4 or found.shape[1] not in (1, 3):
-        raise RunError(f"{run.path / WEIGHTS} has no first convolution over 1 or 3 channels")
+    if found is None or found.ndim != 4 or found.shape[1] != run.card.channels:
+        raise RunError(f"{run.path / WEIGHTS} has no first convolution over {run.card.channels} channels")
     return found.astype(np.float32)
 
 
 def filters_picture(weights: Floats, scale: int = 8) -> Pixels:
-    """All filters (F, C, k, k) side by side: grey is zero, each filter has its own contrast. uint8 (H, W, 3)."""
+    """All filters (F, C, k, k) side by side: grey is zero, each filter has its own contrast. uint8 (H, W, 3).
+
+    Filters of other numbers of channels than 1 and 3 are shown as their pictures are: ``resight.images.visible``.
+    """
     peak = np.maximum(np.abs(weights).max(axis=(1, 2, 3), keepdims=True), 1e-12)
     shown = np.moveaxis(127.5 + 127.5 * weights / peak, 1, 3).round().astype(np.uint8)
-    return tiles(np.repeat(shown, 3, axis=3) if shown.shape[3] == 1 else shown, scale)
+    planes = [visible(one) for one in shown]
+    return tiles(np.stack([np.repeat(one, 3, axis=2) if one.shape[2] == 1 else one for one in planes]), scale)
 
 
 def maps_picture(activations: Floats, count: int = 24, side: int = 64) -> Pixels:

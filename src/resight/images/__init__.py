@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+from resight.images.bands import MAX_CHANNELS, check_channels, fit, shown_as, visible
 from resight.images.decode import (
     ImageInfo,
     decode,
@@ -25,6 +26,7 @@ __all__ = [
     "EXTENSIONS",
     "FORMATS",
     "MAX_BYTES",
+    "MAX_CHANNELS",
     "MAX_PIXELS",
     "UNSUPPORTED_EXTENSIONS",
     "Geometry",
@@ -32,6 +34,7 @@ __all__ = [
     "Shot",
     "center_crop",
     "check_bytes",
+    "check_channels",
     "check_pixels",
     "decode",
     "decode_for",
@@ -40,10 +43,13 @@ __all__ = [
     "decoder_versions",
     "extension_matches",
     "find_shot",
+    "fit",
     "printable",
     "probe",
     "read_bytes",
     "resize",
     "resize_short",
+    "shown_as",
     "verify",
+    "visible",
 ]

@@ -8,8 +8,9 @@ from pathlib import PurePath
 
 from resight.errors import ImageError, UndecodableImage, UnsupportedImage, UsageError
 
-FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM")
-"""All formats that are read. PPM stands for its family: PBM, PGM, PPM."""
+FORMATS: tuple[str, ...] = ("JPEG", "PNG", "GIF", "BMP", "TIFF", "WEBP", "PPM", "NPY")
+"""All formats that are read. PPM stands for its family: PBM, PGM, PPM. NPY is a NumPy array: pictures of any number of
+channels."""
 
 EXTENSIONS: dict[str, str] = {
     ".jpg": "JPEG",
@@ -26,6 +27,7 @@ EXTENSIONS: dict[str, str] = {
     ".pgm": "PPM",
     ".pbm": "PPM",
     ".pnm": "PPM",
+    ".npy": "NPY",
 }
 """File name extension, in lower case with its dot, to format."""
 
@@ -69,7 +71,6 @@ _OTHERS: tuple[tuple[bytes, str, str], ...] = (
     (b"\xff\x0a", "a JPEG XL picture", _CONVERT),
     (b"\x00\x00\x00\x0cJXL ", "a JPEG XL picture", _CONVERT),
     (b"\x00\x00\x01\x00", "a Windows icon", _CONVERT),
-    (b"\x93NUMPY", "a NumPy array", "save it as PNG pictures"),
     (b"\x1aE\xdf\xa3", "a Matroska or WebM video", "extract a frame first"),
     (b"OggS", "an Ogg audio or video file", "extract a frame first"),
     (b"version https://git-lfs", "a Git LFS pointer, not the picture itself", "run: git lfs pull"),
@@ -90,6 +91,8 @@ def sniff(header: bytes) -> str | None:
         return "TIFF"
     if header[:4] == b"RIFF" and header[8:12] == b"WEBP":
         return "WEBP"
+    if header.startswith(b"\x93NUMPY"):
+        return "NPY"
     if len(header) > 2 and header[:1] == b"P" and header[1:2] in b"123456f" and header[2:3] in b" \t\r\n\x0b\x0c#":
         return "PPM"
     return None

@@ -22,6 +22,19 @@ def check_pixels(width: int, height: int, max_pixels: int, *, source: str | None
         )
 
 
+def check_values(width: int, height: int, channels: int, max_pixels: int, *, source: str | None = None) -> None:
+    """Raise ``ImageTooLarge`` when a picture of many channels holds more values than one of ``max_pixels`` in RGB and
+    alpha: ``4 * max_pixels``.
+    """
+    if width * height * channels > 4 * max_pixels:
+        raise ImageTooLarge(
+            f"{width} × {height} pixels in {channels} channels are {width * height * channels / 1e6:,.1f} million "
+            f"values, more than the limit of {4 * max_pixels / 1e6:,.1f}",
+            source=source,
+            hint="make the picture smaller",
+        )
+
+
 def check_bytes(size: int, *, source: str | None = None, max_bytes: int = MAX_BYTES) -> None:
     """Raise ``ImageTooLarge`` when an encoded picture of ``size`` bytes is above ``max_bytes``."""
     if size > max_bytes:

@@ -153,9 +153,15 @@ def _hide_key(pixels: Pixels, key: int | tuple[int, ...], depth: int) -> Pixels:
 
     Of 16-bit colour Pillow keeps the high bytes, so those are compared.
     """
+    return np.where(is_key(pixels, key, depth), np.uint8(255), pixels)
+
+
+def is_key(pixels: Pixels, key: int | tuple[int, ...], depth: int) -> NDArray[np.bool_]:
+    """(H, W, 1): which of (H, W, C) are the one transparent grey or colour, counted in ``depth`` bits."""
     levels = np.atleast_1d(np.asarray(key, dtype=np.int64))
     scaled = levels >> 8 if depth == 16 else levels * 255 // (2**depth - 1)
-    return np.where((pixels == scaled).all(axis=2, keepdims=True), np.uint8(255), pixels)
+    found: NDArray[np.bool_] = (pixels == scaled).all(axis=2, keepdims=True)
+    return found
 
 
 _RULES: dict[str, Callable[[Image.Image], Pixels]] = {

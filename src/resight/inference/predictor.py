@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import DataError, ImageError, RunError, UsageError
-from resight.images import decode_for
-from resight.images.modes import to_grey
+from resight.images import decode_for, fit
 from resight.inference.answers import Answers, Outputs, bad_files, reasons
 from resight.inference.backend import AUTO, Backend, Floats, Pixels, thread_count
 from resight.inference.choose import Choice, choose
@@ -260,11 +259,11 @@ class Predictor:
         if not isinstance(source, np.ndarray):
             raise UsageError(f"cannot predict a {type(source).__name__}; expected a pathlib.Path, bytes or an array")
         pixels = source[:, :, None] if source.ndim == 2 else source
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in (1, 3) or 0 in pixels.shape:
-            raise UsageError(f"expected uint8 (H, W), (H, W, 1) or (H, W, 3), found {source.dtype} {source.shape}")
-        if channels == 1 and pixels.shape[2] == 3:
-            return to_grey(pixels)
-        return np.repeat(pixels, 3, axis=2) if channels == 3 and pixels.shape[2] == 1 else pixels
+        allowed = (1, 3) if channels in (1, 3) else (channels,)
+        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in allowed or 0 in pixels.shape:
+            shapes = "(H, W), (H, W, 1) or (H, W, 3)" if channels in (1, 3) else f"(H, W, {channels})"
+            raise UsageError(f"expected uint8 {shapes}, found {source.dtype} {source.shape}")
+        return fit(pixels, channels)
 
     def _prediction(self, name: str, probabilities: Floats, top: int, unlike: Floats | None = None) -> Prediction:
         best = np.argsort(-probabilities, kind="stable")[:top]

@@ -35,7 +35,8 @@ class DataConfig(Section):
     ``grow_until`` of the updates. 1: no growth.
     crop_ratio: side of the centre crop divided by the shorter side of the resized picture, for ``crop``.
     geometry_version: how JPEGs are decoded: 1 in full, 2 large ones at a part of their size.
-    channels: 1 (grey) or 3 (RGB); 0 decides by the files. mean, std: of pixels in [0, 1], empty: measured.
+    channels: 1 (grey), 3 (RGB), or 2 and 4 to 16, see docs/channels.md; 0 decides by the files. mean, std: of pixels in
+    [0, 1], empty: measured.
     workers: threads that decode. cache_gb: decoded pictures kept in memory, in GiB. disk_cache_gb: the most that
     decoded pictures of all trainings take on the disk, in GiB; a part that does not fit into memory is kept there; 0
     for none.
@@ -53,7 +54,7 @@ class DataConfig(Section):
     crop_ratio: float = Field(1.0, gt=0, le=1)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     geometry_version: Literal[1, 2] = 2
-    channels: Literal[0, 1, 3] = 0
+    channels: int = Field(0, ge=0, le=16)
     mean: list[float] = []
     std: list[float] = []
     workers: int = Field(2, ge=0, le=64)

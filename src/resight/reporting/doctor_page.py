@@ -8,7 +8,7 @@ from typing import Any
 from resight.doctor import Diagnosis, Finding, Item
 from resight.doctor.finding import picture, plural
 from resight.errors import ImageError
-from resight.images import Geometry, decode_for, printable
+from resight.images import Geometry, decode_for, printable, visible
 from resight.reporting.page import thumbnail, write_page
 from resight.samples import SampleSet
 
@@ -66,6 +66,7 @@ def _image(samples: SampleSet, position: int) -> str:
     try:
         if sample.index is not None:
             return thumbnail(samples.read(sample), _SIDE)
-        return thumbnail(decode_for(_GEOMETRY, samples.path(sample), source=sample.source), _SIDE)
+        pixels = decode_for(_GEOMETRY, samples.path(sample), channels=None, source=sample.source)
+        return thumbnail(visible(pixels), _SIDE)
     except ImageError:
         return ""

@@ -15,6 +15,7 @@ from resight.errors import RunError
 from resight.evaluation import Comparison, Estimate, Evaluation, reliability, risk_coverage, softmax
 from resight.evaluation.metrics import Floats, Ints
 from resight.explaining import check_head, class_activation, overlay, read_head
+from resight.images import visible
 from resight.inference import Predictor
 from resight.reporting import figures
 from resight.reporting.page import svg, thumbnail, write_page
@@ -174,7 +175,8 @@ class Pictures:
         best = self._chances[positions].argmax(axis=1)
         heats = self._heats(squares, best) if not self.no_heat else [""] * len(positions)
         return [
-            self._item(int(k), _shown(square), heat) for k, square, heat in zip(positions, squares, heats, strict=True)
+            self._item(int(k), _shown(visible(square)), heat)
+            for k, square, heat in zip(positions, squares, heats, strict=True)
         ]
 
     def _heats(self, squares: NDArray[np.uint8], classes: NDArray[np.int64]) -> list[str]:
@@ -185,7 +187,7 @@ class Pictures:
             self.no_heat = error.message
             return [""] * len(squares)
         maps = class_activation(features, self._head.weights[classes])
-        return [_shown(overlay(square, heat)) for square, heat in zip(squares, maps, strict=True)]
+        return [_shown(overlay(visible(square), heat)) for square, heat in zip(squares, maps, strict=True)]
 
     def _square(self, position: int) -> NDArray[np.uint8]:
         card, samples = self._answered.run.card, self._answered.samples

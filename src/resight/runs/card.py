@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from resight.errors import RunError, UsageError
-from resight.images import Geometry
+from resight.images import MAX_CHANNELS, Geometry
 
 SCHEMA = 1
 Status = Literal["training", "trained", "sealed"]
@@ -28,13 +28,15 @@ class Architecture:
 class RunCard:
     """Everything that another program must know to use the Run.
 
-    classes: names in the order of the outputs. channels: 1 (grey) or 3 (RGB).
+    classes: names in the order of the outputs. channels: 1 (grey), 3 (RGB), or up to 16.
     mean, std: per channel, of pixels in [0, 1]. temperature: logits are divided by it before the softmax.
     calibrated: whether the temperature was fitted on validation pictures (imported weights have none).
     data: fingerprint, counts by part, skipped files. metrics: by part (``val``, ``test``), each the
     dictionary of :class:`resight.evaluation.Evaluation`. parity: ONNX against PyTorch, measured when sealed.
     unknown: how pictures unlike the training data are told: score, threshold and more
     (:mod:`resight.inference.unknown`); empty where they are not, as of imported weights and earlier Runs.
+    continues: of a Run that continues another one: which (path, SHA-256 of its weights), how many classes it had, which
+    of them had no pictures, how many of its validation and test pictures stayed, how good it was; else empty.
     files: SHA-256 of every file that belongs to the sealed Run.
     """
 
@@ -57,6 +59,7 @@ class RunCard:
     unknown: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     source: str = ""
+    continues: dict[str, Any] = field(default_factory=dict)
     created: str = ""
     files: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -114,7 +117,7 @@ def impossible(card: RunCard) -> list[str]:
 
     sound = {
         "classes": bool(card.classes) and texts(card.classes) and len(set(card.classes)) == len(card.classes),
-        "channels": card.channels in (1, 3),
+        "channels": type(card.channels) is int and 1 <= card.channels <= MAX_CHANNELS,
         "mean": numbers(card.mean, -math.inf),
         "std": numbers(card.std, 0),
         "status": card.status in get_args(Status),
@@ -122,6 +125,7 @@ def impossible(card: RunCard) -> list[str]:
         "data": isinstance(card.data, dict),
         "metrics": isinstance(card.metrics, dict),
         "unknown": _sound_unknown(card.unknown),
+        "continues": _sound_continues(card),
         "files": isinstance(card.files, dict) and texts(card.files) and texts(card.files.values()),
     }
     return [name for name, good in sound.items() if not good]
@@ -140,3 +144,12 @@ def _sound_unknown(unknown: Any) -> bool:
         return False
     limit, k = unknown.get("threshold"), unknown.get("k")
     return not unknown or (isinstance(unknown.get("score"), str) and _number(limit) and type(k) is int and k >= 1)
+
+
+def _sound_continues(card: RunCard) -> bool:
+    told = card.continues
+    if not isinstance(told, dict):
+        return False
+    texts = isinstance(told.get("run"), str) and isinstance(told.get("sha256"), str)
+    count = told.get("classes")
+    return not told or (texts and type(count) is int and 1 <= count <= len(card.classes))

@@ -10,14 +10,15 @@ from resight.errors import UsageError
 from resight.images import printable
 from resight.samples.load import URL
 from resight.samples.order import natural_key
-from resight.samples.walk import Tally, images_below
+from resight.samples.walk import Tally, images_below, only_arrays
 
 
 def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     """Expand files, folders (with all below them) and patterns such as ``photos/*.jpg`` to files.
 
     What is named itself is taken whatever its extension; in folders, files with the extension of a picture
-    that is read are, hidden ones not. Natural order within each input, each file once.
+    that is read are, hidden ones not; ``.npy`` only where there are no others. Natural order within each input, each
+    file once.
     Raises ``UsageError`` for addresses, for what does not exist, and for inputs without any picture;
     ``DataError`` for links that lead out of a folder.
     """
@@ -40,7 +41,7 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
 def _expand(path: Path) -> list[Path]:
     try:
         if path.is_dir():
-            return [path / relative for relative in images_below(path, path, Tally())]
+            return _in_folder(path)
         if path.exists():
             return [path]
     except (OSError, ValueError) as error:
@@ -55,5 +56,10 @@ def _expand(path: Path) -> list[Path]:
 
 def _expand_match(path: Path) -> list[Path]:
     if path.is_dir():
-        return [path / relative for relative in images_below(path, path, Tally())]
+        return _in_folder(path)
     return [path] if path.exists() else []
+
+
+def _in_folder(folder: Path) -> list[Path]:
+    tally = Tally(arrays=only_arrays([folder], folder))
+    return [folder / relative for relative in images_below(folder, folder, tally)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from resight.errors import DataError
@@ -9,7 +10,7 @@ from resight.images import printable
 from resight.samples import arrays
 from resight.samples.draft import Draft, Row, shape_error, tally_warnings
 from resight.samples.model import SPLITS, show_names
-from resight.samples.walk import SUPPORTED, Tally, entries, file_kind, images_below
+from resight.samples.walk import SUPPORTED, Tally, entries, file_kind, images_below, is_sample, only_arrays
 
 SPLIT_NAMES = {
     **dict.fromkeys(("train", "training"), "train"),
@@ -67,7 +68,8 @@ def _split_folders(root: Path, folders: list[str], training: bool) -> dict[str, 
 
 
 def _read_splits(root: Path, folders: list[str], splits: dict[str, str], training: bool) -> Draft:
-    draft, tally = Draft(root, "split-folders", []), Tally()
+    parts = [root / name for name in splits.values()]
+    draft, tally = Draft(root, "split-folders", []), Tally(only_arrays(_inside(parts, root), root))
     others = [name for name in folders if name not in splits.values()]
     for split in SPLITS:
         if split in splits:
@@ -82,10 +84,16 @@ def _read_splits(root: Path, folders: list[str], splits: dict[str, str], trainin
     return draft
 
 
+def _inside(folders: list[Path], root: Path) -> Iterator[Path]:
+    """The folders in these folders: what lies beside them is no sample."""
+    for folder in folders:
+        yield from (folder / name for name in entries(folder, root)[0])
+
+
 def _read_split(draft: Draft, folder: Path, split: str, tally: Tally, training: bool) -> None:
     root = draft.root
     classes, files = entries(folder, root)
-    _warn_stray(draft, folder, files)
+    _warn_stray(draft, folder, files, tally)
     empty = []
     for name in classes:
         sources = list(images_below(folder / name, root, tally))
@@ -100,7 +108,7 @@ def _read_split(draft: Draft, folder: Path, split: str, tally: Tally, training: 
 
 
 def _read_classes(root: Path, folders: list[str], files: list[str], training: bool) -> Draft:
-    draft, tally = Draft(root, "folder", []), Tally()
+    draft, tally = Draft(root, "folder", []), Tally(only_arrays((root / name for name in folders), root))
     counts = {}
     for name in folders:
         sources = list(images_below(root / name, root, tally))
@@ -109,7 +117,7 @@ def _read_classes(root: Path, folders: list[str], files: list[str], training: bo
     empty = _refuse_wrong_shape(root, counts, files, training)
     if empty:
         draft.warnings.append(f"{len(empty)} class folders hold no pictures: {show_names(empty)}")
-    _warn_stray(draft, root, files)
+    _warn_stray(draft, root, files, tally)
     draft.warnings += tally_warnings(tally)
     return draft
 
@@ -167,8 +175,8 @@ def _array_folder(folder: Path, root: Path, depth: int = 2) -> Path | None:
     return None
 
 
-def _warn_stray(draft: Draft, folder: Path, files: list[str]) -> None:
-    stray = [name for name in files if file_kind(name) == SUPPORTED]
+def _warn_stray(draft: Draft, folder: Path, files: list[str], tally: Tally) -> None:
+    stray = [name for name in files if is_sample(name, tally)]
     if stray:
         draft.warnings.append(
             f"{len(stray):,} pictures directly in {printable(folder.name)} are in no class folder and "

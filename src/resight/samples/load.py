@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 
 from resight.errors import DataError, UsageError
 from resight.images import printable
 from resight.samples import arrays
 from resight.samples import split_csv as saved_split
-from resight.samples.draft import Draft, class_list, shape_error
+from resight.samples.draft import Draft, Row, class_list, shape_error
 from resight.samples.folders import read_folders
 from resight.samples.model import Sample, SampleSet
+from resight.samples.split_csv import Key
 from resight.samples.splits import Item, carve, check_fractions
 from resight.samples.table import read_table
 from resight.samples.walk import entries
@@ -32,6 +34,8 @@ def load(
     split_csv: Path | None = None,
     split_data: bytes | None = None,
     training: bool = True,
+    classes: Sequence[str] = (),
+    known: Mapping[Key, str] | None = None,
 ) -> SampleSet:
     """Read the data set at ``path``: a folder of classes, split folders, a CSV table, idx or binary CIFAR
     files.
@@ -42,28 +46,42 @@ def load(
     pictures. ``split_csv``, the split.csv of a Run, splits exactly as then, and refuses data that has
     changed; ``split_data`` is its content, where that was read and verified already.
 
+    ``classes`` come first, in this order, also those without pictures; others follow in natural order. ``known``:
+    (source, index) → train, val or test of pictures that keep this part wherever parts are carved, with all of their
+    group; carving deals out the others.
+
     Raises ``UsageError`` for a path that does not exist and for wrong arguments, ``DataError`` for data that
     is not what it must be.
     """
     check_fractions({"val": val_fraction, "test": test_fraction}, seed)
     draft = _read(_existing(path), training)
-    classes = class_list(draft, training=training)
+    ordered = class_list(draft, training=training)
+    ordered = (*classes, *(name for name in ordered if name not in set(classes)))
     if split_csv is not None:
-        return _as_saved(draft, classes, split_csv, split_data)
+        return _as_saved(draft, ordered, split_csv, split_data)
     present = {row.split for row in draft.rows}
     fractions = {"val": val_fraction, "test": test_fraction}
     wanted = {split: share for split, share in fractions.items() if split not in present}
-    pool = [position for position, row in enumerate(draft.rows) if row.split in (None, "train")]
+    kept = _kept(draft.rows, known or {}, {"train", *wanted})
+    pool = [k for k, row in enumerate(draft.rows) if row.split in (None, "train") and k not in kept]
     items = [
         Item((row.source, -1 if row.index is None else row.index), row.label, row.group)
         for row in (draft.rows[position] for position in pool)
     ]
     parts, warnings = carve(items, wanted, seed)
-    splits = [row.split or "train" for row in draft.rows]
+    splits = [kept.get(k) or row.split or "train" for k, row in enumerate(draft.rows)]
     for position, part in zip(pool, parts, strict=True):
         splits[position] = part
     draft.warnings += warnings
-    return _finish(draft, classes, splits)
+    return _finish(draft, ordered, splits)
+
+
+def _kept(rows: list[Row], known: Mapping[Key, str], parts: Set[str]) -> dict[int, str]:
+    """The part of each position whose picture, or a picture of its group, is known, as far as it may be carved."""
+    found = {k: known[row.source, row.index] for k, row in enumerate(rows) if (row.source, row.index) in known}
+    groups = {rows[k].group: part for k, part in found.items() if rows[k].group is not None}
+    found |= {k: groups[row.group] for k, row in enumerate(rows) if row.group in groups}
+    return {k: part for k, part in found.items() if part in parts and rows[k].split in (None, "train")}
 
 
 def _existing(path: str | Path) -> Path:

@@ -15,8 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import DataError, UsageError
-from resight.images import MAX_PIXELS, Geometry, decode, decode_for, printable, read_bytes
-from resight.images.modes import to_grey
+from resight.images import MAX_PIXELS, Geometry, check_channels, decode, decode_for, fit, printable, read_bytes
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 
@@ -102,7 +101,8 @@ class SampleSet:
         data: bytes | None = None,
         max_pixels: int = MAX_PIXELS,
     ) -> NDArray[np.uint8]:
-        """Decode one sample to uint8 (H, W, ``channels``); 1 is grey, 3 RGB. Safe to call from many threads.
+        """Decode one sample to uint8 (H, W, ``channels``); 1 is grey, 3 RGB, others: ``resight.images.bands``. Safe to
+        call from many threads.
 
         ``geometry``: no larger than it needs, see ``resight.images.decode_for``; perhaps read-only. ``data``: the
         file's content, where it was read already. Raises what ``resight.images.decode`` raises, with the path
@@ -113,12 +113,10 @@ class SampleSet:
             if geometry is None:
                 return decode(where, channels=channels, max_pixels=max_pixels, source=sample.source)
             return decode_for(geometry, where, channels=channels, max_pixels=max_pixels, source=sample.source)
-        if channels not in (1, 3):
-            raise UsageError(f"channels is {channels!r}; expected 3 (RGB) or 1 (grey)")
+        check_channels(channels)
         pixels = self.array(sample.source)[sample.index]
-        if channels == 1:
-            return to_grey(pixels) if pixels.shape[2] == 3 else pixels.copy()
-        return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels.copy()
+        fitted = fit(pixels, channels, sample.name)
+        return pixels.copy() if fitted is pixels else fitted
 
     def file_bytes(self, sample: Sample) -> bytes:
         """The encoded picture of a sample that is a file of its own. Raises ``ImageError`` as ``read`` does."""

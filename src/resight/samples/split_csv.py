@@ -88,10 +88,10 @@ def check_same(found: dict[Key, str], saved: dict[Key, SplitRow], path: Path) ->
     """Raise ``DataError`` with the difference unless ``found``, (source, index) → label, is what ``saved``
     has.
     """
-    added = [_show(key) for key in found if key not in saved]
-    missing = [_show(key) for key, row in saved.items() if key not in found and row.split != SKIPPED]
+    added = [name_of(key) for key in found if key not in saved]
+    missing = [name_of(key) for key, row in saved.items() if key not in found and row.split != SKIPPED]
     changed = [
-        f"{_show(key)} ({row.label} → {found[key]})"
+        f"{name_of(key)} ({row.label} → {found[key]})"
         for key, row in saved.items()
         if key in found and found[key] != row.label
     ]
@@ -107,5 +107,6 @@ def check_same(found: dict[Key, str], saved: dict[Key, SplitRow], path: Path) ->
         )
 
 
-def _show(key: Key) -> str:
+def name_of(key: Key) -> str:
+    """As ``Sample.name``."""
     return key[0] if key[1] is None else f"{key[0]}[{key[1]}]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -16,10 +16,19 @@ _CLUTTER = {"thumbs.db", "desktop.ini", "__macosx", "$recycle.bin", "system volu
 SUPPORTED, UNSUPPORTED, OTHER = "supported", "unsupported", "other"
 
 
+ARRAY = ".npy"
+"""The extension of arrays, which are pictures only where there are no others: beside pictures they are something else,
+such as embeddings of them."""
+
+
 @dataclass
 class Tally:
-    """Files that were seen but are not samples: unreadable kinds of pictures, and others."""
+    """Files that were seen but are not samples: unreadable kinds of pictures, and others.
 
+    ``arrays``: whether ``.npy`` files are samples, see ``only_arrays``.
+    """
+
+    arrays: bool = False
     unsupported: list[str] = field(default_factory=list)
     other: list[str] = field(default_factory=list)
 
@@ -79,6 +88,11 @@ def check_link(link: Path, root: Path) -> None:
         raise DataError(f"{shown}: links to folders are not followed", hint="move the folder itself to this place")
 
 
+def is_sample(name: str, tally: Tally) -> bool:
+    """Whether a file of this name is a picture of the set."""
+    return file_kind(name) == SUPPORTED and (tally.arrays or not _is_array(name))
+
+
 def images_below(folder: Path, root: Path, tally: Tally) -> Iterator[str]:
     """Paths, relative to ``root`` with ``/``, of all pictures in ``folder`` and below; the rest goes to
     ``tally``.
@@ -88,9 +102,24 @@ def images_below(folder: Path, root: Path, tally: Tally) -> Iterator[str]:
     for name in files:
         relative = name if prefix == "." else f"{prefix}/{name}"
         kind = file_kind(name)
-        if kind == SUPPORTED:
+        if is_sample(name, tally):
             yield relative
         else:
             (tally.unsupported if kind == UNSUPPORTED else tally.other).append(relative)
     for name in folders:
         yield from images_below(folder / name, root, tally)
+
+
+def only_arrays(folders: Iterable[Path], root: Path) -> bool:
+    """Whether all pictures in these folders, and below, are arrays, of which there is at least one."""
+    found = False
+    for folder in folders:
+        for relative in images_below(folder, root, Tally(arrays=True)):
+            if not _is_array(relative):
+                return False
+            found = True
+    return found
+
+
+def _is_array(name: str) -> bool:
+    return name.lower().endswith(ARRAY)

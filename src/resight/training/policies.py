@@ -1,5 +1,8 @@
 """The operations of RandAugment and TrivialAugment, with one strength per picture, on uint8 batches.
 
+All of them work on any number of channels: geometric ones on all alike, the others on each channel by itself, but for
+contrast and saturation of RGB, which look at its luma.
+
 Geometric operations become one affine matrix per picture and a single resampling; blending operations one
 formula with a factor per picture. Pictures are grouped by operation, so each is touched once.
 """
@@ -26,8 +29,10 @@ def _blend(batch: Tensor, other: Tensor, factor: Tensor) -> Tensor:
 
 
 def _gray(batch: Tensor) -> Tensor:
-    """ITU-R 601 luma, float (B, 1, S, S)."""
-    if batch.shape[1] == 1:
+    """ITU-R 601 luma of RGB, float (B, 1, S, S). Other numbers of channels have no luma: each channel is its own,
+    (B, C, S, S), so that contrast is about each channel's mean and saturation changes nothing.
+    """
+    if batch.shape[1] != 3:
         return batch.float()
     weights = torch.tensor([0.299, 0.587, 0.114], device=batch.device)
     return torch.einsum("bchw,c->bhw", batch.float(), weights)[:, None]

@@ -19,6 +19,7 @@ from resight.recipes import Facts, TrainConfig, check_effects, override, recipe
 from resight.runs.storage import cache_directory
 from resight.samples import LEFT_OUT, CheckReport, Sample, SampleSet, check_files, printable
 from resight.training.augment import to_short
+from resight.training.channels import channels_of, check_one_number, decide_statistics
 from resight.training.loader import Disk, Pictures
 from resight.training.machine import available_cores, resolve_device, resolve_precision
 from resight.training.picture_cache import KIND, PictureCache
@@ -27,12 +28,19 @@ ARRAYS = ("idx", "cifar")  # kinds of data sets that are array files: decoded al
 _MEASURED = 2000  # pictures that the mean and deviation are measured on
 
 
-def check(samples: SampleSet, skip_bad: bool, say: Callable[[str], None]) -> tuple[SampleSet, CheckReport]:
-    """Decodes every picture once. Raises DataError listing all bad ones, unless they are to be skipped."""
-    report = check_files(samples, threads=available_cores())
+def check(
+    samples: SampleSet, skip_bad: bool, say: Callable[[str], None], channels: int = 0
+) -> tuple[SampleSet, CheckReport]:
+    """Decodes every picture once. Raises DataError listing all bad ones, unless they are to be skipped.
+
+    channels: pictures that cannot be had with so many are bad; 0 takes any that all can be had with.
+    """
+    report = check_files(samples, threads=available_cores(), channels=channels or None)
     if report.misnamed:
         names = ", ".join(f"{printable(source)} is {form}" for source, form in report.misnamed[:3])
         say(f"{len(report.misnamed)} pictures have another format than their names say (read all the same): {names}")
+    if not channels:
+        check_one_number(samples, report)
     if not report.bad:
         return samples, report
     lines = "\n".join(f"  {printable(source)}: {reason}" for source, reason in report.bad[:50])
@@ -46,19 +54,16 @@ def check(samples: SampleSet, skip_bad: bool, say: Callable[[str], None]) -> tup
     return samples.without(report.bad), report
 
 
-def channels_of(samples: SampleSet) -> int:
-    """1 where every picture is grey, else 3."""
-    if samples.channels is not None:
-        return samples.channels
-    gray = {"1", "L", "I;16", "I;16B", "I;16L", "I"}
-    files = (samples.path(sample) for sample in samples.samples)
-    return 1 if all(probe(path).mode in gray for path in files) else 3
-
-
 def configure(
-    samples: SampleSet, sizes: np.ndarray, wishes: dict[str, Any], recipe_name: str | None
+    samples: SampleSet,
+    sizes: np.ndarray,
+    wishes: dict[str, Any],
+    recipe_name: str | None,
+    continued: TrainConfig | None = None,
 ) -> tuple[TrainConfig, Source | None]:
     """The recipe for these data with the wishes applied and every ``auto`` decided, and the weights to start from.
+
+    continued: the settings of a Run that is continued, which take the place of a recipe that is not named.
 
     Raises UsageError for wishes that do not exist, contradict each other or would have no effect.
     """
@@ -71,7 +76,7 @@ def configure(
     facts = Facts(count, len(samples.classes), int(np.median(sizes.min(axis=1))))
     weights = wishes.get("model.weights")
     name = recipe_name or ("finetune" if weights else "quick")
-    base = recipe(name, facts)
+    base = continued if continued and not recipe_name else recipe(name, facts)
     source = None
     if weights:
         source = read_weights(weights, wishes.get("model.name", base.model.name))
@@ -112,14 +117,8 @@ def _decide_data(config: TrainConfig, samples: SampleSet, facts: Facts, source: 
     data.train_size = data.train_size or data.image_size
     if data.train_size < 28:
         raise UsageError(f"the training size must be at least 28 px, not {data.train_size}")
-    data.channels = data.channels or channels_of(samples)  # type: ignore[assignment]  # checked when assigned
-    if source is not None and not data.mean:
-        # Weights from a bare file: nearly all published ones were trained with ImageNet's statistics.
-        data.mean, data.std = [0.485, 0.456, 0.406], [0.229, 0.224, 0.225]
-    if data.mean and len(data.mean) != data.channels:
-        values = np.array([data.mean, data.std])
-        fitted = values.mean(axis=1, keepdims=True) if data.channels == 1 else values[:, [0] * data.channels]
-        data.mean, data.std = fitted.tolist()
+    data.channels = data.channels or channels_of(samples)
+    decide_statistics(data, source)
 
 
 def _decide_model(config: TrainConfig, source: Source | None) -> None:
@@ -132,8 +131,10 @@ def _decide_model(config: TrainConfig, source: Source | None) -> None:
         config.model.zero_gamma = False
 
 
-def first_look(wishes: dict[str, Any], recipe_name: str | None) -> TrainConfig:
+def first_look(wishes: dict[str, Any], recipe_name: str | None, continued: TrainConfig | None = None) -> TrainConfig:
     """The wishes on top of the recipe for assumed data. Raises UsageError before any real data are touched."""
+    if continued and not recipe_name:
+        return override(continued, wishes)
     name = recipe_name or ("finetune" if wishes.get("model.weights") else "quick")
     return override(recipe(name, Facts(count=10_000, classes=10, side=224)), wishes)
 

@@ -26,6 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import RunLocked, StorageError
+from resight.images import MAX_CHANNELS
 from resight.runs.storage import exclusive
 
 Pixels = NDArray[np.uint8]
@@ -107,7 +108,14 @@ class Shard:
     def _take(self, found: NDArray[Any], length: int) -> None:
         """Adds records, each behind the one before. Raises Damaged for those that are not, or are no such pictures."""
         height, width, channels = (found[name].astype(np.int64) for name in ("height", "width", "channels"))
-        sound = (height > 0) & (height < _MOST_SIDE) & (width > 0) & (width < _MOST_SIDE) & np.isin(channels, (1, 3))
+        sound = (
+            (height > 0)
+            & (height < _MOST_SIDE)
+            & (width > 0)
+            & (width < _MOST_SIDE)
+            & (channels >= 1)
+            & (channels <= MAX_CHANNELS)
+        )
         start, sizes = found["offset"], np.where(sound, height * width * channels, 0).astype(np.uint64)
         ends = start + sizes
         before = np.concatenate([np.array([self.length], np.uint64), ends[:-1]])
