@@ -91,6 +91,7 @@ def _same_settings(run: Run, config: Any) -> None:
         "model": ((model.name, model.options), (config.model.name, config.model.options)),
         "geometry": (card.geometry, prepare.geometry_of(config)),
         "channels": (card.channels, config.data.channels),
+        "task": (card.task, config.task),
         "mean": (list(card.mean), config.data.mean),
         "std": (list(card.std), config.data.std),
         "seed": (card.seed, config.seed),
@@ -215,10 +216,10 @@ def _logits(objective: Any, pictures: Any) -> Any:
 
 
 def _summary(run: Run, say: Callable[[str], None]) -> None:
-    from resight.evaluation import Evaluation
+    from resight.evaluation import read_evaluation
 
     part = run.metrics.part
-    say(f"\n{part} part\n{Evaluation.from_dict(run.card.metrics[part]).to_text(max_classes=20)}")
+    say(f"\n{part} part\n{read_evaluation(run.card.metrics[part]).to_text(max_classes=20)}")
     say(
         f"\nthe Run lies in {run.path}{os.sep}\n  look: {run.path / REPORT}\n  try: resight predict {run.path} PICTURES"
     )

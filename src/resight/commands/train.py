@@ -136,6 +136,7 @@ def _create(
         geometry=prepare.geometry_of(config),
         mean=tuple(config.data.mean),
         std=tuple(config.data.std),
+        task=config.task,
         recipe=config.recipe,
         seed=config.seed,
         threads=config.threads,
@@ -149,7 +150,8 @@ def _create(
     counts = card.data["counts"]
     say(
         f"{run.path}: {config.model.name}, {card.architecture.parameters:,} parameters, "
-        f"{config.data.image_size} px, {len(samples.classes)} classes, "
+        f"{config.data.image_size} px, {len(samples.classes)} classes"
+        f"{', any number of them a picture, ' if config.task == 'multi' else ', '}"
         f"{counts['train']:,} / {counts['val']:,} / {counts['test']:,} pictures to train / validate / test; "
         f"recipe {config.recipe}, {config.device} {config.precision}, {config.threads} threads"
     )

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.doctor.finding import Finding, Item
-from resight.errors import DataError, RunError
+from resight.errors import DataError, RunError, UsageError
 from resight.evaluation import softmax
 from resight.images import printable
 from resight.runs import SPLIT, Run
@@ -40,6 +40,11 @@ def findings(samples: SampleSet, run: Run) -> list[Finding]:
 
     Raises DataError when none of them is, RunError for a Run without predictions.
     """
+    if samples.task == "multi" or run.card.task == "multi":
+        raise UsageError(
+            "labels that a Run contradicts are found for pictures with one label each; these have any number",
+            hint="leave --run out; the most confident mistakes are on the Run's report page",
+        )
     if not run.records(PREDICTIONS) or not run.records(SPLIT):
         raise RunError(
             f"{printable(str(run.path))} has no {PREDICTIONS} of its own", hint="give a Run that was trained by Resight"

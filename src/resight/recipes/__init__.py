@@ -2,6 +2,7 @@
 
 from resight.recipes.config import TrainConfig, override
 from resight.recipes.effects import check_effects
+from resight.recipes.multilabel import check_task
 from resight.recipes.recipes import RECIPES, Facts, recipe
 
-__all__ = ["RECIPES", "Facts", "TrainConfig", "check_effects", "override", "recipe"]
+__all__ = ["RECIPES", "Facts", "TrainConfig", "check_effects", "check_task", "override", "recipe"]

@@ -18,7 +18,8 @@ from resight.recipes.sections import AugmentConfig, DataConfig, ModelConfig, Opt
 class TrainConfig(Section):
     """One training, complete. ``total_steps`` is 0 until it is resolved.
 
-    recipe: the name of what the rest was made from. epochs, budget_seconds (wall-clock time) and total_steps (updates)
+    recipe: the name of what the rest was made from. task: one class a picture, or any number; the data say it.
+    epochs, budget_seconds (wall-clock time) and total_steps (updates)
     each say how long to train, by ascending precedence; 0 leaves it to the ones before. batch: pictures in one update,
     over all processes. micro_batch: pictures in one forward pass of one process, 0 for all of its share; auto_batch
     chooses it by the memory there is. save_minutes: between checkpoints inside an epoch; save_steps: the same in steps,
@@ -28,6 +29,7 @@ class TrainConfig(Section):
     """
 
     recipe: str = "quick"
+    task: Literal["single", "multi"] = "single"
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()

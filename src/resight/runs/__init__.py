@@ -1,6 +1,6 @@
 """The Run: the one artefact that training makes and everything else opens."""
 
-from resight.runs.card import Architecture, RunCard
+from resight.runs.card import Architecture, RunCard, Threshold
 from resight.runs.run import (
     CARD,
     CHECKPOINTS,
@@ -32,5 +32,6 @@ __all__ = [
     "Metrics",
     "Run",
     "RunCard",
+    "Threshold",
     "check_free",
 ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +22,14 @@ from resight.samples.order import natural_key
 
 @dataclass(frozen=True)
 class Item:
-    """What carving needs to know of one sample: a stable name, its class, its group."""
+    """What carving needs to know of one sample: a stable name, its class, its group. ``labels``: several classes, for
+    :mod:`resight.samples.multilabel_splits`.
+    """
 
     key: tuple[str, int]
     label: str
     group: str | None = None
+    labels: tuple[str, ...] | None = None
 
 
 def carve(items: Sequence[Item], fractions: dict[str, float], seed: int) -> tuple[list[str], list[str]]:
@@ -45,7 +48,8 @@ def carve(items: Sequence[Item], fractions: dict[str, float], seed: int) -> tupl
         parts = _carve_groups(items, wanted, seed)
     else:
         parts = _carve_classes(items, wanted, seed)
-    return parts, _missing(items, parts, wanted)
+    found = {(item.label, part) for item, part in zip(items, parts, strict=True)}
+    return parts, missing(found, wanted)
 
 
 def check_fractions(fractions: dict[str, float], seed: int) -> None:
@@ -61,7 +65,7 @@ def check_fractions(fractions: dict[str, float], seed: int) -> None:
         raise UsageError(f"the seed is {seed!r}; expected a whole number, 0 or more")
 
 
-def _generator(seed: int, name: str) -> np.random.Generator:
+def generator_of(seed: int, name: str) -> np.random.Generator:
     digest = hashlib.sha256(f"{seed}:".encode() + name.encode("utf-8", "surrogateescape")).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
@@ -72,7 +76,7 @@ def _carve_classes(items: Sequence[Item], fractions: dict[str, float], seed: int
         members[items[position].label].append(position)
     parts = ["train"] * len(items)
     for label, positions in members.items():
-        order = _generator(seed, label).permutation(len(positions))
+        order = generator_of(seed, label).permutation(len(positions))
         start = 0
         for part, size in _sizes(len(positions), fractions).items():
             for chosen in order[start : start + size]:
@@ -94,17 +98,23 @@ def _sizes(total: int, fractions: dict[str, float]) -> dict[str, int]:
 
 def _carve_groups(items: Sequence[Item], fractions: dict[str, float], seed: int) -> list[str]:
     labels = {label: number for number, label in enumerate(sorted({item.label for item in items}))}
-    units: dict[tuple[bool, str, int], list[int]] = defaultdict(list)
-    for position, item in enumerate(items):  # a sample without a group is a group of its own
-        units[(False, *item.key) if item.group is None else (True, item.group, 0)].append(position)
+    units = units_of(items)
     names = sorted(units)
     tables = [sorted(Counter(labels[items[position].label] for position in units[name]).items()) for name in names]
-    dealt = _deal(tables, len(labels), fractions, _generator(seed, "groups"))
+    dealt = _deal(tables, len(labels), fractions, generator_of(seed, "groups"))
     parts = [""] * len(items)
     for name, part in zip(names, dealt, strict=True):
         for position in units[name]:
             parts[position] = part
     return parts
+
+
+def units_of(items: Sequence[Item]) -> dict[tuple[bool, str, int], list[int]]:
+    """Positions of what must stay together; a sample without a group is a group of its own."""
+    units: dict[tuple[bool, str, int], list[int]] = defaultdict(list)
+    for position, item in enumerate(items):
+        units[(False, *item.key) if item.group is None else (True, item.group, 0)].append(position)
+    return units
 
 
 Table = list[tuple[int, int]]
@@ -134,7 +144,7 @@ def _deal(
         dealt[row] = min(cost, key=lambda part: cost[part])
         for label, count in tables[row]:
             missing[dealt[row]][label] -= count
-    _give_back(tables, classes, dealt)
+    give_back(tables, classes, dealt)
     return dealt
 
 
@@ -142,7 +152,7 @@ def _size(table: Table) -> int:
     return sum(count for _, count in table)
 
 
-def _give_back(tables: Sequence[Table], classes: int, dealt: list[str]) -> None:
+def give_back(tables: Sequence[Table], classes: int, dealt: list[str]) -> None:
     """Move a group back to training for each class that has none there: its smallest one."""
     trained: set[int] = set()
     smallest: dict[int, tuple[int, int]] = {}  # class → size, row
@@ -159,9 +169,10 @@ def _give_back(tables: Sequence[Table], classes: int, dealt: list[str]) -> None:
             trained.update(there for there, _ in tables[row])
 
 
-def _missing(items: Sequence[Item], parts: Sequence[str], fractions: dict[str, float]) -> list[str]:
-    found = {(item.label, part) for item, part in zip(items, parts, strict=True)}
-    labels = sorted({item.label for item in items}, key=natural_key)
+def missing(found: Iterable[tuple[str, str]], fractions: dict[str, float]) -> list[str]:
+    """Warnings of parts without a picture of some classes. ``found``: (class, part) that there are."""
+    found = set(found)
+    labels = sorted({label for label, _ in found}, key=natural_key)
     warnings = []
     for part in fractions:
         without = [label for label in labels if (label, part) not in found]

@@ -218,8 +218,10 @@ class Training:
             "val_accuracy": result.accuracy,
             "seconds": state.seconds,
         }
+        if result.mean_average_precision is not None:
+            entry["val_map"] = result.mean_average_precision
         state.history.append(entry)
-        best = max(state.history, key=lambda e: (e["val_accuracy"], -e["val_loss"]))
+        best = max(state.history, key=quality)
         state.best_step = best["step"]
         since_best = len(state.history) - best["epoch"]
         state.stopped_early = bool(self.config.patience) and since_best >= self.config.patience
@@ -309,6 +311,11 @@ class Training:
         for name, value in self.state.conditions.items():
             if now.get(name) != value:
                 self.report.say(f"{name} was {value} and is {now.get(name)}: the result will not be bitwise the same")
+
+
+def quality(entry: dict[str, Any]) -> tuple[float, float]:
+    """What makes an epoch the best: the validation's accuracy (mAP with any number of labels), then the lower loss."""
+    return entry.get("val_map", entry["val_accuracy"]), -entry["val_loss"]
 
 
 def conditions(config: TrainConfig, world: int) -> dict[str, str]:

@@ -10,8 +10,9 @@ from torch.nn import functional as F
 
 from resight.models import ResNet
 from resight.recipes.config import TrainConfig
-from resight.training.augment import apply, draw_mix, mix, one_hot, shrink
+from resight.training.augment import apply, draw_mix, mix, shrink
 from resight.training.loader import Batch, size_at
+from resight.training.multilabel import right, targets_of
 
 Logs = dict[str, Tensor]
 
@@ -46,7 +47,9 @@ class Objective(nn.Module):
 
 
 class Supervised(Objective):
-    """Cross-entropy with label smoothing, or binary cross-entropy over the classes (Wightman et al. 2021, §3)."""
+    """Cross-entropy with label smoothing, or binary cross-entropy over the classes (Wightman et al. 2021, §3), also of
+    any number of labels.
+    """
 
     def __init__(self, net: ResNet, config: TrainConfig) -> None:
         super().__init__()
@@ -58,7 +61,7 @@ class Supervised(Objective):
         config = self.config
         pixels = shrink(apply(config.augment, batch.pixels, batch.parameters), size_at(config, batch.step))
         images = self.normalize(pixels).contiguous(memory_format=torch.channels_last)
-        targets = one_hot(batch.labels, self.net.num_classes, config.label_smoothing)
+        targets = targets_of(config, batch.labels, self.net.num_classes)
         how = draw_mix(config.augment, config.seed, batch.step)
         if how is not None:
             images, targets = mix(images, targets, how)
@@ -68,5 +71,5 @@ class Supervised(Objective):
         else:
             loss = F.cross_entropy(logits, targets)
         seen = torch.full((), float(len(logits)), device=logits.device)
-        correct = (logits.detach().argmax(1) == batch.labels).sum().float()
+        correct = right(logits.detach(), batch.labels)
         return loss, {"loss": loss.detach() * seen, "correct": correct, "seen": seen}

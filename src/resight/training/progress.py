@@ -19,6 +19,12 @@ def duration(seconds: float) -> str:
 
 def epoch_line(entry: dict[str, Any], best: bool) -> str:
     """One epoch in one line."""
+    if "val_map" in entry:
+        return (
+            f"epoch {entry['epoch']:>3}  step {entry['step']:>6}  train loss {entry['train_loss']:.4f}   "
+            f"val loss {entry['val_loss']:.4f}  mAP {100 * entry['val_map']:6.2f} %  "
+            f"all labels right {100 * entry['val_accuracy']:6.2f} %{'  best' if best else ''}"
+        )
     return (
         f"epoch {entry['epoch']:>3}  step {entry['step']:>6}  "
         f"train loss {entry['train_loss']:.4f}  accuracy {100 * entry['train_accuracy']:6.2f} %   "
@@ -135,7 +141,7 @@ class TensorBoard:
         self.report.step(done, loss, rate)
 
     def epoch(self, entry: dict[str, Any], best: bool) -> None:
-        for name in ("train_accuracy", "val_loss", "val_accuracy"):
+        for name in ("train_accuracy", "val_loss", "val_accuracy", *(["val_map"] if "val_map" in entry else [])):
             self.writer.add_scalar(name.replace("_", "/"), entry[name], entry["step"])
         self.writer.flush()
         self.report.epoch(entry, best)

@@ -14,16 +14,21 @@ from torch import Tensor
 from resight.evaluation import accuracy, log_loss
 from resight.recipes.config import TrainConfig
 from resight.training.loader import Pictures, eval_batches
+from resight.training.multilabel import scores
 from resight.training.objective import Objective
 
 
 @dataclass(frozen=True)
 class Validation:
-    """logits: float32 (N, C), in the part's order. accuracy in [0, 1], loss in nats."""
+    """logits: float32 (N, C), in the part's order. accuracy in [0, 1], loss in nats. Of any number of labels the
+    accuracy is the share of pictures with all of them right at 0.5, the loss that of a label, and
+    mean_average_precision what the best epoch is chosen by.
+    """
 
     logits: NDArray[np.float32]
     accuracy: float
     loss: float
+    mean_average_precision: float | None = None
 
 
 @torch.inference_mode()
@@ -65,4 +70,6 @@ def validate(
         part[:] = gathered[r, : len(part)]
     if not np.isfinite(whole).all():
         return Validation(whole, float("nan"), float("nan"))
+    if config.task == "multi":
+        return Validation(whole, *scores(whole, pictures.labels))
     return Validation(whole, accuracy(whole, pictures.labels).share, log_loss(whole, pictures.labels))
