@@ -20,7 +20,7 @@ def calibrate(run: Run, logits: np.ndarray, targets: np.ndarray, say: Callable[[
     temperature = multilabel.fit_temperature(logits, targets)
     thresholds = multilabel.fit_thresholds(multilabel.sigmoid(logits / temperature), targets)
     values = [threshold.value for threshold in thresholds if threshold.fitted]
-    between = f", {min(values):.2f} to {max(values):.2f}" if values else ""
+    between = f", {min(values):.3f} to {max(values):.3f}" if values else ""
     say(
         f"calibrated on validation: temperature {temperature:.3f}, thresholds with the best F1 for {len(values):,} of "
         f"{len(thresholds):,} classes{between}"

@@ -89,11 +89,11 @@ def _parse(values: list[str], task: Task, where: str) -> SplitRow:
 
 def check_task(saved: dict[Key, SplitRow], task: Task, path: Path) -> None:
     """Raise ``DataError`` where pictures had one label each and now several, or the other way round."""
-    names = {"single": "one label", "multi": "any number of labels"}
+    names = {"single": "one label each", "multi": "any number of labels each"}
     before = next((row.task for row in saved.values()), task)
     if before != task:
         raise DataError(
-            f"the data has changed since {printable(str(path))} was written: pictures had {names[before]} each, "
+            f"the data has changed since {printable(str(path))} was written: pictures had {names[before]}, "
             f"and now have {names[task]}",
             hint="restore the data, or train anew",
         )

@@ -66,7 +66,7 @@ def _classes(evaluation: MultilabelEvaluation, max_classes: int) -> str:
 def _row(result: LabelResult) -> list[str]:
     cells = [clean(result.name), str(result.support)]
     cells += percent(result.average_precision) if result.average_precision else ("–", "")
-    cells.append(f"{result.threshold:.2f}")
+    cells.append(f"{result.threshold:.3f}")
     for estimate in (result.precision, result.recall, result.f1):
         cells += percent(estimate) if estimate else ("–", "")
     return cells
