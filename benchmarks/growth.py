@@ -48,15 +48,17 @@ def generate(root: Path, count: int, classes: int) -> Path:
 def one_epoch(data: Path, cache_gb: float) -> dict[str, float]:
     """Seconds, the pictures that were trained on or validated in them, and peak MiB."""
     from resight.commands import resume
-    from resight.commands.train import _create
+    from resight.commands.start import decide, look, make_run
     from resight.training.progress import Silent
 
     wishes = {"model.name": "resnet20", "epochs": 1, "data.image_size": SIZE, "data.cache_gb": cache_gb, "batch": 128}
-    wishes |= {"data.disk_cache_gb": 0}  # memory alone is measured
+    wishes |= {"data.disk_cache_gb": 0, "device": "cpu"}  # memory alone is measured
     with tempfile.TemporaryDirectory() as out:
         start = time.perf_counter()
-        run = _create(data, {**wishes, "device": "cpu"}, "quick", Path(out) / "run", lambda _: None)
-        config, silent = resume._config(run), Silent()
+        silent = Silent()
+        looked = look(data, wishes, "quick", silent.say)
+        config, source = decide(looked, wishes, "quick", silent.say)
+        run = make_run(looked, config, source, Path(out) / "run", silent.say)
         resume._fit(run, config, resume._samples(run, config), silent)
         elapsed = time.perf_counter() - start
     counts = run.card.data["counts"]

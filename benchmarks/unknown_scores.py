@@ -7,7 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from resight.inference.unknown import Reference, Scorer, class_means, unit, whitening
+from resight.inference.unknown import Reference, Scorer, unit, whitening
+from resight.inference.within import class_means
 
 Score = Callable[[np.ndarray, np.ndarray], np.ndarray]
 

@@ -17,12 +17,14 @@ def test_exported_names() -> None:
         "folds",
         "intervals",
         "metrics",
+        "multilabel",
         "paired",
         "parity",
         "ranking",
         "report",
         "robustness",
         "selective",
+        "stored",
         "text",
     }
     assert names - modules == set(evaluation.__all__)

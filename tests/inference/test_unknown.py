@@ -26,13 +26,13 @@ from resight.inference.unknown import (
     Reference,
     balanced,
     bank_size,
-    class_means,
     describe,
     read_reference,
     threshold,
     unit,
     whitening,
 )
+from resight.inference.within import class_means
 from resight.runs import CARD, REFERENCE, Architecture, Run, RunCard
 
 HOSTILE = ["../../etc/passwd", "undecodable\udcff", "right\u202eto left", "two\nlines", "", "猫.png", "=1+1"]

@@ -34,8 +34,9 @@ def graph(
     input_name: str = "pixels",
     extra: Sequence[TensorProto] = (),
     head: NDArray[np.float32] | None = None,
+    task: str = "single",
 ) -> onnx.ModelProto:
-    """Pixels → normalised → 1 × 1 convolution → ReLU → mean → linear → softmax(logits / temperature).
+    """Pixels → normalised → 1 × 1 convolution → ReLU → mean → linear → softmax(logits / temperature), or its sigmoid.
 
     The convolution passes the three channels on as blue, green, red, and their mean as one more.
     """
@@ -60,7 +61,9 @@ def graph(
         helper.make_node("Flatten", ["pooled"], ["embedding"]),
         helper.make_node("Gemm", ["embedding", "head", "bias"], ["logits"], transB=1),
         helper.make_node("Div", ["logits", "temperature"], ["divided"]),
-        helper.make_node("Softmax", ["divided"], ["probabilities"], axis=1),
+        helper.make_node("Softmax", ["divided"], ["probabilities"], axis=1)
+        if task == "single"
+        else helper.make_node("Sigmoid", ["divided"], ["probabilities"]),
     ]
     outputs: dict[str, list[str | int | None]]
     outputs = {"probabilities": ["N", classes], "logits": ["N", classes], "embedding": ["N", 4]}

@@ -63,6 +63,11 @@ def crossval(
     data = named.data_path(data)
     asked = _Asked.of(data, folds, seed, set, options)
     samples = data_sets.load(data, val_fraction=0, test_fraction=0)
+    if samples.task == "multi":
+        raise UsageError(
+            "crossval deals out pictures with one class each; these have any number of labels",
+            hint="train once: resight train, which carves the test part by labels",
+        )
     asked.check_weights(samples)
     plan = asked.plan(samples)
     path = _place(data, Path(out) if out else None, plan)

@@ -15,15 +15,17 @@ from resight.commands.outputs import check_outputs
 from resight.commands.predict import Images, find_sources, resolve_run
 from resight.errors import ImageError, UsageError
 from resight.images import printable
-from resight.inference import AUTO, BATCH, Choice, Prediction, Predictor, Source, check_backend, unit
+from resight.inference import AUTO, BATCH, Choice, Prediction, Predictor, Reference, Source, check_backend, unit
 from resight.runs import Run
 from resight.runs.storage import write_atomic
+from resight.samples.cells import join
 
 
 @dataclass(frozen=True, eq=False)
 class Embeddings:
     """Of the N pictures that could be read. embeddings: float32 (N, D). sources: names, exact. labels: the most
-    probable class of each. unknown: whether each is unlike the training data; None where the Run cannot tell.
+    probable class of each; of a multi-label Run all that are answered, as in a table.
+    unknown: whether each is unlike the training data; None where the Run cannot tell.
     errors: the others, each with its reason. choice: which backend answered, and why.
     """
 
@@ -121,7 +123,7 @@ def similar(
         raise ImageError(answer.error or "", source=answer.source)
     errors: tuple[Prediction, ...] = ()
     if reference is not None:
-        names, labels = reference.sources, tuple(opened.classes[k] for k in reference.labels)
+        names, labels = reference.sources, _named(reference, opened.classes)
         cosines = reference.cosines(embedding)
     else:
         found = _embedded(predictor, others)
@@ -174,11 +176,23 @@ def _embedded(predictor: Predictor, sources: list[Source]) -> Embeddings:
     return Embeddings(
         embeddings=np.stack(rows),
         sources=tuple(answer.source for answer in answers),
-        labels=tuple(answer.label or "" for answer in answers),
+        labels=tuple(_label(answer) for answer in answers),
         unknown=None if answers[0].unknown is None else np.array([bool(answer.unknown) for answer in answers]),
         errors=tuple(errors),
         choice=predictor.choice,
     )
+
+
+def _label(answer: Prediction) -> str:
+    """The class that is answered; of a multi-label Run all of them, as in a table, empty for none."""
+    return answer.label or "" if answer.labels is None else join(name for name, _ in answer.labels)
+
+
+def _named(reference: Reference, classes: Sequence[str]) -> tuple[str, ...]:
+    """What the training pictures have: a class each, or several names as in a table."""
+    if reference.labels.ndim == 1:
+        return tuple(classes[k] for k in reference.labels)
+    return tuple(join(classes[k] for k in np.flatnonzero(row).tolist()) for row in reference.labels)
 
 
 def _texts(names: tuple[str, ...]) -> NDArray[np.str_]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from resight.commands.against import Against
 from resight.commands.against import against as compared
+from resight.commands.eval_multilabel import MultilabelEvalResult, evaluate_labels
 from resight.commands.extras import need
 from resight.commands.outputs import check_outputs
 from resight.commands.predict import resolve_run
@@ -23,7 +24,7 @@ from resight.evaluation import Estimate, Evaluation, evaluate
 from resight.evaluation.augmented import Augmented
 from resight.evaluation.robustness import Robustness
 from resight.images import printable
-from resight.inference import AUTO, BATCH, Choice, Predictor, bad_files, check_backend, csv_row, save
+from resight.inference import AUTO, BATCH, Choice, Predictor, bad_files, check_backend, csv_row, only_single, save
 from resight.inference.unknown import share_unknown
 from resight.runs import CONFIG, SPLIT, Run
 from resight.samples import SPLITS, SampleSet, load
@@ -131,7 +132,7 @@ def evaluate_run(
     corruption_pictures: int | str | None = None,
     tta: str | None = None,
     say: Say | None = None,
-) -> EvalResult:
+) -> EvalResult | MultilabelEvalResult:
     """Evaluate a Run on labelled pictures; classes are matched by name.
 
     data: by default the data that the Run was trained with, split as then; else a path, or
@@ -141,7 +142,8 @@ def evaluate_run(
     write, see ``EvalResult.save_predictions``. report: a page to write, one self-contained HTML file, never into a
     Run; needs the extra ``report``. against: a second Run, which answers the same pictures. corruptions: also answer
     corrupted pictures, of all kinds or of these; corruption_pictures: of so many, or "all"; default 1,000. tta: also
-    average over views, "flip" or "flip+shift". say: gets lines of progress.
+    average over views, "flip" or "flip+shift". say: gets lines of progress. The last four are for Runs that answer with
+    one class a picture; others have a MultilabelEvalResult.
 
     Raises DataError for data with classes that the Run does not know, without the part, changed since
     training, or with bad pictures; UsageError for wrong arguments, RunError for a Run that is missing or
@@ -157,8 +159,14 @@ def evaluate_run(
     opened = resolve_run(run)
     check_channels(opened, extras)
     other = None if against is None else resolve_run(against)
+    for wish, there in (("--against", other), ("--corruptions", extras.kinds), ("--tta", extras.views)):
+        if there:
+            only_single(opened, wish)
+    if other is not None:
+        only_single(other, "--against")
     data = None if data is None else _path_of(data)
     samples = load_own(opened) if data is None else load(data, val_fraction=0, test_fraction=0, training=False)
+    _check_task(opened, samples)
     numbers, warnings = match_classes(samples.classes, opened.classes)
     chosen = part or default_part(samples)
     indices = [i for i, sample in enumerate(samples.samples) if chosen in (ALL, sample.split)]
@@ -168,6 +176,11 @@ def evaluate_run(
         warnings.append("pictures have been replaced since training: they have the same names but other sizes")
     if data is not None:  # of the Run's own data the part says it
         warnings += learned(opened, samples, indices)
+    if opened.card.task == "multi":
+        given = None if data is None else Path(data)
+        outputs: dict[str, Any] = {"predictions": predictions, "report": report, "skip_bad": skip_bad, "data": given}
+        how: dict[str, Any] = {"backend": backend, "threads": threads, "batch": batch}
+        return evaluate_labels(opened, samples, numbers, indices, chosen, warnings, **outputs, **how)
     predictor = Predictor(opened, backend=backend, threads=threads, batch=batch, pictures=len(indices))
     found = predictor.answers(samples, indices)
     if found.bad and not skip_bad:
@@ -277,6 +290,17 @@ def load_own(run: Run) -> SampleSet:
             hint=hint,
         )
     return samples
+
+
+def _check_task(run: Run, samples: SampleSet) -> None:
+    """Raises DataError where the Run and the data differ in how many labels a picture has."""
+    if run.card.task != samples.task:
+        kinds = {"single": "one label each", "multi": "any number of labels"}
+        raise DataError(
+            f"{printable(str(samples.root))} has pictures with {kinds[samples.task]}, {printable(str(run.path))} "
+            f"answers for {kinds[run.card.task]}",
+            hint="a table with the column labels has any number of them, everything else one each: see docs/data.md",
+        )
 
 
 def match_classes(found: Sequence[str], known: Sequence[str]) -> tuple[list[int], list[str]]:

@@ -39,6 +39,7 @@ from resight.explaining import (
 )
 from resight.images import decode, printable, shown_as, visible
 from resight.inference import AUTO, Predictor, Source, check_backend, unit
+from resight.inference.tasks import labels_of
 from resight.runs import REFERENCE, Run
 from resight.runs.storage import storage_errors, write_atomic
 from resight.samples import SampleSet
@@ -226,7 +227,8 @@ class _Work:
         maps = tuple(ClassMap(names[k], float(probabilities[k]), h) for k, h in zip(shown, heats, strict=True))
         picture, geometry = enlarge(_colour(source, self.run.card.channels)), self.run.card.geometry
         write_atomic(path, png(beside(picture, overlay(picture, heats[0], geometry))))
-        item = Explanation(name, names[best[0]], float(probabilities[best[0]]), maps=maps, picture=path)
+        answer = names[best[0]], float(probabilities[best[0]])
+        item = Explanation(name, *answer, labels=labels_of(self.run.card, probabilities), maps=maps, picture=path)
         item = self._checked(self._known(item, embedding), square, shown[0])
         found = self._nearest(embedding)
         item = replace(item, nearest=tuple(neighbour for neighbour, _ in found))
@@ -280,7 +282,7 @@ class _Work:
         found = []
         for place, cosine in zip(places[0], cosines[0], strict=True):
             sample = self.bank.samples[place]
-            neighbour = Neighbour(sample.name, self.samples.classes[sample.label], float(cosine))
+            neighbour = Neighbour(sample.name, self.samples.label_text(sample) or "no label", float(cosine))
             try:
                 pixels = self.samples.read(sample, _shown_channels(self.run.card.channels))
                 found.append((neighbour, visible(pixels)))

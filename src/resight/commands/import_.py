@@ -65,6 +65,11 @@ def import_weights(
         raise UsageError(f"{source} is a Run already", hint=f"use it as it is: resight predict {source} PICTURES")
     weights = read_weights(source, model)
     name, chosen = _architecture(weights, model, options, say)
+    if weights.multilabel:
+        raise UsageError(
+            f"{weights.description} answers with any number of labels: its thresholds cannot be imported",
+            hint="use the Run itself, or train from it: resight train DATA --weights RUN",
+        )
     names = _class_names(weights, classes)
     channels = len(mean) if mean else _channels(weights)
     net = create(name, num_classes=len(names), in_channels=channels, **chosen)

@@ -43,7 +43,8 @@ def preview(
     config.data.start_scale = 1.0  # pictures that grow are shown at the size they end with
     batch = TrainLoader(prepare.train_pictures(samples, config), config).make(0)
     pixels = _augmented(config, batch)
-    names = [samples.classes[int(label)] for label in batch.labels]
+    part = samples.part("train")
+    names = [samples.label_text(part[int(index)]) or "(no label)" for index in batch.indices]
     return _sheet(pixels, names, Path(out))
 
 

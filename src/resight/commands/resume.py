@@ -99,6 +99,7 @@ def _same_settings(run: Run, config: Any) -> None:
         "model": ((model.name, model.options), (config.model.name, config.model.options)),
         "geometry": (card.geometry, prepare.geometry_of(config)),
         "channels": (card.channels, config.data.channels),
+        "task": (card.task, config.task),
         "mean": (list(card.mean), config.data.mean),
         "std": (list(card.std), config.data.std),
         "seed": (card.seed, config.seed),
@@ -227,12 +228,12 @@ def _logits(objective: Any, pictures: Any) -> Any:
 
 
 def _summary(run: Run, say: Callable[[str], None]) -> None:
-    from resight.evaluation import Evaluation
+    from resight.evaluation import Evaluation, read_evaluation
 
     part = run.metrics.part
-    found = Evaluation.from_dict(run.card.metrics[part])
+    found = read_evaluation(run.card.metrics[part])
     say(f"\n{part} part\n{found.to_text(max_classes=20)}")
-    if run.card.continues:
+    if run.card.continues and isinstance(found, Evaluation):
         from resight.training.continuing import by_age
 
         say("\n" + "\n".join(by_age(found, part, run.card.continues)))

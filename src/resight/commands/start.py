@@ -15,7 +15,7 @@ from resight import samples as data_sets
 from resight.commands.extras import need
 from resight.commands.imposed import imposed_split
 from resight.doctor import first_look
-from resight.errors import StorageError
+from resight.errors import StorageError, UsageError
 from resight.images import printable
 from resight.runs import CONFIG, SPLIT, WEIGHTS, Architecture, Run, RunCard
 from resight.runs.storage import storage_errors, write_atomic
@@ -85,6 +85,11 @@ def look(
         say(f"more, with pictures and remedies: resight doctor {shlex.quote(printable(str(data)))}")
     if base is None:
         return Looked(data, samples, checked.sizes)
+    if samples.task == "multi":
+        raise UsageError(
+            "--from continues Runs of one class a picture; these pictures have any number of labels",
+            hint=f"take the weights alone: --weights {base.run.path}",
+        )
     told = continuing.describe(base, samples)
     for line in continuing.lines(base, samples, checked, told):
         say(line)
@@ -127,6 +132,7 @@ def card_of(looked: Looked, config: TrainConfig, source: Source | None) -> RunCa
         geometry=prepare.geometry_of(config),
         mean=tuple(config.data.mean),
         std=tuple(config.data.std),
+        task=config.task,
         recipe=config.recipe,
         seed=config.seed,
         threads=config.threads,
@@ -147,7 +153,8 @@ def make_run(looked: Looked, config: TrainConfig, source: Source | None, out: st
     counts = card.data["counts"]
     say(
         f"{run.path}: {config.model.name}, {card.architecture.parameters:,} parameters, "
-        f"{config.data.image_size} px, {len(samples.classes)} classes, "
+        f"{config.data.image_size} px, {len(samples.classes)} classes"
+        f"{', any number of them a picture, ' if config.task == 'multi' else ', '}"
         f"{counts['train']:,} / {counts['val']:,} / {counts['test']:,} pictures to train / validate / test; "
         f"recipe {config.recipe}, {config.device} {config.precision}, {config.threads} threads"
     )

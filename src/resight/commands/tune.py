@@ -166,6 +166,11 @@ def _decide(
     from resight.tuning.space import dimensions
 
     looked = look(data, wishes, recipe, say)
+    if looked.samples.task == "multi":
+        raise UsageError(
+            "tune searches by the accuracy of one class a picture; these pictures have any number of labels",
+            hint="train with several --lr and compare the validation's mAP",
+        )
     config, _ = decide(looked, wishes, recipe, say)
     facts = Facts(1, 2, int(np.median(looked.sizes.min(axis=1))))
     return looked, dimensions(config, space, small=facts.small, fixed=wishes), config

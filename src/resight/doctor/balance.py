@@ -48,7 +48,7 @@ def _missing(samples: SampleSet) -> Iterator[Finding]:
             else f"add pictures of them to {part}",
             texts=tuple(f"{printable(name)}: none in {part}" for name in gone),
         )  # fmt: skip
-    if len(samples.classes) < 2:
+    if len(samples.classes) < 2 and samples.task == "single":
         yield Finding(
             "one-class", "error", "only one class", "there is nothing to tell apart: training refuses it",
             "add pictures of a second class", texts=(f"only {show_names(samples.classes)}",),

@@ -70,8 +70,8 @@ def identical(content: NDArray[np.uint8]) -> list[tuple[int, ...]]:
 
 
 def conflicts(samples: SampleSet, group: Iterable[int]) -> bool:
-    """Whether its pictures have more than one label."""
-    return len({samples.samples[k].label for k in group}) > 1
+    """Whether its pictures have different labels."""
+    return len({samples.samples[k].each for k in group}) > 1
 
 
 def crosses(samples: SampleSet, group: Iterable[int]) -> bool:

@@ -67,7 +67,7 @@ class Finding:
 def picture(samples: SampleSet, position: int) -> dict[str, str]:
     """Name, class and part of one picture, exact."""
     sample = samples.samples[position]
-    return {"source": sample.name, "label": samples.classes[sample.label], "split": sample.split}
+    return {"source": sample.name, "label": samples.label_text(sample), "split": sample.split}
 
 
 def counted(number: int, noun: str) -> str:

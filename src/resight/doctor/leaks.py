@@ -58,13 +58,13 @@ def stems(samples: SampleSet) -> tuple[tuple[int, ...], ...]:
         stem = PurePosixPath(sample.source).stem
         film = _FRAME.match(stem)
         if film and film[1]:
-            frames[sample.label, film[1]].append(position)
+            frames[sample.each, film[1]].append(position)
         elif film:
             continue  # frame_0001 names no film
         elif plain := _AUGMENTED.sub("", stem):
             bare = _COPY.sub("", plain)
-            copies[sample.label, bare].append((position, stem))
-    sizes = Counter(sample.label for sample in samples.samples)
+            copies[sample.each, bare].append((position, stem))
+    sizes = Counter(sample.each for sample in samples.samples)
     found = [
         tuple(group)
         for (label, _), group in frames.items()

@@ -131,13 +131,13 @@ def _rows(scan: Scan, manifest: Manifest, folder: Path) -> Iterator[str]:
     samples = scan.samples
     prefix = samples.root.resolve().relative_to(folder)
     fixed = samples.kind != "folder"
-    yield "path,label,split,group\n"
+    yield f"path,{'label' if samples.task == 'single' else 'labels'},split,group\n"
     for k, sample in enumerate(samples.samples):
         if k in manifest.dropped:
             continue
         path = (prefix / sample.source).as_posix()
         path = path if path[0].isalnum() else f"./{path}"
-        cells = [path, samples.classes[sample.label], sample.split if fixed else "", manifest.groups.get(k, "")]
+        cells = [path, samples.label_text(sample), sample.split if fixed else "", manifest.groups.get(k, "")]
         line = io.StringIO()
         csv.writer(line, lineterminator="\n").writerow(cells)
         try:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.doctor.finding import Finding, Item
-from resight.errors import DataError
+from resight.errors import DataError, UsageError
 from resight.evaluation import softmax
 from resight.images import printable
 from resight.runs import CrossValidation, Run, out_of_fold, stored
@@ -39,6 +39,11 @@ def findings(samples: SampleSet, run: Run | CrossValidation) -> list[Finding]:
 
     Raises DataError when none of them is, RunError for a Run without predictions.
     """
+    if samples.task == "multi" or (isinstance(run, Run) and run.card.task == "multi"):
+        raise UsageError(
+            "labels that a Run contradicts are found for pictures with one label each; these have any number",
+            hint="leave --run out; the most confident mistakes are on the Run's report page",
+        )
     if isinstance(run, CrossValidation):
         parts = [out_of_fold(run.runs)[0]]
     else:

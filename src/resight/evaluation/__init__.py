@@ -43,6 +43,7 @@ from resight.evaluation.parity import Parity, compare
 from resight.evaluation.ranking import Ranking, rank_class, rank_classes
 from resight.evaluation.report import ClassResult, Evaluation, GroupResult, evaluate
 from resight.evaluation.selective import RiskCoverage, aurc, risk_coverage
+from resight.evaluation.stored import read_evaluation
 
 __all__ = [
     "Z95",
@@ -89,6 +90,7 @@ __all__ = [
     "percentile",
     "rank_class",
     "rank_classes",
+    "read_evaluation",
     "reliability",
     "resampled",
     "resampled_means",

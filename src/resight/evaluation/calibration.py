@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,14 +53,21 @@ def fit_temperature(logits: ArrayLike, labels: ArrayLike) -> float:
     doubt = 1 / (count + 2)
     own = np.take_along_axis(scores, labels[:, None], axis=1)[:, 0]
     own = (1 - doubt) * own + doubt * (scores.sum(axis=1) - own) / (classes - 1)
+    return coolest(lambda inverse: _slope(scores, own, inverse))
+
+
+def coolest(slope_at: Callable[[float], tuple[float, float]]) -> float:
+    """The temperature in 0.05 … 20 at which a loss that is convex in 1/T is least. ``slope_at(1/T)``: its first and
+    second derivative by 1/T.
+    """
     low, high = 1 / HOTTEST, 1 / COLDEST
-    if _slope(scores, own, low)[0] >= 0:
+    if slope_at(low)[0] >= 0:
         return HOTTEST
-    if _slope(scores, own, high)[0] <= 0:
+    if slope_at(high)[0] <= 0:
         return COLDEST
     inverse = 1.0
     for _ in range(STEPS):
-        slope, curvature = _slope(scores, own, inverse)
+        slope, curvature = slope_at(inverse)
         low, high = (inverse, high) if slope < 0 else (low, inverse)
         step = inverse - slope / curvature if curvature > 0 else 0.0
         following = step if low <= step <= high else float(np.sqrt(low * high))

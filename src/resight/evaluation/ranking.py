@@ -47,17 +47,22 @@ class Ranked:
 def rank_classes(probabilities: ArrayLike, labels: ArrayLike) -> Ranking:
     """AUROC and average precision of each class against the rest, and their means, with 95 % intervals.
 
-    ``probabilities`` (N, C), ``labels`` (N,) int. Time: C sorts of N numbers; memory: a few columns. Raises
-    UsageError and DataError as `metrics.checked` does.
+    ``probabilities`` (N, C), ``labels`` (N,) int. Time: C sorts of N numbers; memory: N · C flags and a few columns.
+    Raises UsageError and DataError as `metrics.checked` does.
     """
     scores, targets = checked(probabilities, labels)
+    return rank_binary(scores, targets[:, None] == np.arange(scores.shape[1]))
+
+
+def rank_binary(scores: Floats, positive: NDArray[np.bool_]) -> Ranking:
+    """The same for classes that need not exclude each other: scores (N, K), and which pictures have which, (N, K)."""
     n, classes = scores.shape
-    supports = np.bincount(targets, minlength=classes)
+    supports = positive.sum(axis=0)
     found: list[tuple[Estimate | None, Estimate | None]] = [(None, None)] * classes
     slopes = np.zeros((2, n))
     present = [k for k in range(classes) if 0 < supports[k] < n]
     for k in present:
-        one = rank_class(scores[:, k], targets == k)
+        one = rank_class(scores[:, k], positive[:, k])
         found[k] = _estimates(one, int(supports[k]), n)
         slopes += one.auroc_slope, one.precision_slope
     auroc, precision = zip(*found, strict=True)

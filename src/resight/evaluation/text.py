@@ -60,10 +60,10 @@ def _metrics(evaluation: Evaluation) -> str:
     pictures = "picture" if evaluation.n == 1 else "pictures"
     lines = [f"{evaluation.n} {pictures}, {len(evaluation.classes)} classes, 95 % intervals", ""]
     rows = [
-        [LABELS.get(key, key.replace("top", "top-")), *(_nats(e) if key in NUMBERS else _percent(e))]
+        [LABELS.get(key, key.replace("top", "top-")), *(nats(e) if key in NUMBERS else percent(e))]
         for key, e in evaluation.metrics.items()
     ]
-    lines += _table(rows, "lrl")
+    lines += table(rows, "lrl")
     if evaluation.n < FEW:
         lines += [
             "",
@@ -80,7 +80,7 @@ def _classes(evaluation: Evaluation, max_classes: int) -> str:
     if not shown:
         return ""
     header = ["class", "pictures", "precision", "", "recall", "", "F1", ""]
-    lines = _table([header, *(_class_row(results[i]) for i in shown)], "lrrlrlrl")
+    lines = table([header, *(_class_row(results[i]) for i in shown)], "lrrlrlrl")
     hidden = len(results) - len(shown)
     if hidden:
         lines += ["", f"The {len(shown)} classes with the lowest F1; {hidden} more are not shown."]
@@ -90,7 +90,7 @@ def _classes(evaluation: Evaluation, max_classes: int) -> str:
 def _class_row(result: ClassResult) -> list[str]:
     cells = [clean(result.name), str(result.support)]
     for estimate in (result.precision, result.recall, result.f1):
-        cells += _percent(estimate) if estimate else ("–", "")
+        cells += percent(estimate) if estimate else ("–", "")
     return cells
 
 
@@ -103,16 +103,16 @@ def _confusions(evaluation: Evaluation, most: int = 5) -> str:
     return "\n".join(["Most frequent confusions", *lines]) if lines else ""
 
 
-def _percent(estimate: Estimate) -> tuple[str, str]:
+def percent(estimate: Estimate) -> tuple[str, str]:
     value, low, high = (100 * share for share in (estimate.value, estimate.low, estimate.high))
     return f"{value:.1f} %", f"[{low:.1f}, {high:.1f}]"
 
 
-def _nats(estimate: Estimate) -> tuple[str, str]:
+def nats(estimate: Estimate) -> tuple[str, str]:
     return f"{estimate.value:.3f}  ", f"[{estimate.low:.3f}, {estimate.high:.3f}]"
 
 
-def _table(rows: Sequence[Sequence[str]], align: str) -> list[str]:
+def table(rows: Sequence[Sequence[str]], align: str) -> list[str]:
     """Lines of columns two blanks apart, each aligned "l" left or "r" right."""
     widths = [max(columns(row[i]) for row in rows) for i in range(len(align))]
     lines = []

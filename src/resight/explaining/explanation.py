@@ -37,7 +37,8 @@ class Explanation:
 
     source: the path as it was given, exactly; for bytes and arrays ``#`` and the position from 0. label, probability:
     the answer. unknown: whether the picture is unlike the training data, by its ``score``; None where the Run cannot
-    tell. maps: of the classes asked for, or of the most probable ones; the first is the one that ``picture``, the PNG
+    tell. labels: of a multi-label Run the answer, as in `resight.inference.Prediction`.
+    maps: of the classes asked for, or of the most probable ones; the first is the one that ``picture``, the PNG
     that was written, ``faithfulness`` and ``randomised`` are about. randomised: mean rank correlation with maps of
     networks with random weights; None where it was not asked for or the map is constant. nearest: training pictures,
     most alike first. error: for a picture that cannot be used; then nothing else is there.
@@ -48,6 +49,7 @@ class Explanation:
     probability: float | None = None
     unknown: bool | None = None
     score: float | None = None
+    labels: tuple[tuple[str, float], ...] | None = None
     maps: tuple[ClassMap, ...] = ()
     picture: Path | None = None
     faithfulness: Faithfulness | None = None
@@ -56,12 +58,19 @@ class Explanation:
     nearest: tuple[Neighbour, ...] = ()
     error: str | None = None
 
+    @property
+    def answer(self) -> str:
+        """The answer of a multi-label Run in words: each label with its probability, or ``none``."""
+        return ", ".join(f"{printable(name)} {100 * p:.1f} %" for name, p in self.labels or ()) or "none"
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the arrays."""
+        several = [{"class": name, "probability": p} for name, p in self.labels or ()]
         return {
             "source": self.source,
             "label": self.label,
             "probability": self.probability,
+            **({} if self.labels is None else {"labels": several}),
             "unknown": self.unknown,
             "score": self.score,
             "classes": [{"class": one.name, "probability": one.probability} for one in self.maps],
@@ -125,7 +134,10 @@ def _answer(item: Explanation) -> str:
     if item.error is not None:
         return printable(item.error)
     label = printable(item.label or "")
-    answer = f"{f'unknown ({label}?)' if item.unknown else label}, {100 * (item.probability or 0):.1f} %"
+    chance = f", {100 * (item.probability or 0):.1f} %"
+    if item.labels is not None:
+        label, chance = item.answer, ""
+    answer = f"{f'unknown ({label}?)' if item.unknown else label}{chance}"
     if item.maps[0].name != item.label:
         answer += f"; the map is for {printable(item.maps[0].name)}, {100 * item.maps[0].probability:.1f} %"
     return answer

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -26,8 +28,19 @@ class Bank:
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """int64 (M,): positions in the classes of the data."""
+        """int64 (M,): positions in the classes of the data; of pictures with one class each."""
         return np.array([sample.label for sample in self.samples], np.int64)
+
+    def kinds(self, classes: Sequence[str]) -> tuple[NDArray[np.int64], tuple[str, ...]]:
+        """Of each picture its position, int64 (M,), among the names that follow: ``classes``, those of the data; of
+        pictures with any number of labels the combinations there are, the most frequent first.
+        """
+        if all(sample.labels is None for sample in self.samples):
+            return self.labels, tuple(classes)
+        order = [each for each, _ in Counter(sample.each for sample in self.samples).most_common()]
+        numbers = {each: number for number, each in enumerate(order)}
+        names = tuple(", ".join(classes[k] for k in each) or "no label" for each in order)
+        return np.array([numbers[sample.each] for sample in self.samples], np.int64), names
 
 
 def reference_bank(reference: Reference, samples: SampleSet, *, limit: int | None = None, seed: int = 0) -> Bank:
@@ -35,10 +48,13 @@ def reference_bank(reference: Reference, samples: SampleSet, *, limit: int | Non
 
     Raises RunError for a reference whose positions, names and classes are not those of ``samples``.
     """
-    named = zip(reference.indices.tolist(), reference.sources, reference.labels.tolist(), strict=True)
-    for index, source, label in named:
+    if reference.labels.ndim == 1:
+        labels: list[tuple[int, ...]] = [(label,) for label in reference.labels.tolist()]
+    else:
+        labels = [tuple(np.flatnonzero(row).tolist()) for row in reference.labels]
+    for index, source, each in zip(reference.indices.tolist(), reference.sources, labels, strict=True):
         known = samples.samples[index] if 0 <= index < len(samples) else None
-        if known is None or known.name != source or known.label != label:
+        if known is None or known.name != source or known.each != each:
             raise RunError(
                 f"the Run's reference says that picture {index} of the data is {printable(source)}, which it is not",
                 hint="restore reference.safetensors from a copy, or leave training pictures out: --compare 0",

@@ -1,4 +1,4 @@
-"""``model.onnx``: pixels in, probabilities out. Normalisation, temperature and softmax are inside the graph."""
+"""``model.onnx``: pixels in, probabilities out. Normalisation, temperature and softmax (or sigmoid) are inside."""
 
 from __future__ import annotations
 
@@ -24,19 +24,24 @@ class Answering(nn.Module):
     """The whole way from pixels to probabilities, as it is exported; in evaluation mode, and so is ``net`` then.
 
     forward: uint8 (N, S, S, C) → probabilities (N, K), logits (N, K), embedding (N, D), features (N, D, h, w);
-    float32. The logits are the network's own; the probabilities are softmax(logits / temperature).
+    float32. The logits are the network's own; the probabilities are softmax(logits / temperature), with the task
+    "multi" sigmoid(logits / temperature).
     """
 
-    def __init__(self, net: ResNet, mean: Sequence[float], std: Sequence[float], temperature: float) -> None:
+    def __init__(
+        self, net: ResNet, mean: Sequence[float], std: Sequence[float], temperature: float, task: str = "single"
+    ) -> None:
         super().__init__()
         self.net = net
         self.normalize = Normalize(mean, std)
         self.temperature = temperature
+        self.task = task
         self.eval()
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         out = self.net.features(self.normalize(pixels.permute(0, 3, 1, 2)))
-        probabilities = torch.softmax(out["logits"] / self.temperature, dim=1)
+        scaled = out["logits"] / self.temperature
+        probabilities = torch.softmax(scaled, dim=1) if self.task == "single" else torch.sigmoid(scaled)
         return probabilities, out["logits"], out["embedding"], out["features"]
 
 

@@ -11,13 +11,16 @@ import torch
 from safetensors.torch import save
 
 from resight.errors import ParityError
-from resight.evaluation import Parity, compare, evaluate, fit_temperature
+from resight.evaluation import Estimate, Parity, compare, evaluate
+from resight.evaluation.multilabel import evaluate_multilabel
+from resight.exporting.calibrate import calibrate
 from resight.exporting.onnx import Answering, export_onnx
-from resight.inference import Predictor, Reference
+from resight.inference import Answers, Predictor, Reference
 from resight.inference.unknown import NEIGHBOURS, Unknowns, balanced, bank_size, describe, share_unknown
+from resight.inference.within import strata
 from resight.models import ResNet
 from resight.models.files import METADATA
-from resight.reporting import Answered, write_report
+from resight.reporting import Answered, MultilabelAnswered, write_any_report
 from resight.runs import ONNX, PREDICTIONS, REFERENCE, REPORT, WEIGHTS, Run
 from resight.runs.storage import write_atomic
 from resight.samples import SampleSet
@@ -35,8 +38,10 @@ def write_model(run: Run, net: ResNet, temperature: float) -> Answering:
         "options": run.card.architecture.options,
         "classes": run.classes,
     }
+    if run.card.task != "single":
+        about["task"] = run.card.task
     write_atomic(run.path / WEIGHTS, save(tensors, metadata={METADATA: json.dumps(about)}))
-    answering = Answering(net, run.card.mean, run.card.std, temperature)
+    answering = Answering(net, run.card.mean, run.card.std, temperature, run.card.task)
     export_onnx(answering, run.card.geometry.size, run.path / ONNX)
     return answering
 
@@ -57,11 +62,10 @@ def check_parity(answering: Answering, predictor: Predictor, pixels: Pixels) -> 
 
 def seal(run: Run, net: ResNet, samples: SampleSet, val_logits: np.ndarray, say: Callable[[str], None]) -> None:
     """Makes a trained Run complete and immutable. ``val_logits``: the network's on the validation part, (N, K)."""
-    labels = np.array([sample.label for sample in samples.part("val")])
-    temperature = fit_temperature(val_logits, labels)
-    say(f"calibrated on validation: temperature {temperature:.3f}")
+    fitted = calibrate(run, val_logits, samples.targets(samples.part("val")), say)
+    temperature = fitted["temperature"]
     answering = write_model(run, net, temperature)
-    run.update(temperature=temperature, calibrated=True)
+    run.update(calibrated=True, **fitted)
     predictor = Predictor(run, backend="onnxruntime")  # what is sealed does not depend on what is installed
     checked = samples.part("val")[:_PARITY_PICTURES]
     geometry, channels = run.card.geometry, run.card.channels
@@ -75,18 +79,28 @@ def seal(run: Run, net: ResNet, samples: SampleSet, val_logits: np.ndarray, say:
         if samples.part(part):
             answers, truth = predictor.answers_of(samples, part)
             logits, indices = answers.logits, answers.indices
-            groups = [samples.samples[i].group for i in indices]
-            found = evaluate(logits, truth, run.classes, temperature=temperature, groups=groups)
-            metrics[part] = found.to_dict()
             unknown = share_unknown(predictor.unknowns, answers)
-            shown = Answered(
-                run, samples, samples.root.name, part, True, indices, truth, logits, found, unknown=unknown
-            )
+            shown = _answered(run, samples, part, answers, truth, unknown)
+            metrics[part] = shown.evaluation.to_dict()
             arrays |= {f"{part}_logits": logits, f"{part}_labels": truth, f"{part}_indices": indices}
     _write_arrays(run, arrays)
     run.update(metrics=metrics, parity=parity_dict(parity))
-    write_report(run.path / REPORT, shown, predictor)  # of the test part, or of validation where there is none
+    write_any_report(run.path / REPORT, shown, predictor)  # of the test part, or of validation where there is none
     run.seal()
+
+
+def _answered(
+    run: Run, samples: SampleSet, part: str, answers: Answers, truth: np.ndarray, unknown: Estimate | None
+) -> Answered | MultilabelAnswered:
+    """The evaluation of a part of the Run's own data, with what its page is made of."""
+    logits, indices, name = answers.logits, answers.indices, samples.root.name
+    if run.card.task == "multi":
+        thresholds = [threshold.value for threshold in run.card.thresholds]
+        several = evaluate_multilabel(logits, truth, run.classes, thresholds, temperature=run.card.temperature)
+        return MultilabelAnswered(run, samples, name, part, True, indices, truth, logits, several, unknown=unknown)
+    groups = [samples.samples[i].group for i in indices]
+    found = evaluate(logits, truth, run.classes, temperature=run.card.temperature, groups=groups)
+    return Answered(run, samples, name, part, True, indices, truth, logits, found, unknown=unknown)
 
 
 def write_reference(run: Run, predictor: Predictor, samples: SampleSet, say: Callable[[str], None]) -> Unknowns | None:
@@ -97,8 +111,8 @@ def write_reference(run: Run, predictor: Predictor, samples: SampleSet, say: Cal
     """
     val, train = ([i for i, s in enumerate(samples.samples) if s.split == part] for part in ("val", "train"))
     known = predictor.embeddings(samples, val)
-    labels = np.array([samples.samples[i].label for i in train], np.int64)
-    chosen = balanced(labels, bank_size(known.shape[1]), run.card.seed)
+    labels = samples.targets([samples.samples[i] for i in train])
+    chosen = balanced(strata(labels), bank_size(known.shape[1]), run.card.seed)
     indices = np.array(train, np.int64)[chosen]
     names = [samples.samples[i].name for i in indices]
     reference = Reference.fit(predictor.embeddings(samples, indices.tolist()), labels[chosen], indices, names)

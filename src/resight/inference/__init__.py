@@ -18,6 +18,7 @@ from resight.inference.onnxruntime import OnnxRuntime, load_onnxruntime
 from resight.inference.pipeline import batched, map_ordered
 from resight.inference.prediction import Prediction, Predictions, Unlikeness
 from resight.inference.predictor import BATCH, Predictor, Source
+from resight.inference.tasks import only_single
 from resight.inference.unknown import Reference, read_reference, unit
 from resight.inference.writers import FORMATS, csv_row, dump_json, escape_cell, save, send, unescape_cell, write
 
@@ -49,6 +50,7 @@ __all__ = [
     "installed_backends",
     "load_onnxruntime",
     "map_ordered",
+    "only_single",
     "open_backend",
     "read_reference",
     "save",

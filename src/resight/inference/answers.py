@@ -28,8 +28,9 @@ class Outputs:
 class Answers:
     """For N samples that could be read.
 
-    logits: float32 (N, K), divided by the temperature: their softmax is the probabilities, as evaluation
-    needs it. probabilities: float32 (N, K) in 0 … 1. indices: int64 (N,), positions in the SampleSet.
+    logits: float32 (N, K), divided by the temperature: their softmax (with several labels: sigmoid) is the
+    probabilities, as evaluation needs it. probabilities: float32 (N, K) in 0 … 1. indices: int64 (N,), positions in the
+    SampleSet.
     bad: (source, reason) of the others, names exact. unlike: float32 (N,), how unlike the training data each is, by
     the Run's score; None where the Run has none.
     """

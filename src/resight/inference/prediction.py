@@ -35,6 +35,9 @@ class Prediction:
     cannot be used, the reason in plain words; then label and probability are None and top is empty. unknown: whether
     the picture is unlike the Run's training data, by its ``score``: then label and probability are what the network
     says, and mean little. Both are None where the Run cannot tell (imported weights, earlier Runs), and for errors.
+
+    labels: of a multi-label Run the answer: (class, probability) of all classes from their thresholds on, most probable
+    first, perhaps none; None of other Runs, and for errors. ``label`` is then the most probable class, given or not.
     """
 
     source: str
@@ -44,6 +47,7 @@ class Prediction:
     error: str | None = None
     unknown: bool | None = None
     score: Unlikeness | None = None
+    labels: tuple[tuple[str, float], ...] | None = None
 
 
 class Predictions(Sequence[Prediction]):

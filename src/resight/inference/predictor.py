@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from dataclasses import replace
 from functools import cached_property
 from itertools import chain, islice
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from resight.inference.choose import Choice, choose
 from resight.inference.pipeline import batched, map_ordered
 from resight.inference.prediction import Prediction, Unlikeness
 from resight.inference.sessions import Sessions
+from resight.inference.tasks import FORMULAS, labels_of, probabilities_of
 from resight.inference.unknown import Reference, Unknowns, read_reference, read_unknowns
 from resight.runs import ONNX, REFERENCE, Run
 from resight.samples import SampleSet
@@ -268,10 +270,11 @@ class Predictor:
     def _prediction(self, name: str, probabilities: Floats, top: int, unlike: Floats | None = None) -> Prediction:
         best = np.argsort(-probabilities, kind="stable")[:top]
         pairs = tuple((self.classes[k], float(probabilities[k])) for k in best)
+        found = Prediction(name, *pairs[0], top=pairs, labels=labels_of(self.run.card, probabilities))
         if unlike is None or self.unknowns is None:
-            return Prediction(name, *pairs[0], top=pairs)
+            return found
         score = Unlikeness(self.unknowns.score, float(unlike), self.unknowns.threshold)
-        return Prediction(name, *pairs[0], top=pairs, unknown=score.unknown, score=score)
+        return replace(found, unknown=score.unknown, score=score)
 
     def answers(self, samples: SampleSet, indices: Sequence[int]) -> Answers:
         """Read and answer the samples at these positions, in order. What cannot be read is in ``bad``, not
@@ -326,20 +329,19 @@ class Predictor:
             )
         return [np.stack(rows) for rows in zip(*parts, strict=True)], np.array(kept, np.int64), tuple(bad)
 
-    def answers_of(self, samples: SampleSet, part: str) -> tuple[Answers, NDArray[np.int64]]:
-        """Of a part (train, val or test): its answers, and the labels, int64 (N,).
+    def answers_of(self, samples: SampleSet, part: str) -> tuple[Answers, NDArray[Any]]:
+        """Of a part (train, val or test): its answers, and its labels: `SampleSet.targets`.
 
         Raises DataError that lists all pictures which cannot be read, or when the classes of ``samples``
-        are not the Run's in the Run's order, or the part is empty.
+        are not the Run's in the Run's order, or are of another task, or the part is empty.
         """
-        if samples.classes != self.classes:
-            raise DataError("the classes of the data are not those of the Run, in the same order")
+        if samples.classes != self.classes or samples.task != self.run.card.task:
+            raise DataError("the classes of the data are not those of the Run, in the same order, of the same task")
         indices = [i for i, sample in enumerate(samples.samples) if sample.split == part]
         found = self.answers(samples, indices)
         if found.bad:
             raise bad_files(found.bad)
-        labels = np.array([samples.samples[i].label for i in found.indices], np.int64)
-        return found, labels
+        return found, samples.targets([samples.samples[i] for i in found.indices])
 
 
 def _check_fits(predictor: Predictor, session: Backend) -> int:
@@ -357,10 +359,9 @@ def _check_fits(predictor: Predictor, session: Backend) -> int:
         raise RunError(f"{run.path / ONNX} does not fit the Run's card: {error.message}") from error
     if probabilities.shape != (1, classes) or logits.shape != (1, classes):
         raise RunError(f"{run.path / ONNX} answers with {probabilities.shape[-1]} classes, its card names {classes}")
-    powers = np.exp((logits - logits.max()) / run.card.temperature)
-    if np.abs(powers / powers.sum() - probabilities).max() > 1e-4:
+    if np.abs(probabilities_of(run.card, logits) - probabilities).max() > 1e-4:
         raise RunError(
-            f"{run.path / ONNX}: the probabilities are not softmax(logits / temperature), with the "
+            f"{run.path / ONNX}: the probabilities are not {FORMULAS[run.card.task]}, with the "
             f"temperature {run.card.temperature:g} of the Run's card"
         )
     return int(embedding.shape[1])

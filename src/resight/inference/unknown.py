@@ -22,6 +22,7 @@ from safetensors.numpy import save as save_tensors
 from resight.errors import RunError
 from resight.evaluation import Estimate, wilson
 from resight.inference.answers import Answers
+from resight.inference.within import deviations
 from resight.runs import REFERENCE, Run
 
 Floats = NDArray[np.float32]
@@ -41,7 +42,8 @@ class Reference:
 
     bank: (N, D) float16, embeddings of length 1. centre: (D,) float32, their mean. whitening: (D, D) float32, W with
     W Wᵀ the inverse covariance within the classes. whitened: (N, D) float16, (bank - centre) W. labels: (N,) int64,
-    positions in the Run's classes. indices: (N,) int64, positions in the data set. sources: N names, exact;
+    positions in the Run's classes; of a multi-label Run uint8 (N, K), 1 for each label. indices: (N,) int64, positions
+    in the data set. sources: N names, exact;
     ``file[index]`` for array files.
     """
 
@@ -49,12 +51,14 @@ class Reference:
     centre: Floats
     whitening: Floats
     whitened: NDArray[np.float16]
-    labels: Ints
+    labels: Ints | NDArray[np.uint8]
     indices: Ints
     sources: tuple[str, ...]
 
     @classmethod
-    def fit(cls, embeddings: Floats, labels: Ints, indices: Ints, sources: Sequence[str]) -> Reference:
+    def fit(
+        cls, embeddings: Floats, labels: Ints | NDArray[np.uint8], indices: Ints, sources: Sequence[str]
+    ) -> Reference:
         """Of N ≥ 1 training pictures; embeddings float32 (N, D)."""
         rows = unit(embeddings)
         centre, matrix = rows.mean(axis=0), whitening(rows, labels)
@@ -87,7 +91,10 @@ class Reference:
         if arrays.keys() != _SHAPES.keys() or arrays["bank"].ndim != 2:
             raise ValueError(f"it holds {', '.join(sorted(arrays)) or 'nothing'}; expected {', '.join(_SHAPES)}")
         sizes = dict(zip("ND", arrays["bank"].shape, strict=True))
-        for name, (kind, axes) in _SHAPES.items():
+        expected = dict(_SHAPES)
+        if arrays["labels"].ndim == 2:
+            expected["labels"], sizes["K"] = (np.uint8, "NK"), arrays["labels"].shape[1]
+        for name, (kind, axes) in expected.items():
             shape = tuple(sizes[axis] for axis in axes)
             if arrays[name].dtype != kind or arrays[name].shape != shape or not np.isfinite(arrays[name]).all():
                 raise ValueError(f"its {name} is {arrays[name].dtype} {arrays[name].shape}; expected finite {shape}")
@@ -159,14 +166,15 @@ def unit(embeddings: Floats) -> Floats:
     return rows
 
 
-def whitening(rows: Floats, labels: Ints) -> Floats:
-    """W (D, D) with W Wᵀ = S⁻¹, where S is the covariance of (N, D) rows about the means of their classes.
+def whitening(rows: Floats, labels: Ints | NDArray[np.uint8]) -> Floats:
+    """W (D, D) with W Wᵀ = S⁻¹, where S is the covariance of (N, D) rows about the means of their classes, or of what
+    several labels say (`within.deviations`).
 
     S is shrunk towards its mean variance by the oracle approximating rule (Chen et al. 2010, equation 23), so that it
     can be inverted also where D > N. Where no class has two pictures, W is a multiple of 1: the plain distance.
     """
-    own = rows.astype(np.float64) - class_means(rows, labels)[labels]
-    freedom, width = max(1, len(rows) - len(np.unique(labels))), rows.shape[1]
+    own, taken = deviations(rows, labels)
+    freedom, width = max(1, len(rows) - taken), rows.shape[1]
     covariance = own.T @ own / freedom
     trace, square = float(np.trace(covariance)), float((covariance**2).sum())
     above = (1 - 2 / width) * square + trace**2
@@ -176,14 +184,6 @@ def whitening(rows: Floats, labels: Ints) -> Floats:
     values, vectors = np.linalg.eigh(shrunk)
     matrix: Floats = (vectors / np.sqrt(np.maximum(values, 1e-9))).astype(np.float32)
     return matrix
-
-
-def class_means(rows: Floats, labels: Ints) -> NDArray[np.float64]:
-    """(K, D) means of the rows of each label 0 … K-1; zero where a label has none."""
-    count = int(labels.max()) + 1
-    sums = np.zeros((count, rows.shape[1]))
-    np.add.at(sums, labels, rows)
-    return sums / np.maximum(np.bincount(labels, minlength=count), 1)[:, None]
 
 
 def threshold(scores: Floats, kept: float = KEPT) -> float | None:
@@ -247,7 +247,10 @@ def read_reference(run: Run) -> Reference:
         found = Reference.from_bytes(run.read(REFERENCE))
     except ValueError as error:
         raise RunError(f"{run.path / REFERENCE} is damaged: {error}", hint="restore the file from a copy") from error
-    if found.labels.min() < 0 or found.labels.max() >= len(run.classes):
+    multi = run.card.task == "multi"
+    least, most = (0, 1) if multi else (0, len(run.classes) - 1)
+    shape = (len(found.bank), len(run.classes)) if multi else (len(found.bank),)
+    if found.labels.shape != shape or found.labels.min() < least or found.labels.max() > most:
         raise RunError(f"{run.path / REFERENCE} has labels that the Run's classes do not have")
     return found
 

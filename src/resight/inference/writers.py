@@ -33,6 +33,7 @@ import numpy as np
 from resight.errors import UsageError
 from resight.images import printable
 from resight.runs.storage import fsync_directory, storage_errors, write_file
+from resight.samples.cells import join
 
 if TYPE_CHECKING:
     from resight.inference.prediction import Prediction
@@ -45,7 +46,8 @@ _UNKNOWN = {None: None, True: "true", False: "false"}
 
 def csv_text(predictions: Iterable[Prediction]) -> Iterator[str]:
     """Columns: source, label, probability, error, unknown (true, false, or nothing where the Run cannot tell), score,
-    threshold, then class_1, p_1, class_2, p_2, … of the best classes.
+    threshold, then class_1, p_1, class_2, p_2, … of the best classes. Of a multi-label Run ``labels`` comes after
+    threshold: the names that are answered, as in a table of data (:mod:`resight.samples.cells`), empty for none.
 
     As many of these as the first picture with an answer has; where there is none, those columns are missing.
     """
@@ -57,7 +59,9 @@ def csv_text(predictions: Iterable[Prediction]) -> Iterator[str]:
             break
     width = len(leading[-1].top) if leading else 0
     names = [name for k in range(1, width + 1) for name in (f"class_{k}", f"p_{k}")]
-    heads = ["source", "label", "probability", "error", "unknown", "score", "threshold", *names]
+    multi = bool(leading) and leading[-1].labels is not None
+    heads = ["source", "label", "probability", "error", "unknown", "score", "threshold"]
+    heads += [*(["labels"] if multi else []), *names]
     yield csv_row(heads)
     for group in (leading, queue):
         for prediction in group:
@@ -65,6 +69,8 @@ def csv_text(predictions: Iterable[Prediction]) -> Iterator[str]:
             cells += [prediction.probability, prediction.error]
             cells.append(_UNKNOWN[prediction.unknown])
             cells += [prediction.score.value, prediction.score.threshold] if prediction.score else [None, None]
+            if multi:
+                cells.append(join(name for name, _ in prediction.labels or ()))
             cells += [cell for pair in prediction.top for cell in pair]
             yield csv_row(cells + [None] * (len(heads) - len(cells)))
 
@@ -86,7 +92,8 @@ def jsonl_text(predictions: Iterable[Prediction]) -> Iterator[str]:
 
 def table_text(predictions: Iterable[Prediction], ahead: int = 32) -> Iterator[str]:
     """A line for each picture: source, best class, its probability, the next best. Aligned by the first
-    ``ahead``. Of a picture unlike the training data the class is ``unknown (class?)``.
+    ``ahead``. Of a picture unlike the training data the class is ``unknown (class?)``. Of a multi-label Run: source,
+    all classes that are answered, each with its probability, or ``none``, then the next best in brackets.
     """
     queue = iter(predictions)
     first = list(islice(queue, ahead))
@@ -100,6 +107,9 @@ def table_text(predictions: Iterable[Prediction], ahead: int = 32) -> Iterator[s
                 yield f"{source}  error: {printable(prediction.error)}\n"
                 continue
             label = _padded(_label(prediction), labels)
+            if prediction.labels is not None:
+                yield f"{source}  {label}  {_rest(prediction)}".rstrip() + "\n"
+                continue
             others = ", ".join(f"{printable(name)} {_percent(p)}" for name, p in prediction.top[1:])
             yield f"{source}  {label}  {_percent(prediction.probability or 0.0):>7}  {others}".rstrip() + "\n"
 
@@ -226,6 +236,8 @@ def _json(prediction: Prediction) -> str:
         "unknown": prediction.unknown,
         "score": None,
     }
+    if prediction.labels is not None:
+        plain["labels"] = [{"class": name, "probability": _number(p)} for name, p in prediction.labels]
     if prediction.score is not None:
         value, limit = map(_number, (prediction.score.value, prediction.score.threshold))
         plain["score"] = {"name": prediction.score.name, "value": value, "threshold": limit}
@@ -247,7 +259,16 @@ def _encoded(text: str) -> bytes:
 
 def _label(prediction: Prediction) -> str:
     label = printable(prediction.label or "")
+    if prediction.labels is not None:
+        label = ", ".join(f"{printable(name)} {_percent(p)}" for name, p in prediction.labels) or "none"
     return f"unknown ({label}?)" if prediction.unknown else label
+
+
+def _rest(prediction: Prediction) -> str:
+    """The best classes that were not answered, in brackets."""
+    answered = {name for name, _ in prediction.labels or ()}
+    others = [f"{printable(name)} {_percent(p)}" for name, p in prediction.top if name not in answered]
+    return f"(not: {', '.join(others)})" if others else ""
 
 
 def _percent(probability: float) -> str:

@@ -84,6 +84,7 @@ def _read_run(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]:
         "architecture": card.architecture.name,
         "options": dict(card.architecture.options),
         "classes": list(card.classes),
+        "task": card.task,
         "geometry": card.geometry,
         "mean": card.mean,
         "std": card.std,

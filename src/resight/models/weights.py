@@ -26,7 +26,7 @@ class Source:
 
     state: name → tensor. architecture, options: as far as the source says so. classes: of the weights' own
     head. geometry, mean, std: what they were trained with. description: one line for people and for a Run's
-    card. None is always: the source does not say.
+    card. None is always: the source does not say. multilabel: the head answers with any number of labels.
     """
 
     state: Mapping[str, Tensor]
@@ -38,6 +38,7 @@ class Source:
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
     license: str | None = None
+    multilabel: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +97,7 @@ def _from_file(path: Path) -> Source:
         description=f"{path}{wrapper}",
         architecture=name if isinstance(name, str) else None,
         options=_options(known),
+        multilabel=known.get("task") == "multi",
         classes=tuple(classes) if classes else None,
         geometry=known["geometry"] if from_run else None,
         mean=known["mean"] if from_run else None,

@@ -3,6 +3,17 @@
 from resight.recipes.balances import BALANCES, balance_wishes
 from resight.recipes.config import TrainConfig, override
 from resight.recipes.effects import check_effects
+from resight.recipes.multilabel import check_task
 from resight.recipes.recipes import RECIPES, Facts, recipe
 
-__all__ = ["BALANCES", "RECIPES", "Facts", "TrainConfig", "balance_wishes", "check_effects", "override", "recipe"]
+__all__ = [
+    "BALANCES",
+    "RECIPES",
+    "Facts",
+    "TrainConfig",
+    "balance_wishes",
+    "check_effects",
+    "check_task",
+    "override",
+    "recipe",
+]

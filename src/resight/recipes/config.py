@@ -27,19 +27,21 @@ from resight.recipes.sections import (
 class TrainConfig(Section):
     """One training, complete. ``total_steps`` is 0 until it is resolved.
 
-    recipe: the name of what the rest was made from. loss: ``bce`` is over the classes (Wightman et al. 2021, §3);
-    ``focal`` weighs the cross-entropy of each class by (1 − p)^focal_gamma of its probability p (Lin et al. 2017,
-    eq. 4, over the softmax). select: the best epoch has the highest accuracy on validation, or the highest mean of the
-    classes' recalls (``balanced``). epochs, budget_seconds (wall-clock time) and total_steps (updates) each say how
-    long to train, by ascending precedence; 0 leaves it to the ones before. batch: pictures in one update, over all
-    processes. micro_batch: pictures in one forward pass of one process, 0 for all of its share; auto_batch chooses it
-    by the memory there is. save_minutes: between checkpoints inside an epoch; save_steps: the same in steps, 0 for off.
-    keep: the newest checkpoints that are kept, besides the best. patience: epochs without a better validation, 0: never
-    stop. compile: translate the network with torch.compile first, which takes a minute or more for each picture size.
-    threads: of PyTorch, 0 for all cores. tensorboard: also write numbers for TensorBoard.
+    recipe: the name of what the rest was made from. task: one class a picture, or any number; the data say it. loss:
+    ``bce`` is over the classes (Wightman et al. 2021, §3); ``focal`` weighs the cross-entropy of each class by
+    (1 − p)^focal_gamma of its probability p (Lin et al. 2017, eq. 4, over the softmax). select: the best epoch has the
+    highest accuracy on validation, or the highest mean of the classes' recalls (``balanced``). epochs, budget_seconds
+    (wall-clock time) and total_steps (updates) each say how long to train, by ascending precedence; 0 leaves it to the
+    ones before. batch: pictures in one update, over all processes. micro_batch: pictures in one forward pass of one
+    process, 0 for all of its share; auto_batch chooses it by the memory there is. save_minutes: between checkpoints
+    inside an epoch; save_steps: the same in steps, 0 for off. keep: the newest checkpoints that are kept, besides the
+    best. patience: epochs without a better validation, 0: never stop. compile: translate the network with
+    torch.compile first, which takes a minute or more for each picture size. threads: of PyTorch, 0 for all cores.
+    tensorboard: also write numbers for TensorBoard.
     """
 
     recipe: str = "quick"
+    task: Literal["single", "multi"] = "single"
     model: ModelConfig = ModelConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()

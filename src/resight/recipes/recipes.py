@@ -7,19 +7,24 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 from resight.errors import UsageError
 from resight.recipes.config import TrainConfig
+from resight.recipes.multilabel import with_several_labels
 from resight.recipes.sections import AugmentConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig
 
 
 @dataclass(frozen=True)
 class Facts:
-    """What recipes may look at: training pictures, classes, the typical shorter side in pixels."""
+    """What recipes may look at: training pictures, classes, the typical shorter side in pixels; and the task, by which
+    `recipe` changes every one.
+    """
 
     count: int
     classes: int
     side: int
+    task: Literal["single", "multi"] = "single"
 
     @property
     def small(self) -> bool:
@@ -158,4 +163,5 @@ def recipe(name: str, facts: Facts) -> TrainConfig:
     """The named recipe for these facts. Raises UsageError with the names that exist."""
     if name not in RECIPES:
         raise UsageError(f"there is no recipe '{name}'", hint=f"recipes: {', '.join(RECIPES)}")
-    return RECIPES[name](facts)
+    config = RECIPES[name](facts)
+    return config if facts.task == "single" else with_several_labels(config)

@@ -11,14 +11,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.errors import RunError
 from resight.evaluation import Comparison, Estimate, Evaluation, reliability, risk_coverage, softmax
 from resight.evaluation.metrics import Floats, Ints
-from resight.explaining import check_head, class_activation, overlay, read_head
 from resight.images import visible
 from resight.inference import Predictor
 from resight.reporting import figures
-from resight.reporting.page import svg, thumbnail, write_page
+from resight.reporting.heat import HeatMaps, shown, square_of
+from resight.reporting.page import svg, write_page
 from resight.reporting.robustness_figure import robustness_figure
 from resight.reporting.verdict import verdict
 from resight.runs import HISTORY, Run
@@ -26,7 +25,6 @@ from resight.samples import SampleSet
 
 AIMS = (0.9, 0.95, 0.99)
 GALLERY = 12  # pictures in each
-SIDE = 144  # pixels of a picture in a gallery
 DRAWN = 100  # classes in the confusion matrix, at most
 SCORED = 40  # classes in the plot of F1, at most
 LISTED = 100  # names in a list, at most
@@ -110,7 +108,7 @@ def _context(answered: Answered, predictor: Predictor) -> dict[str, Any]:
         "card": run.card,
         "sentences": verdict(found, chances.max(axis=1), answered.part, answered.own_data, answered.unknown),
         "before": [(*_row(n, e), found.metrics[n]) for n, e in found.uncalibrated.items()],
-        "curves": _curves(run),
+        "curves": training_history(run),
         "mistakes": show.of(mistakes),
         "unsure": show.of(unsure),
         "no_heat": show.no_heat,
@@ -162,37 +160,23 @@ class Pictures:
 
     def __init__(self, answered: Answered, predictor: Predictor, chances: Floats) -> None:
         self._answered, self._predictor, self._chances = answered, predictor, chances
-        self.no_heat = ""
-        try:
-            self._head = read_head(answered.run)
-        except RunError as error:
-            self.no_heat = error.message
+        self._maps = HeatMaps(answered.run, predictor)
+
+    @property
+    def no_heat(self) -> str:
+        return self._maps.missing
 
     def of(self, positions: NDArray[np.int64]) -> list[dict[str, Any]]:
         if not len(positions):
             return []
-        squares = np.stack([self._square(int(k)) for k in positions])
+        answered = self._answered
+        squares = np.stack([square_of(answered.run, answered.samples, int(answered.indices[k])) for k in positions])
         best = self._chances[positions].argmax(axis=1)
-        heats = self._heats(squares, best) if not self.no_heat else [""] * len(positions)
+        heats = self._maps.of(squares, best)
         return [
-            self._item(int(k), _shown(visible(square)), heat)
+            self._item(int(k), shown(visible(square)), heat)
             for k, square, heat in zip(positions, squares, heats, strict=True)
         ]
-
-    def _heats(self, squares: NDArray[np.uint8], classes: NDArray[np.int64]) -> list[str]:
-        features, logits = self._predictor.ask(squares, ("features", "logits"))
-        try:
-            check_head(features, logits, self._head)
-        except RunError as error:  # the last layer is not what the answer is made by: said on the page
-            self.no_heat = error.message
-            return [""] * len(squares)
-        maps = class_activation(features, self._head.weights[classes])
-        return [_shown(overlay(visible(square), heat)) for square, heat in zip(squares, maps, strict=True)]
-
-    def _square(self, position: int) -> NDArray[np.uint8]:
-        card, samples = self._answered.run.card, self._answered.samples
-        sample = samples.samples[self._answered.indices[position]]
-        return card.geometry.apply(samples.read(sample, card.channels, geometry=card.geometry))
 
     def _item(self, position: int, picture: str, heat: str) -> dict[str, Any]:
         answered, row = self._answered, self._chances[position]
@@ -210,12 +194,6 @@ class Pictures:
             "true_probability": float(row[true]),
             "right": first == true,
         }
-
-
-def _shown(pixels: NDArray[np.uint8]) -> str:
-    """A thumbnail; a small picture is enlarged with its pixels left visible."""
-    factor = max(1, SIDE // max(pixels.shape[:2]))
-    return thumbnail(pixels.repeat(factor, axis=0).repeat(factor, axis=1), SIDE)
 
 
 def _confusions(found: Evaluation, most: int = 10) -> list[tuple[str, str, int, int]]:
@@ -249,8 +227,8 @@ def _scores(found: Evaluation) -> dict[str, Any]:
     return {"picture": svg(figures.class_scores(names, values)), "hidden": max(len(scored) - SCORED, 0)}
 
 
-def _curves(run: Run) -> str:
-    """Imported Runs were not trained here: they have none."""
+def training_history(run: Run) -> str:
+    """The plot of metrics.jsonl. Imported Runs were not trained here: they have none."""
     if not run.records(HISTORY):
         return ""
     lines = [json.loads(line) for line in run.read(HISTORY).splitlines() if line.strip()]

@@ -67,7 +67,8 @@ def write(
     if bank is not None:
         flat = plane(bank.embeddings)
         shares, points = flat.shares, flat.place(bank.embeddings)
-        plot = embedding_plot(points, bank.labels, classes, shares, None if own is None else flat.place(own))
+        labels, names = bank.kinds(classes)
+        plot = embedding_plot(points, labels, names, shares, None if own is None else flat.place(own))
     write_page(
         result.page,
         "explain.html",

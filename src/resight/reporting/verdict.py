@@ -32,15 +32,15 @@ def verdict(
     sentences = [_accuracy(found.metrics["accuracy"], found.n), *_confusion(found), *_weakest(found)]
     sentences.append(_calibration(found.metrics["ece"], float(confidence.mean()), found.metrics["accuracy"].value))
     if unknown is not None:
-        sentences.append(_unknown(unknown))
+        sentences.append(unknown_share(unknown))
     return sentences + [Sentence(text, careful=True) for text in _cares(found, part, own_data)]
 
 
 def _accuracy(accuracy: Estimate, n: int) -> Sentence:
     noun = "picture" if n == 1 else "pictures"
     return Sentence(
-        f"It is right on {_percent(accuracy.value)} of {n:,} {noun}. On others like them expect between "
-        f"{_percent(accuracy.low)} and {_percent(accuracy.high)}; {n:,} {noun} cannot tell more exactly."
+        f"It is right on {percent(accuracy.value)} of {n:,} {noun}. On others like them expect between "
+        f"{percent(accuracy.low)} and {percent(accuracy.high)}; {n:,} {noun} cannot tell more exactly."
     )
 
 
@@ -53,7 +53,7 @@ def _confusion(found: Evaluation) -> list[Sentence]:
     return [
         Sentence(
             f"Its most frequent mistake: {found.classes[true]} answered as {found.classes[answered]}, "
-            f"{count:,} of {support:,} pictures ({_percent(count / support)})."
+            f"{count:,} of {support:,} pictures ({percent(count / support)})."
         )
     ]
 
@@ -68,57 +68,63 @@ def _weakest(found: Evaluation) -> list[Sentence]:
         return []
     return [
         Sentence(
-            f"Its weakest class is {worst.name}: F1 {_percent(value)}, between {_percent(interval.low)} and "
-            f"{_percent(interval.high)}."
+            f"Its weakest class is {worst.name}: F1 {percent(value)}, between {percent(interval.low)} and "
+            f"{percent(interval.high)}."
         )
     ]
 
 
 def _calibration(error: Estimate, confidence: float, accuracy: float) -> Sentence:
-    mean = f"on average it is {_percent(confidence)} sure and {_percent(accuracy)} right"
+    mean = f"on average it is {percent(confidence)} sure and {percent(accuracy)} right"
     if error.low == 0:
         return Sentence(f"Its confidence can be believed as far as these pictures can tell: {mean}.")
     side = "too sure" if confidence > accuracy else "not sure enough"
-    return Sentence(
-        f"Its confidence is off by {_percent(error.value)} (calibration error, ECE), mostly {side}: {mean}."
-    )
+    return Sentence(f"Its confidence is off by {percent(error.value)} (calibration error, ECE), mostly {side}: {mean}.")
 
 
-def _unknown(share: Estimate) -> Sentence:
+def unknown_share(share: Estimate) -> Sentence:
     return Sentence(
-        f"It calls {_percent(share.value)} of them unknown, unlike what it learned from ({_percent(share.low)} to "
-        f"{_percent(share.high)}); of pictures like its training data that should be about 5\u00a0%."
+        f"It calls {percent(share.value)} of them unknown, unlike what it learned from ({percent(share.low)} to "
+        f"{percent(share.high)}); of pictures like its training data that should be about 5\u00a0%."
     )
 
 
 def _cares(found: Evaluation, part: str, own_data: bool) -> list[str]:
-    cares = []
-    if own_data and part == "train":
-        cares.append("These are the pictures that it learned from: on others it will be worse.")
-    if own_data and part == "val":
-        cares.append("These pictures chose its best epoch and its temperature: on others it will be a little worse.")
-    if own_data and part == "all":
-        cares.append("Pictures that it learned from are among these: on others it will be worse.")
+    cares = own_data_cares(part, own_data, "its best epoch and its temperature")
     if found.n < FEW:
         cares.append(f"{found.n} pictures are few: every number here is rough.")
     small = [result.name for result in found.per_class if 0 < result.support < FEW_OF_A_CLASS]
     if small:
-        cares.append(f"Fewer than {FEW_OF_A_CLASS} pictures of {_list(small)}: numbers of {_these(small)} say little.")
+        cares.append(
+            f"Fewer than {FEW_OF_A_CLASS} pictures of {list_names(small)}: numbers of {_these(small)} say little."
+        )
     absent = [result.name for result in found.per_class if not result.support]
     if absent:
-        cares.append(f"No pictures of {_list(absent)}: nothing is known of {_these(absent)}.")
+        cares.append(f"No pictures of {list_names(absent)}: nothing is known of {_these(absent)}.")
     return cares
+
+
+def own_data_cares(part: str, own_data: bool, chosen: str) -> list[str]:
+    """What to beware of in a part of the data that the Run was trained with; ``chosen``: what validation decided."""
+    if not own_data:
+        return []
+    cares = {
+        "train": "These are the pictures that it learned from: on others it will be worse.",
+        "val": f"These pictures chose {chosen}: on others it will be a little worse.",
+        "all": "Pictures that it learned from are among these: on others it will be worse.",
+    }
+    return [cares[part]] if part in cares else []
 
 
 def _these(names: Sequence[str]) -> str:
     return "that class" if len(names) == 1 else "these classes"
 
 
-def _list(names: Sequence[str]) -> str:
+def list_names(names: Sequence[str]) -> str:
     if len(names) > NAMED:
         return f"{len(names)} classes ({', '.join(names[:NAMED])}, …)"
     return ", ".join(names)
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
     return f"{100 * share:.1f}\u00a0%"

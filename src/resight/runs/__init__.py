@@ -1,6 +1,6 @@
 """The Run: the one artefact that training makes and everything else opens."""
 
-from resight.runs.card import Architecture, RunCard
+from resight.runs.card import Architecture, RunCard, Threshold
 from resight.runs.crossval import CrossValidation, is_crossval, out_of_fold
 from resight.runs.predictions import Stored, stored
 from resight.runs.run import (
@@ -36,6 +36,7 @@ __all__ = [
     "Run",
     "RunCard",
     "Stored",
+    "Threshold",
     "check_free",
     "is_crossval",
     "out_of_fold",

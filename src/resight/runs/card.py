@@ -25,14 +25,28 @@ class Architecture:
 
 
 @dataclass(frozen=True)
+class Threshold:
+    """Of one class of a multi-label Run: from the probability ``value`` on it is answered. positives: validation
+    pictures that have it. fitted: whether the value was chosen by them; else it is 0.5.
+    """
+
+    value: float
+    positives: int = 0
+    fitted: bool = False
+
+
+@dataclass(frozen=True)
 class RunCard:
     """Everything that another program must know to use the Run.
 
+    task: ``single``, one class a picture: probabilities are a softmax; ``multi``, any number: each is a sigmoid, and
+    ``thresholds`` has one for each class, in their order.
     classes: names in the order of the outputs. channels: 1 (grey), 3 (RGB), or up to 16.
-    mean, std: per channel, of pixels in [0, 1]. temperature: logits are divided by it before the softmax.
+    mean, std: per channel, of pixels in [0, 1]. temperature: logits are divided by it before the softmax or sigmoid.
     calibrated: whether the temperature was fitted on validation pictures (imported weights have none).
     data: fingerprint, counts by part, skipped files. metrics: by part (``val``, ``test``), each the
-    dictionary of :class:`resight.evaluation.Evaluation`. parity: ONNX against PyTorch, measured when sealed.
+    dictionary of :class:`resight.evaluation.Evaluation`, or of ``MultilabelEvaluation``.
+    parity: ONNX against PyTorch, measured when sealed.
     unknown: how pictures unlike the training data are told: score, threshold and more
     (:mod:`resight.inference.unknown`); empty where they are not, as of imported weights and earlier Runs.
     continues: of a Run that continues another one: which (path, SHA-256 of its weights), how many classes it had, which
@@ -47,9 +61,10 @@ class RunCard:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     status: Status = "training"
-    task: Literal["single"] = "single"
+    task: Literal["single", "multi"] = "single"
     temperature: float = 1.0
     calibrated: bool = False
+    thresholds: tuple[Threshold, ...] = ()
     recipe: str = ""
     seed: int = 0
     threads: int = 0
@@ -95,6 +110,7 @@ class RunCard:
                     "classes": tuple(plain["classes"]),
                     "mean": tuple(plain["mean"]),
                     "std": tuple(plain["std"]),
+                    "thresholds": tuple(Threshold(**one) for one in plain.get("thresholds", ())),
                 }
             )
         except (TypeError, KeyError, ValueError, UsageError) as error:
@@ -121,6 +137,8 @@ def impossible(card: RunCard) -> list[str]:
         "mean": numbers(card.mean, -math.inf),
         "std": numbers(card.std, 0),
         "status": card.status in get_args(Status),
+        "task": card.task in ("single", "multi"),
+        "thresholds": _sound_thresholds(card),
         "temperature": _number(card.temperature) and card.temperature > 0,
         "data": isinstance(card.data, dict),
         "metrics": isinstance(card.metrics, dict),
@@ -137,6 +155,13 @@ _LARGEST = 1e30  # a float32 holds it, and no honest value comes near
 def _number(value: Any) -> bool:
     """From 0 up to what a float32 holds. ``True`` is none."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LARGEST
+
+
+def _sound_thresholds(card: RunCard) -> bool:
+    """One for each class of a finished multi-label Run, within 0 … 1; none of any other."""
+    if card.task == "single" or (card.status != "sealed" and not card.thresholds):
+        return not card.thresholds
+    return len(card.thresholds) == len(card.classes) and all(_number(t.value) and t.value <= 1 for t in card.thresholds)
 
 
 def _sound_unknown(unknown: Any) -> bool:

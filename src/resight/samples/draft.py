@@ -14,31 +14,40 @@ from numpy.typing import NDArray
 
 from resight.errors import DataError
 from resight.images import printable
-from resight.samples.model import ArrayReader, Kind, show_names
+from resight.samples.model import ArrayReader, Kind, Task, show_names
 from resight.samples.order import natural_key
 from resight.samples.walk import Tally
 
 EXAMPLE = """expected one of
     flowers/daisy/1.jpg              one folder for each class, at least two; or
     flowers/train/daisy/1.jpg        the same within train, and val, test if you have them; or
-    flowers.csv                      with the columns path,label and, if you like, split and group"""
+    flowers.csv                      with the columns path,label and, if you like, split and group; or
+    flowers.csv                      with the columns path,labels: any number of labels a picture, as in daisy|rose"""
 
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One picture as found. ``split`` is None where the layout says nothing about it."""
+    """One picture as found. ``split`` is None where the layout says nothing about it. ``labels``: in a multi-label
+    set, its classes, sorted; ``label`` is then those names in one cell (:mod:`resight.samples.cells`).
+    """
 
     source: str
     index: int | None
     label: str
     split: str | None
     group: str | None = None
+    labels: tuple[str, ...] | None = None
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of its classes."""
+        return (self.label,) if self.labels is None else self.labels
 
 
 @dataclass
 class Draft:
     """``classes`` is given where the layout has a class list of its own; else it is made of the labels in
-    ``rows``.
+    ``rows``. ``task``: "multi" where ``rows`` have ``labels``.
     """
 
     root: Path
@@ -49,18 +58,19 @@ class Draft:
     warnings: list[str] = field(default_factory=list)
     read_array: ArrayReader | None = None
     arrays: dict[str, NDArray[np.uint8]] = field(default_factory=dict)  # those that had to be read already
+    task: Task = "single"
 
 
 def class_list(draft: Draft, *, training: bool = True) -> tuple[str, ...]:
     """The one class list. Raises ``DataError`` for a set without labels and, where it is to be trained on, for
-    fewer than two classes and for classes missing from training.
+    fewer than two classes (one will do in a multi-label set: it is there or not) and for classes missing from training.
     """
-    split_of_row = {(row.label, row.split or "train") for row in draft.rows}
+    split_of_row = {(name, row.split or "train") for row in draft.rows for name in row.names}
     trained = {label for label, split in split_of_row if split == "train"}
-    classes = draft.classes or tuple(sorted({row.label for row in draft.rows}, key=natural_key))
+    classes = draft.classes or tuple(sorted({name for name, _ in split_of_row}, key=natural_key))
     if classes and not training:
         return classes
-    if len(classes) < 2:
+    if len(classes) < (2 if draft.task == "single" else 1):
         shape_error(draft.root, f"only one class ({show_names(classes)})" if classes else "no labelled pictures")
     for split in ("val", "test"):
         there = {label for label, name in split_of_row if name == split}

@@ -12,7 +12,8 @@ from resight.samples import arrays
 from resight.samples import split_csv as saved_split
 from resight.samples.draft import Draft, Row, class_list, shape_error
 from resight.samples.folders import read_folders
-from resight.samples.model import Sample, SampleSet
+from resight.samples.model import NO_LABEL, Sample, SampleSet
+from resight.samples.multilabel_splits import carve_multilabel
 from resight.samples.split_csv import Key
 from resight.samples.splits import Item, carve, check_fractions
 from resight.samples.table import read_table
@@ -65,10 +66,10 @@ def load(
     kept = _kept(draft.rows, known or {}, {"train", *wanted})
     pool = [k for k, row in enumerate(draft.rows) if row.split in (None, "train") and k not in kept]
     items = [
-        Item((row.source, -1 if row.index is None else row.index), row.label, row.group)
+        Item((row.source, -1 if row.index is None else row.index), row.label, row.group, row.labels)
         for row in (draft.rows[position] for position in pool)
     ]
-    parts, warnings = carve(items, wanted, seed)
+    parts, warnings = (carve if draft.task == "single" else carve_multilabel)(items, wanted, seed)
     splits = [kept.get(k) or row.split or "train" for k, row in enumerate(draft.rows)]
     for position, part in zip(pool, parts, strict=True):
         splits[position] = part
@@ -120,6 +121,7 @@ def _read(path: Path, training: bool) -> Draft:
 
 def _as_saved(draft: Draft, classes: tuple[str, ...], path: Path, data: bytes | None) -> SampleSet:
     saved = saved_split.read(path, data)
+    saved_split.check_task(saved, draft.task, path)
     saved_split.check_same({(row.source, row.index): row.label for row in draft.rows}, saved, path)
     lines = [saved[row.source, row.index] for row in draft.rows]
     loaded = _finish(draft, classes, [line.split.replace(saved_split.SKIPPED, "train") for line in lines])
@@ -128,10 +130,14 @@ def _as_saved(draft: Draft, classes: tuple[str, ...], path: Path, data: bytes | 
 
 def _finish(draft: Draft, classes: tuple[str, ...], splits: list[str]) -> SampleSet:
     numbers = {name: number for number, name in enumerate(classes)}
-    samples = tuple(
-        Sample(row.source, row.index, numbers[row.label], split, row.group)
-        for row, split in zip(draft.rows, splits, strict=True)
-    )
+
+    def sample(row: Row, split: str) -> Sample:
+        if row.labels is None:
+            return Sample(row.source, row.index, numbers[row.label], split, row.group)
+        labels = tuple(sorted(numbers[name] for name in row.labels))
+        return Sample(row.source, row.index, NO_LABEL, split, row.group, labels)
+
+    samples = tuple(sample(row, split) for row, split in zip(draft.rows, splits, strict=True))
     loaded = SampleSet(
         root=draft.root,
         classes=classes,
@@ -140,6 +146,7 @@ def _finish(draft: Draft, classes: tuple[str, ...], splits: list[str]) -> Sample
         kind=draft.kind,
         warnings=tuple(draft.warnings),
         read_array=draft.read_array,
+        task=draft.task,
     )
     loaded._arrays.update(draft.arrays)
     return loaded

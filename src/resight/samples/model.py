@@ -16,10 +16,14 @@ from numpy.typing import NDArray
 
 from resight.errors import DataError, UsageError
 from resight.images import MAX_PIXELS, Geometry, check_channels, decode, decode_for, fit, printable, read_bytes
+from resight.samples import cells
 
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 
 Kind = Literal["folder", "split-folders", "csv", "idx", "cifar"]
+Task = Literal["single", "multi"]
+NO_LABEL = -1
+"""``Sample.label`` in a multi-label set: no position, so that it cannot be taken for a class."""
 ArrayReader = Callable[[Path], NDArray[np.uint8]]
 
 
@@ -29,7 +33,8 @@ class Sample:
 
     ``source`` is the path relative to the root, with ``/``; for array files (idx, CIFAR) the file's name, and
     ``index`` the position in it. ``label`` is the position in the one class list. Samples of one ``group`` (a
-    patient, a video) never cross splits.
+    patient, a video) never cross splits. ``labels``, in a multi-label set only: the positions of all its classes,
+    ascending, perhaps none; ``label`` is then ``NO_LABEL``.
     """
 
     source: str
@@ -37,6 +42,12 @@ class Sample:
     label: int
     split: str
     group: str | None = None
+    labels: tuple[int, ...] | None = None
+
+    @property
+    def each(self) -> tuple[int, ...]:
+        """The positions of its classes: the one ``label``, or ``labels``."""
+        return (self.label,) if self.labels is None else self.labels
 
     @property
     def name(self) -> str:
@@ -50,7 +61,8 @@ class SampleSet:
 
     ``classes`` are in natural order, exactly as named on disk. ``channels`` is 1 for idx, 3 for CIFAR, and
     None where it is not known before decoding. ``warnings`` are whole sentences that deserve to be shown.
-    ``dropped`` are samples left out by ``without``, with their reasons.
+    ``dropped`` are samples left out by ``without``, with their reasons. ``task``: "single", one class a picture, or
+    "multi", any number of classes, none included.
     """
 
     root: Path
@@ -61,6 +73,7 @@ class SampleSet:
     warnings: tuple[str, ...] = ()
     dropped: tuple[tuple[Sample, str], ...] = ()
     read_array: ArrayReader | None = field(default=None, repr=False, compare=False)
+    task: Task = "single"
     _arrays: dict[str, NDArray[np.uint8]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 
@@ -82,11 +95,31 @@ class SampleSet:
         return [sample for sample in self.samples if sample.split == split]
 
     def counts(self) -> dict[str, NDArray[np.int64]]:
-        """For each of train, val and test: how many pictures each class has, int64 (classes,)."""
+        """For each of train, val and test: how many pictures each class has, int64 (classes,). Of several labels each
+        counts.
+        """
         counts = {split: np.zeros(len(self.classes), np.int64) for split in SPLITS}
         for sample in self.samples:
-            counts[sample.split][sample.label] += 1
+            for label in sample.each:
+                counts[sample.split][label] += 1
         return counts
+
+    def targets(self, samples: Sequence[Sample]) -> NDArray[Any]:
+        """What is to be answered for N samples of this set: int64 (N,), positions of their classes; of a multi-label
+        set uint8 (N, classes), 1 for each class that a picture has.
+        """
+        if self.task == "single":
+            return np.array([sample.label for sample in samples], np.int64)
+        found = np.zeros((len(samples), len(self.classes)), np.uint8)
+        for row, sample in zip(found, samples, strict=True):
+            row[list(sample.each)] = 1
+        return found
+
+    def label_text(self, sample: Sample) -> str:
+        """The name of its class; in a multi-label set the names, joined by ``|`` as in a table; empty for none."""
+        if self.task == "single":
+            return self.classes[sample.label]
+        return cells.join(self.classes[label] for label in sample.each)
 
     def path(self, sample: Sample) -> Path:
         """The file that ``sample`` is, or is in."""
@@ -139,6 +172,8 @@ class SampleSet:
         picture overwritten by another of exactly the same size does not.
         """
         digest = hashlib.sha256()
+        if self.task != "single":
+            digest.update(_line("task", self.task))
         for name in self.classes:
             digest.update(_line("class", name))
         arrays: dict[str, str] = {}
@@ -150,7 +185,8 @@ class SampleSet:
                 if sample.source not in arrays:
                     arrays[sample.source] = _sha256(path)
                 content = arrays[sample.source]
-            digest.update(_line(sample.source, str(sample.index), str(sample.label), sample.split, content))
+            given = ",".join(map(str, sample.each))
+            digest.update(_line(sample.source, str(sample.index), given, sample.split, content))
         return digest.hexdigest()
 
     def without(self, bad: Iterable[tuple[str, str]]) -> SampleSet:
@@ -173,11 +209,12 @@ class SampleSet:
         pairs = list(zip(self.samples, reasons, strict=True))
         gone = tuple((sample, reason) for sample, reason in pairs if reason is not None)
         kept = tuple(sample for sample, reason in pairs if reason is None)
-        trained = {sample.label for sample in kept if sample.split == "train"}
-        lost = [self.classes[s.label] for s, _ in gone if s.split == "train" and s.label not in trained]
+        trained = {label for sample in kept if sample.split == "train" for label in sample.each}
+        dropped = {label for sample, _ in gone if sample.split == "train" for label in sample.each}
+        lost = [self.classes[label] for label in dropped - trained]
         if lost:
             raise DataError(
-                f"without the bad files, these classes have no training picture: {show_names(sorted(set(lost)))}",
+                f"without the bad files, these classes have no training picture: {show_names(sorted(lost))}",
                 hint="repair or replace the files",
             )
         slim = replace(self, samples=kept, dropped=self.dropped + gone)

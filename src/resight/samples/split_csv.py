@@ -2,7 +2,8 @@
 way again.
 
 Columns: source, index, label (the class's name), split, group. Pictures that were left out as bad have the
-split "skipped". Any name survives exactly, quotes, newlines and undecodable bytes included.
+split "skipped". Any name survives exactly, quotes, newlines and undecodable bytes included. Of a multi-label set the
+third column is ``labels``, names as in :mod:`resight.samples.cells`.
 """
 
 from __future__ import annotations
@@ -14,22 +15,24 @@ from pathlib import Path
 
 from resight.errors import DataError, StorageError
 from resight.images import printable
-from resight.samples.model import SPLITS, SampleSet, show_names
+from resight.samples.model import SPLITS, SampleSet, Task, show_names
 
 COLUMNS = ("source", "index", "label", "split", "group")
+MULTI_COLUMNS = ("source", "index", "labels", "split", "group")
 SKIPPED = "skipped"
 Key = tuple[str, int | None]
 
 
 @dataclass(frozen=True, slots=True)
 class SplitRow:
-    """One line. ``split`` is train, val, test or skipped."""
+    """One line. ``split`` is train, val, test or skipped. ``label``: with the task "multi", names in one cell."""
 
     source: str
     index: int | None
     label: str
     split: str
     group: str | None
+    task: Task = "single"
 
 
 def write(path: Path, samples: SampleSet) -> None:
@@ -39,10 +42,10 @@ def write(path: Path, samples: SampleSet) -> None:
     try:
         with open(path, "w", encoding="utf-8", errors="surrogateescape", newline="") as stream:
             writer = csv.writer(stream, lineterminator="\n", quoting=csv.QUOTE_ALL)
-            writer.writerow(COLUMNS)
+            writer.writerow(COLUMNS if samples.task == "single" else MULTI_COLUMNS)
             for sample, split in kept + dropped:
                 index = "" if sample.index is None else str(sample.index)
-                writer.writerow([sample.source, index, samples.classes[sample.label], split, sample.group or ""])
+                writer.writerow([sample.source, index, samples.label_text(sample), split, sample.group or ""])
     except OSError as error:
         raise StorageError(f"{printable(str(path))}: cannot be written ({error.strerror})") from error
 
@@ -58,11 +61,11 @@ def read(path: Path, data: bytes | None = None) -> dict[Key, SplitRow]:
         with io.TextIOWrapper(content, encoding="utf-8", errors="surrogateescape", newline="") as stream:
             reader = csv.reader(stream, strict=True)
             header = tuple(next(reader, ()))
-            if header != COLUMNS:
+            if header not in (COLUMNS, MULTI_COLUMNS):
                 raise DataError(f"{shown}: the header is {printable(','.join(header))!r}; expected {','.join(COLUMNS)}")
             rows: dict[Key, SplitRow] = {}
             for values in reader:
-                row = _parse(values, f"{shown}, line {reader.line_num}")
+                row = _parse(values, "single" if header == COLUMNS else "multi", f"{shown}, line {reader.line_num}")
                 if (row.source, row.index) in rows:
                     raise DataError(f"{shown}, line {reader.line_num}: {printable(row.source)} is there twice")
                 rows[row.source, row.index] = row
@@ -73,7 +76,7 @@ def read(path: Path, data: bytes | None = None) -> dict[Key, SplitRow]:
         raise DataError(f"{shown}: cannot be read ({error.strerror})") from error
 
 
-def _parse(values: list[str], where: str) -> SplitRow:
+def _parse(values: list[str], task: Task, where: str) -> SplitRow:
     if len(values) != len(COLUMNS):
         raise DataError(f"{where}: found {len(values)} fields; expected {len(COLUMNS)}")
     source, index, label, split, group = values
@@ -81,7 +84,19 @@ def _parse(values: list[str], where: str) -> SplitRow:
         raise DataError(f"{where}: the split is {printable(split)!r}; expected train, val, test or skipped")
     if index and not (index.isascii() and index.isdigit()):
         raise DataError(f"{where}: the index is {printable(index)!r}; expected a whole number or nothing")
-    return SplitRow(source, int(index) if index else None, label, split, group or None)
+    return SplitRow(source, int(index) if index else None, label, split, group or None, task)
+
+
+def check_task(saved: dict[Key, SplitRow], task: Task, path: Path) -> None:
+    """Raise ``DataError`` where pictures had one label each and now several, or the other way round."""
+    names = {"single": "one label each", "multi": "any number of labels each"}
+    before = next((row.task for row in saved.values()), task)
+    if before != task:
+        raise DataError(
+            f"the data has changed since {printable(str(path))} was written: pictures had {names[before]}, "
+            f"and now have {names[task]}",
+            hint="restore the data, or train anew",
+        )
 
 
 def check_same(found: dict[Key, str], saved: dict[Key, SplitRow], path: Path) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,11 +22,14 @@ from resight.samples.order import natural_key
 
 @dataclass(frozen=True)
 class Item:
-    """What carving needs to know of one sample: a stable name, its class, its group."""
+    """What carving needs to know of one sample: a stable name, its class, its group. ``labels``: several classes, for
+    :mod:`resight.samples.multilabel_splits`.
+    """
 
     key: tuple[str, int]
     label: str
     group: str | None = None
+    labels: tuple[str, ...] | None = None
 
 
 Table = list[tuple[int, int]]
@@ -49,7 +52,8 @@ def carve(items: Sequence[Item], fractions: dict[str, float], seed: int) -> tupl
         parts = _carve_groups(items, wanted, seed)
     else:
         parts = _carve_classes(items, wanted, seed)
-    return parts, _missing(items, parts, wanted)
+    found = {(item.label, part) for item, part in zip(items, parts, strict=True)}
+    return parts, missing(found, wanted)
 
 
 def check_fractions(fractions: dict[str, float], seed: int) -> None:
@@ -65,7 +69,7 @@ def check_fractions(fractions: dict[str, float], seed: int) -> None:
         raise UsageError(f"the seed is {seed!r}; expected a whole number, 0 or more")
 
 
-def generator(seed: int, name: str) -> np.random.Generator:
+def generator_of(seed: int, name: str) -> np.random.Generator:
     """Philox, seeded with both."""
     digest = hashlib.sha256(f"{seed}:".encode() + name.encode("utf-8", "surrogateescape")).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
@@ -77,7 +81,7 @@ def _carve_classes(items: Sequence[Item], fractions: dict[str, float], seed: int
         members[items[position].label].append(position)
     parts = ["train"] * len(items)
     for label, positions in members.items():
-        order = generator(seed, label).permutation(len(positions))
+        order = generator_of(seed, label).permutation(len(positions))
         start = 0
         for part, size in _sizes(len(positions), fractions).items():
             for chosen in order[start : start + size]:
@@ -99,7 +103,7 @@ def _sizes(total: int, fractions: dict[str, float]) -> dict[str, int]:
 
 def _carve_groups(items: Sequence[Item], fractions: dict[str, float], seed: int) -> list[str]:
     units, tables, classes = grouped(items)
-    dealt = _deal(tables, classes, fractions, generator(seed, "groups"))
+    dealt = _deal(tables, classes, fractions, generator_of(seed, "groups"))
     parts = [""] * len(items)
     for positions, part in zip(units, dealt, strict=True):
         for position in positions:
@@ -108,16 +112,22 @@ def _carve_groups(items: Sequence[Item], fractions: dict[str, float], seed: int)
 
 
 def grouped(items: Sequence[Item]) -> tuple[list[list[int]], list[Table], int]:
-    """What must stay together: the positions of each group, its table, and the number of classes. A sample without a
-    group is a group of its own. In an order that is not that of ``items``.
+    """What must stay together: the positions of each group, its table, and the number of classes. In an order that is
+    not that of ``items``.
     """
     labels = {label: number for number, label in enumerate(sorted({item.label for item in items}))}
-    units: dict[tuple[bool, str, int], list[int]] = defaultdict(list)
-    for position, item in enumerate(items):
-        units[(False, *item.key) if item.group is None else (True, item.group, 0)].append(position)
+    units = units_of(items)
     members = [units[name] for name in sorted(units)]
     tables = [sorted(Counter(labels[items[position].label] for position in unit).items()) for unit in members]
     return members, tables, len(labels)
+
+
+def units_of(items: Sequence[Item]) -> dict[tuple[bool, str, int], list[int]]:
+    """Positions of what must stay together; a sample without a group is a group of its own."""
+    units: dict[tuple[bool, str, int], list[int]] = defaultdict(list)
+    for position, item in enumerate(items):
+        units[(False, *item.key) if item.group is None else (True, item.group, 0)].append(position)
+    return units
 
 
 def _deal(
@@ -126,7 +136,7 @@ def _deal(
     """Deal groups out, given the table of each; return the part of each."""
     shares = {"train": 1 - sum(fractions.values()), **fractions}
     dealt = deal(tables, classes, shares, generator)
-    _give_back(tables, classes, dealt)
+    give_back(tables, classes, dealt)
     return dealt
 
 
@@ -157,7 +167,7 @@ def _size(table: Table) -> int:
     return sum(count for _, count in table)
 
 
-def _give_back(tables: Sequence[Table], classes: int, dealt: list[str]) -> None:
+def give_back(tables: Sequence[Table], classes: int, dealt: list[str]) -> None:
     """Move a group back to training for each class that has none there: its smallest one."""
     trained: set[int] = set()
     smallest: dict[int, tuple[int, int]] = {}  # class → size, row
@@ -174,9 +184,10 @@ def _give_back(tables: Sequence[Table], classes: int, dealt: list[str]) -> None:
             trained.update(there for there, _ in tables[row])
 
 
-def _missing(items: Sequence[Item], parts: Sequence[str], fractions: dict[str, float]) -> list[str]:
-    found = {(item.label, part) for item, part in zip(items, parts, strict=True)}
-    labels = sorted({item.label for item in items}, key=natural_key)
+def missing(found: Iterable[tuple[str, str]], fractions: dict[str, float]) -> list[str]:
+    """Warnings of parts without a picture of some classes. ``found``: (class, part) that there are."""
+    found = set(found)
+    labels = sorted({label for label, _ in found}, key=natural_key)
     warnings = []
     for part in fractions:
         without = [label for label in labels if (label, part) not in found]

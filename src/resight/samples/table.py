@@ -1,19 +1,27 @@
-"""A CSV table of pictures: ``path,label`` and, if wanted, ``split`` and ``group``."""
+"""A CSV table of pictures: ``path,label`` and, if wanted, ``split`` and ``group``.
+
+Pictures with any number of labels: ``path,labels``, names separated by ``|`` (:mod:`resight.samples.cells`), or one
+column for each class, with 1 where a picture has it and 0 where not.
+"""
 
 from __future__ import annotations
 
 import csv
 import os
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from resight.errors import DataError
 from resight.images import printable
+from resight.samples import cells
 from resight.samples.draft import Draft, Row
 from resight.samples.folders import split_name
 from resight.samples.model import show_names
+from resight.samples.order import natural_key
 from resight.samples.walk import check_link
 
-_REQUIRED, _OPTIONAL = ("path", "label"), ("split", "group")
+_PATH, _LABEL, _LABELS, _OPTIONAL = "path", "label", "labels", ("split", "group")
+_OTHER_SEPARATORS = ";,"
 
 
 def read_table(table: Path) -> Draft:
@@ -25,11 +33,15 @@ def read_table(table: Path) -> Draft:
     """
     draft = Draft(table.parent, "csv", [])
     shown = printable(table.name)
+    header, lines = _lines(table, shown)
+    columns = None if _LABEL in header or _LABELS in header else _class_columns(header)
+    draft.task = "single" if _LABEL in header else "multi"
+    draft.classes = None if columns is None else tuple(sorted(columns, key=natural_key))
     real_root = os.path.realpath(draft.root)
     first: dict[str, tuple[int, Row]] = {}
     repeated, missing = [], []
-    for line, values in _lines(table, shown):
-        row = _row(draft.root, real_root, values, f"{shown}, line {line}")
+    for line, values in lines:
+        row = _row(draft.root, real_root, values, columns, f"{shown}, line {line}")
         if row.source in first:
             earlier_line, earlier = first[row.source]
             if (row.label, row.split, row.group) != (earlier.label, earlier.split, earlier.group):
@@ -52,15 +64,32 @@ def read_table(table: Path) -> Draft:
     draft.rows = _splits_of_groups([row for _, row in first.values()], shown)
     if repeated:
         draft.warnings.append(f"{len(repeated):,} repeated lines count once: {show_names(repeated, 3)}")
+    if draft.task == "multi":
+        draft.warnings += _doubts(draft.rows)
     return draft
 
 
-def _lines(table: Path, shown: str) -> list[tuple[int, dict[str, str]]]:
+def _doubts(rows: list[Row]) -> list[str]:
+    """What may be meant otherwise in a multi-label table."""
+    warnings = []
+    bare = sum(not row.labels for row in rows)
+    if bare:
+        warnings.append(f"{bare:,} of {len(rows):,} pictures have no label: they count as showing none of the classes")
+    names = sorted({name for row in rows for name in row.names})
+    joined = [name for name in names if any(mark in name for mark in _OTHER_SEPARATORS)]
+    if joined and not any(len(row.names) > 1 for row in rows):
+        warnings.append(
+            f"no picture has two labels, and these names hold a ; or , while | separates: {show_names(joined)}"
+        )
+    return warnings
+
+
+def _lines(table: Path, shown: str) -> tuple[list[str], list[tuple[int, dict[str, str]]]]:
+    """The header, and each line with its number."""
     try:
         with open(table, encoding="utf-8-sig", errors="strict", newline="") as stream:
             reader = csv.reader(stream, strict=True)
-            header = [name.strip().lower() for name in next(reader, [])]
-            _check_header(header, shown)
+            header = _header(next(reader, []), shown)
             lines = []
             for values in reader:
                 if not values:
@@ -73,7 +102,7 @@ def _lines(table: Path, shown: str) -> list[tuple[int, dict[str, str]]]:
                         hint="put a field that contains a comma into double quotes",
                     )
                 lines.append((reader.line_num, dict(zip(header, values, strict=True))))
-            return lines
+            return header, lines
     except UnicodeDecodeError as error:
         raise DataError(f"{shown}: this is not UTF-8 text ({error.reason})", hint="save it as CSV UTF-8") from error
     except csv.Error as error:
@@ -82,19 +111,52 @@ def _lines(table: Path, shown: str) -> list[tuple[int, dict[str, str]]]:
         raise DataError(f"{shown}: the table cannot be read ({error.strerror})") from error
 
 
-def _check_header(header: list[str], shown: str) -> None:
-    allowed = (*_REQUIRED, *_OPTIONAL)
-    wrong = [name for name in header if name not in allowed]
-    if any(name not in header for name in _REQUIRED) or len(set(header)) != len(header) or wrong:
+def _header(found: list[str], shown: str) -> list[str]:
+    """The names of the columns: our own in lower case, those of classes as they are."""
+    known = (_PATH, _LABEL, _LABELS, *_OPTIONAL)
+    names = [name.strip() for name in found]
+    header = [name.lower() if name.lower() in known else name for name in names]
+    given, others = [name for name in (_LABEL, _LABELS) if name in header], _class_columns(header)
+    by_class = not given and len(others) > 1 and "" not in others
+    wrong = [] if by_class else others
+    if _PATH not in header or len(set(header)) != len(header) or len(given) + by_class != 1 or wrong:
         raise DataError(
             f"{shown}: the first line is {printable(','.join(header))!r}; expected a header with the columns "
-            "path,label and optionally split,group, in any order, separated by commas",
+            "path,label (or path,labels, or path and one column of 0 and 1 for each of two classes or more) and "
+            "optionally split,group, in any order, separated by commas",
             hint=f"rename or remove: {show_names(wrong)}" if wrong else None,
         )
+    return header
 
 
-def _row(root: Path, real_root: str, values: dict[str, str], where: str) -> Row:
-    if not values["label"]:
+def _class_columns(header: list[str]) -> list[str]:
+    return [name for name in header if name not in (_PATH, _LABEL, _LABELS, *_OPTIONAL)]
+
+
+def _labels(values: dict[str, str], columns: list[str] | None, where: str) -> tuple[str, ...]:
+    """Of a line of a multi-label table, the classes, sorted."""
+    if columns is None:
+        try:
+            return tuple(sorted(cells.split(values[_LABELS])))
+        except ValueError as error:
+            raise DataError(
+                f"{where}: the labels are {printable(values[_LABELS])!r}: {printable(str(error))}",
+                hint="separate names by |; leave the cell empty for a picture with no label",
+            ) from error
+    for name in columns:
+        if values[name].strip() not in ("0", "1"):
+            raise DataError(
+                f"{where}: {printable(name)} is {printable(values[name])!r}; expected 1 where the picture has this "
+                "class and 0 where not",
+                hint="or give the table the columns path,label (one label each) or path,labels (names separated by |)",
+            )
+    return tuple(sorted(name for name in columns if values[name].strip() == "1"))
+
+
+def _row(root: Path, real_root: str, values: dict[str, str], columns: list[str] | None, where: str) -> Row:
+    labels = None if _LABEL in values else _labels(values, columns, where)
+    label = values[_LABEL] if labels is None else cells.join(labels)
+    if labels is None and not label:
         raise DataError(f"{where}: the label is empty", hint="write a label, or remove the line")
     split = None
     if values.get("split", "").strip():
@@ -106,9 +168,10 @@ def _row(root: Path, real_root: str, values: dict[str, str], where: str) -> Row:
     return Row(
         _source(root, real_root, values["path"], where),
         None,
-        values["label"],
+        label,
         split,
         values.get("group") or None,
+        labels,
     )
 
 
@@ -141,4 +204,4 @@ def _splits_of_groups(rows: list[Row], shown: str) -> list[Row]:
                 f"{shown}: the group {printable(row.group)!r} is in both {splits[row.group]} and {row.split}",
                 hint="a group must stay within one split: correct the table",
             )
-    return [Row(row.source, row.index, row.label, row.split or splits.get(row.group or ""), row.group) for row in rows]
+    return [replace(row, split=row.split or splits.get(row.group or "")) for row in rows]

@@ -220,9 +220,10 @@ class Training:
         }
         if self.config.select == "balanced":
             entry["val_recall"] = result.recall
+        if result.mean_average_precision is not None:
+            entry["val_map"] = result.mean_average_precision
         state.history.append(entry)
-        score = "val_recall" if self.config.select == "balanced" else "val_accuracy"
-        best = max(state.history, key=lambda e: (e[score], -e["val_loss"]))
+        best = max(state.history, key=quality)
         state.best_step = best["step"]
         since_best = len(state.history) - best["epoch"]
         state.stopped_early = bool(self.config.patience) and since_best >= self.config.patience
@@ -312,6 +313,14 @@ class Training:
         for name, value in self.state.conditions.items():
             if now.get(name) != value:
                 self.report.say(f"{name} was {value} and is {now.get(name)}: the result will not be bitwise the same")
+
+
+def quality(entry: dict[str, Any]) -> tuple[float, float]:
+    """What makes an epoch the best: the validation's accuracy (mAP with any number of labels, the classes' mean recall
+    where that is asked for), then the lower loss.
+    """
+    score = next(name for name in ("val_map", "val_recall", "val_accuracy") if name in entry)
+    return entry[score], -entry["val_loss"]
 
 
 def conditions(config: TrainConfig, world: int) -> dict[str, str]:

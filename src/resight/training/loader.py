@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -29,7 +30,8 @@ _TRIED = 8  # pictures that show how large a part will be
 
 @dataclass
 class Batch:
-    """pixels: uint8 (B, C, S, S), channels-last in memory. labels: int64 (B,). indices: int64 (B,), positions
+    """pixels: uint8 (B, C, S, S), channels-last in memory. labels: int64 (B,), or uint8 (B, K) in a multi-label set.
+    indices: int64 (B,), positions
     in the training part. parameters: what is left for ``augment.apply`` to do. step: the update they belong to."""
 
     pixels: Tensor
@@ -53,14 +55,19 @@ class Pictures:
     ``read(sample)`` decodes and resizes one sample; ``read(sample, data)`` does so with its file's content. The part is
     kept in memory while it fits into ``cache_bytes``; a larger one on the ``disk``, if there is one, where later
     trainings find it. Where a picture is kept changes nothing but time. Safe to use from many threads: at worst a
-    picture is decoded twice.
+    picture is decoded twice. ``labels``: the ``targets``, `SampleSet.targets`; else their ``label``, int64 (N,).
     """
 
     def __init__(
-        self, samples: Sequence[Sample], read: Callable[..., Pixels], cache_bytes: int, disk: Disk | None = None
+        self,
+        samples: Sequence[Sample],
+        read: Callable[..., Pixels],
+        cache_bytes: int,
+        disk: Disk | None = None,
+        targets: NDArray[Any] | None = None,
     ) -> None:
         self.samples = samples
-        self.labels = np.array([sample.label for sample in samples], np.int64)
+        self.labels = np.array([sample.label for sample in samples], np.int64) if targets is None else targets
         self._read = read
         self._kept: list[Pixels | None] = [None] * len(samples)
         self._room = cache_bytes

@@ -12,10 +12,11 @@ from torch import Tensor, nn
 
 from resight.models import ResNet
 from resight.recipes.config import TrainConfig
-from resight.training.augment import apply, draw_mix, mix, one_hot, shrink
+from resight.training.augment import apply, draw_mix, mix, shrink
 from resight.training.balance import class_weights, log_prior
 from resight.training.loader import Batch, size_at
 from resight.training.losses import label_loss
+from resight.training.multilabel import right, targets_of
 
 Logs = dict[str, Tensor]
 
@@ -52,7 +53,7 @@ class Objective(nn.Module):
 @dataclass(frozen=True)
 class Inputs:
     """What a network is trained on. images: float32 (B, C, S, S), normalised and mixed. targets: float32 (B, K), rows
-    sum to 1. weights: float32 (B,), what each picture counts, or None: all the same."""
+    sum to 1 where a picture has one class. weights: float32 (B,), what each picture counts, or None: all the same."""
 
     images: Tensor
     targets: Tensor
@@ -90,7 +91,7 @@ class Supervised(Objective):
         config = self.config
         pixels = shrink(apply(config.augment, batch.pixels, batch.parameters), size_at(config, batch.step))
         images = self.normalize(pixels).contiguous(memory_format=torch.channels_last)
-        targets, weights = one_hot(batch.labels, self.net.num_classes, config.label_smoothing), None
+        targets, weights = targets_of(config, batch.labels, self.net.num_classes), None
         if self.class_weights is not None:
             # Mixed pictures cost the mixture of what both cost: weight and weighted targets are mixed, not the ratio.
             weights = self.class_weights[batch.labels][:, None]
@@ -109,7 +110,7 @@ class Supervised(Objective):
         seen_by_loss = logits if self.adjustment is None else logits + self.adjustment
         loss = label_loss(seen_by_loss, inputs.targets, config.loss, config.focal_gamma, inputs.weights)
         seen = torch.full((), float(len(logits)), device=logits.device)
-        correct = (logits.detach().argmax(1) == batch.labels).sum().float()
+        correct = right(logits.detach(), batch.labels)
         return loss, {"loss": loss.detach() * seen, "correct": correct, "seen": seen}
 
 

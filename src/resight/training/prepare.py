@@ -15,13 +15,14 @@ import numpy as np
 from resight.errors import DataError, UsageError
 from resight.images import MAX_PIXELS, Geometry, decoder_versions, probe
 from resight.models import ResNet, Source, create, guess, load_weights, read_weights, spec_of, stem_for, zero_gamma
-from resight.recipes import Facts, TrainConfig, check_effects, override, recipe
+from resight.recipes import Facts, TrainConfig, check_effects, check_task, override, recipe
 from resight.runs.storage import cache_directory
 from resight.samples import LEFT_OUT, CheckReport, Sample, SampleSet, check_files, printable
 from resight.training.augment import to_short
 from resight.training.channels import channels_of, check_one_number, decide_statistics
 from resight.training.loader import Disk, Pictures
 from resight.training.machine import available_cores, resolve_device, resolve_precision
+from resight.training.multilabel import check_classes
 from resight.training.picture_cache import KIND, PictureCache
 
 ARRAYS = ("idx", "cifar")  # kinds of data sets that are array files: decoded already
@@ -73,7 +74,8 @@ def configure(
             hint="leave it out",
         )
     count = len(samples.part("train"))
-    facts = Facts(count, len(samples.classes), int(np.median(sizes.min(axis=1))))
+    facts = Facts(count, len(samples.classes), int(np.median(sizes.min(axis=1))), samples.task)
+    check_classes(samples)
     weights = wishes.get("model.weights")
     name = recipe_name or ("finetune" if weights else "quick")
     base = continued if continued and not recipe_name else recipe(name, facts)
@@ -83,6 +85,7 @@ def configure(
         base = _follow_weights(base, source)
     config = override(base, wishes)
     check_effects(config, wishes)
+    check_task(config, wishes)
     _decide_data(config, samples, facts, source)
     _decide_model(config, source)
     if config.batch > count:
@@ -206,8 +209,10 @@ def _pictures(
 
     room = int(data.cache_gb * 2**30) // (1 if part == "train" else 4)
     limit = int(data.disk_cache_gb * 2**30)
+    chosen = samples.part(part)
+    targets = samples.targets(chosen)
     if not limit or samples.kind in ARRAYS:
-        return Pictures(samples.part(part), read, room)
+        return Pictures(chosen, read, room, targets=targets)
     preparation = {
         "geometry": geometry.to_dict(),
         "short": short,
@@ -223,7 +228,7 @@ def _pictures(
     cache = PictureCache(
         cache_directory(KIND), preparation, data=str(samples.root), limit=limit, say=say or _to_stderr, fits=fits
     )
-    return Pictures(samples.part(part), read, room, Disk(cache, samples.file_bytes))
+    return Pictures(chosen, read, room, Disk(cache, samples.file_bytes), targets)
 
 
 def _versions(resized_by_torch: bool) -> dict[str, str]:

@@ -19,6 +19,12 @@ def duration(seconds: float) -> str:
 
 def epoch_line(entry: dict[str, Any], best: bool) -> str:
     """One epoch in one line; with the mean recall of the classes where it selects."""
+    if "val_map" in entry:
+        return (
+            f"epoch {entry['epoch']:>3}  step {entry['step']:>6}  train loss {entry['train_loss']:.4f}   "
+            f"val loss {entry['val_loss']:.4f}  mAP {100 * entry['val_map']:6.2f} %  "
+            f"all labels right {100 * entry['val_accuracy']:6.2f} %{'  best' if best else ''}"
+        )
     recall = f"  mean recall {100 * entry['val_recall']:6.2f} %" if "val_recall" in entry else ""
     last = recall + ("  best" if best else "")
     return (
@@ -137,7 +143,7 @@ class TensorBoard:
         self.report.step(done, loss, rate)
 
     def epoch(self, entry: dict[str, Any], best: bool) -> None:
-        for name in ("train_accuracy", "val_loss", "val_accuracy", "val_recall"):
+        for name in ("train_accuracy", "val_loss", "val_accuracy", "val_recall", "val_map"):
             if name in entry:
                 self.writer.add_scalar(name.replace("_", "/"), entry[name], entry["step"])
         self.writer.flush()

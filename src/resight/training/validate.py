@@ -14,18 +14,23 @@ from torch import Tensor
 from resight.evaluation import accuracy, confusion, log_loss, macro
 from resight.recipes.config import TrainConfig
 from resight.training.loader import Pictures, eval_batches
+from resight.training.multilabel import scores
 from resight.training.objective import Objective
 
 
 @dataclass(frozen=True)
 class Validation:
     """logits: float32 (N, C), in the part's order. accuracy in [0, 1], loss in nats. recall in [0, 1]: the mean over
-    the classes that the part has, also called balanced accuracy."""
+    the classes that the part has, also called balanced accuracy; None of any number of labels. Of those the accuracy is
+    the share of pictures with all of them right at 0.5, the loss that of a label, and mean_average_precision what the
+    best epoch is chosen by.
+    """
 
     logits: NDArray[np.float32]
     accuracy: float
     loss: float
-    recall: float
+    recall: float | None = None
+    mean_average_precision: float | None = None
 
 
 @torch.inference_mode()
@@ -66,7 +71,10 @@ def validate(
         part = whole[r::world]
         part[:] = gathered[r, : len(part)]
     if not np.isfinite(whole).all():
-        return Validation(whole, *[float("nan")] * 3)
+        return Validation(whole, *[float("nan")] * 2)
     labels = pictures.labels
+    if config.task == "multi":
+        share, mean, ranked = scores(whole, labels)
+        return Validation(whole, share, mean, mean_average_precision=ranked)
     recall = macro(confusion(whole.argmax(1), labels, whole.shape[1])).recall
     return Validation(whole, accuracy(whole, labels).share, log_loss(whole, labels), recall)

@@ -1,0 +1,152 @@
+"""``resight eval`` of a Run that answers with any number of labels. Needs no PyTorch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.evaluation import Estimate
+from resight.evaluation.multilabel import MultilabelEvaluation, evaluate_multilabel, given
+from resight.images import printable
+from resight.inference import Choice, Predictor, bad_files, csv_row, save
+from resight.inference.unknown import share_unknown
+from resight.runs import Run
+from resight.samples import SampleSet
+from resight.samples.cells import join
+
+
+@dataclass(frozen=True, eq=False)
+class MultilabelEvalResult:
+    """An evaluation and what it was made of, picture by picture.
+
+    part: train, val, test, or all. logits: float32 (N, K), divided by the temperature. probabilities: float32 (N, K) in
+    0 … 1. targets: uint8 (N, K), in the order of the Run's classes. The rest as in ``EvalResult``.
+    """
+
+    run: Path
+    data: Path
+    part: str
+    evaluation: MultilabelEvaluation
+    logits: NDArray[np.float32]
+    probabilities: NDArray[np.float32]
+    targets: NDArray[np.uint8]
+    sources: tuple[str, ...]
+    skipped: tuple[tuple[str, str], ...] = ()
+    warnings: tuple[str, ...] = ()
+    choice: Choice | None = None
+    unknown: Estimate | None = None
+
+    @property
+    def predicted(self) -> NDArray[np.bool_]:
+        """bool (N, K): the labels that were given."""
+        return given(self.probabilities, [result.threshold for result in self.evaluation.per_class])
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, without the arrays."""
+        return {
+            "run": str(self.run),
+            "data": str(self.data),
+            "part": self.part,
+            "backend": None if self.choice is None else asdict(self.choice),
+            "skipped": [{"source": source, "reason": reason} for source, reason in self.skipped],
+            "warnings": list(self.warnings),
+            "unknown": None if self.unknown is None else asdict(self.unknown),
+            "evaluation": self.evaluation.to_dict(),
+        }
+
+    def to_text(self) -> str:
+        """For a terminal: what was evaluated, warnings, skipped pictures, the tables of the evaluation."""
+        part = "all pictures" if self.part == "all" else f"part {self.part}"
+        lines = [f"{printable(str(self.run))} on {printable(str(self.data))}, {part}"]
+        lines += [f"warning: {text}" for text in self.warnings]
+        if self.skipped:
+            lines.append(f"{len(self.skipped):,} pictures could not be read and are not counted:")
+            lines += [f"  {printable(source)}: {printable(reason)}" for source, reason in self.skipped]
+        parts = ["\n".join(lines), self.evaluation.to_text()]
+        if self.unknown is not None:
+            share, low, high = (100 * value for value in (self.unknown.value, self.unknown.low, self.unknown.high))
+            called = round(self.unknown.value * self.evaluation.n)
+            parts.append(f"called unknown: {called:,} of {self.evaluation.n:,}, {share:.1f} %  [{low:.1f}, {high:.1f}]")
+        return "\n\n".join(parts)
+
+    def save_predictions(self, path: Path) -> None:
+        """Write a CSV file, atomically: source, true and predicted (names as in a table of data), then the probability
+        of every class, in a column ``p NAME``. Raises StorageError.
+        """
+        save(self._rows(), path)
+
+    def _rows(self) -> Iterator[str]:
+        names = self.evaluation.classes
+        yield csv_row(["source", "true", "predicted", *(f"p {name}" for name in names)])
+        for source, true, chosen, row in zip(
+            self.sources, self.targets, self.predicted, self.probabilities, strict=True
+        ):
+            cells = [join(names[k] for k in np.flatnonzero(labels)) for labels in (true, chosen)]
+            yield csv_row([source, *cells, *map(float, row)])
+
+
+def evaluate_labels(
+    run: Run,
+    samples: SampleSet,
+    numbers: list[int],
+    indices: list[int],
+    part: str,
+    warnings: list[str],
+    *,
+    data: Path | None,
+    skip_bad: bool,
+    predictions: Path | None,
+    report: Path | None,
+    **how: Any,
+) -> MultilabelEvalResult:
+    """Evaluate on the pictures at ``indices``, whose classes are at ``numbers`` among the Run's; ``how``: of a
+    Predictor. The rest as ``evaluate_run``, whose part for such Runs this is.
+    """
+    predictor = Predictor(run, pictures=len(indices), **how)
+    found = predictor.answers(samples, indices)
+    if found.bad and not skip_bad:
+        raise bad_files(found.bad)
+    targets = np.zeros((len(found.indices), len(run.classes)), np.uint8)
+    targets[:, numbers] = samples.targets([samples.samples[i] for i in found.indices])
+    thresholds = [threshold.value for threshold in run.card.thresholds]
+    evaluation = evaluate_multilabel(found.logits, targets, run.classes, thresholds, temperature=run.card.temperature)
+    result = MultilabelEvalResult(
+        run=run.path,
+        data=samples.root if data is None else data,
+        part=part,
+        evaluation=evaluation,
+        logits=found.logits,
+        probabilities=found.probabilities,
+        targets=targets,
+        sources=tuple(samples.samples[i].name for i in found.indices),
+        skipped=found.bad,
+        warnings=(*samples.warnings, *warnings),
+        choice=predictor.choice,
+        unknown=share_unknown(predictor.unknowns, found),
+    )
+    if predictions is not None:
+        result.save_predictions(predictions)
+    if report is not None:
+        from resight.reporting import MultilabelAnswered, write_multilabel_report
+
+        answered = MultilabelAnswered(
+            run,
+            samples,
+            result.data.name,
+            part,
+            data is None,
+            found.indices,
+            targets,
+            found.logits,
+            evaluation,
+            result.warnings,
+            result.skipped,
+            result.unknown,
+        )
+        write_multilabel_report(report, answered, predictor)
+    return result

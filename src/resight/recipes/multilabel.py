@@ -1,0 +1,48 @@
+"""What pictures with any number of labels change in every recipe."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from resight.errors import UsageError
+from resight.recipes.config import TrainConfig
+
+
+def with_several_labels(config: TrainConfig) -> TrainConfig:
+    """The recipe for a multi-label set: binary cross-entropy of each class, without label smoothing, which belongs to
+    the softmax.
+    """
+    config.label_smoothing = 0.0  # first: the two together are refused
+    config.loss = "bce"
+    config.task = "multi"
+    return config
+
+
+def check_task(config: TrainConfig, changes: Mapping[str, Any]) -> None:
+    """Raises UsageError for wishes that the data's labels leave no room for."""
+    if "task" in changes:
+        raise UsageError("task is what the data say: one label a picture, or any number", hint="leave it out")
+    if config.task == "multi" and config.loss != "bce":
+        raise UsageError(
+            f"loss={config.loss} expects one class a picture; these pictures have any number of labels",
+            hint="leave it out: they are trained with loss=bce",
+        )
+    if config.task == "multi" and (wrong := _of_one_class(config)):
+        raise UsageError(
+            f"{', '.join(wrong)}: for pictures with one class each; these have any number of labels",
+            hint="leave it out",
+        )
+
+
+def _of_one_class(config: TrainConfig) -> list[str]:
+    """Options that are set and need one class a picture."""
+    balance = config.balance
+    wanted = {
+        "balance.weights": balance.weights != "none",
+        "balance.sampling": balance.sampling != "none",
+        "balance.logit_adjustment": balance.logit_adjustment > 0,
+        "select=balanced": config.select == "balanced",
+        "distill.teacher": bool(config.distill.teacher),
+    }
+    return [name for name, on in wanted.items() if on]
