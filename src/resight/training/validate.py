@@ -74,7 +74,7 @@ def validate(
         return Validation(whole, *[float("nan")] * 2)
     labels = pictures.labels
     if config.task == "multi":
-        share, mean, ranked = scores(whole, labels)
-        return Validation(whole, share, mean, mean_average_precision=ranked)
+        exact, mean, ranked = scores(whole, labels)
+        return Validation(whole, exact, mean, mean_average_precision=ranked)
     recall = macro(confusion(whole.argmax(1), labels, whole.shape[1])).recall
     return Validation(whole, accuracy(whole, labels).share, log_loss(whole, labels), recall)
