@@ -31,6 +31,8 @@ def train(
     image_size: int | None = None,
     batch: int | str | None = None,
     lr: float | None = None,
+    freeze: str | None = None,
+    layer_decay: float | None = None,
     seed: int | None = None,
     device: str | None = None,
     precision: str | None = None,
@@ -43,8 +45,9 @@ def train(
 
     data: a folder of classes, split folders, a CSV, idx or CIFAR binary files. budget: ``"20m"`` or seconds,
     instead of epochs. batch: pictures in one update, or ``"auto"``: the recipe's, with the micro-batch chosen by
-    the memory there is. out: the Run's directory, by default ``runs/DATA-MODEL-N``. set: any field of
-    :class:`resight.recipes.TrainConfig` by its dotted name.
+    the memory there is. freeze: the deepest part whose weights stay as they are, ``"stem"``, ``"stage1"`` … or
+    ``"backbone"``. layer_decay: the rate of each stage, as a share of the next one's. out: the Run's directory, by
+    default ``runs/DATA-MODEL-N``. set: any field of :class:`resight.recipes.TrainConfig` by its dotted name.
 
     Raises UsageError, DataError (before anything is written), TrainingError, Interrupted.
     """
@@ -60,6 +63,8 @@ def train(
         "auto_batch": True if batch == "auto" else None,
         "batch": None if batch in (None, "auto") else _whole("batch", batch),
         "optimizer.lr": lr,
+        "model.freeze": freeze,
+        "optimizer.layer_decay": layer_decay,
         "seed": seed,
         "device": device,
         "precision": precision,
@@ -125,7 +130,7 @@ def _create(
         pictures = prepare.train_pictures(samples, config, say)
         config.data.mean, config.data.std = prepare.measure(pictures, config.data.channels, config.seed)
     config.threads = machine.set_threads(config.threads)
-    if not config.budget_seconds:
+    if not config.budget_seconds and config.transfer.rung != "features":
         prepare.resolve_steps(config, len(samples.part("train")))
     # With the weights, so that those that do not fit are refused before anything is written.
     net = prepare.build_net(config, len(samples.classes), source, lambda _: None)

@@ -12,7 +12,15 @@ from typing import Any, Literal
 from pydantic import Field, ValidationError, model_validator
 
 from resight.errors import UsageError
-from resight.recipes.sections import AugmentConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig, Section
+from resight.recipes.sections import (
+    AugmentConfig,
+    DataConfig,
+    ModelConfig,
+    OptimizerConfig,
+    ScheduleConfig,
+    Section,
+    TransferConfig,
+)
 
 
 class TrainConfig(Section):
@@ -29,6 +37,7 @@ class TrainConfig(Section):
 
     recipe: str = "quick"
     model: ModelConfig = ModelConfig()
+    transfer: TransferConfig = TransferConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()

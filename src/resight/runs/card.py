@@ -35,6 +35,8 @@ class RunCard:
     dictionary of :class:`resight.evaluation.Evaluation`. parity: ONNX against PyTorch, measured when sealed.
     unknown: how pictures unlike the training data are told: score, threshold and more
     (:mod:`resight.inference.unknown`); empty where they are not, as of imported weights and earlier Runs.
+    transfer: what became of weights from elsewhere: the rungs, what was kept and why; empty without them and in earlier
+    Runs.
     files: SHA-256 of every file that belongs to the sealed Run.
     """
 
@@ -55,6 +57,7 @@ class RunCard:
     metrics: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
     unknown: dict[str, Any] = field(default_factory=dict)
+    transfer: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     source: str = ""
     created: str = ""
@@ -122,6 +125,7 @@ def impossible(card: RunCard) -> list[str]:
         "data": isinstance(card.data, dict),
         "metrics": isinstance(card.metrics, dict),
         "unknown": _sound_unknown(card.unknown),
+        "transfer": isinstance(card.transfer, dict),
         "files": isinstance(card.files, dict) and texts(card.files) and texts(card.files.values()),
     }
     return [name for name, good in sound.items() if not good]

@@ -21,6 +21,7 @@ from resight.samples import CheckReport, Sample, SampleSet, check_files, printab
 from resight.training.augment import to_short
 from resight.training.loader import Disk, Pictures
 from resight.training.machine import available_cores, resolve_device, resolve_precision
+from resight.training.parts import freeze
 from resight.training.picture_cache import KIND, PictureCache
 
 ARRAYS = ("idx", "cifar")  # kinds of data sets that are array files: decoded already
@@ -70,7 +71,7 @@ def configure(
     count = len(samples.part("train"))
     facts = Facts(count, len(samples.classes), int(np.median(sizes.min(axis=1))))
     weights = wishes.get("model.weights")
-    name = recipe_name or ("finetune" if weights else "quick")
+    name = recipe_name or ("transfer" if weights else "quick")
     base = recipe(name, facts)
     source = None
     if weights:
@@ -134,8 +135,12 @@ def _decide_model(config: TrainConfig, source: Source | None) -> None:
 
 def first_look(wishes: dict[str, Any], recipe_name: str | None) -> TrainConfig:
     """The wishes on top of the recipe for assumed data. Raises UsageError before any real data are touched."""
-    name = recipe_name or ("finetune" if wishes.get("model.weights") else "quick")
-    return override(recipe(name, Facts(count=10_000, classes=10, side=224)), wishes)
+    name = recipe_name or ("transfer" if wishes.get("model.weights") else "quick")
+    config = override(recipe(name, Facts(count=10_000, classes=10, side=224)), wishes)
+    if not config.model.weights and (config.transfer.rung != "none" or config.model.freeze != "none"):
+        what = "model.freeze keeps" if config.model.freeze != "none" else f"the recipe {config.recipe} starts from"
+        raise UsageError(f"{what} weights that were trained before", hint="say which: --weights TAG|PATH|RUN")
+    return config
 
 
 def measure(pictures: Pictures, channels: int, seed: int) -> tuple[list[float], list[float]]:
@@ -252,6 +257,7 @@ def build_net(config: TrainConfig, classes: int, source: Source | None, say: Cal
         loaded = load_weights(net, source)
         for note in loaded.report.notes:
             say(note)
+    freeze(net, config.model.freeze)
     net.checkpointing = config.model.checkpointing
     return net
 
