@@ -46,12 +46,12 @@ def test_every_recipe_builds_for_any_data(name: str, kind: str) -> None:
 def test_every_docstring_says_where_it_is_from_and_how_to_run_it(name: str) -> None:
     text = RECIPES[name].__doc__ or ""
     assert "Command:" in text
-    assert f"--recipe {name}" in text or name in ("quick", "finetune")
-    assert "Expected" in text or name == "finetune"
+    assert f"--recipe {name}" in text or name in ("quick", "transfer")
+    assert "Expected" in text
     assert "Source:" in text or "et al." in text
 
 
-@pytest.mark.parametrize("name", RECIPES)
+@pytest.mark.parametrize("name", [name for name in RECIPES if name != "features"])  # which has no updates
 def test_every_recipe_trains_in_miniature(name: str, patterns: Path, tmp_path: Path) -> None:
     """The recipe as it is, but for a small network, small pictures and two steps."""
     samples = load(patterns)

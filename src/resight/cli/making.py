@@ -96,6 +96,12 @@ def train(
     channels: Channels = None,
     batch: Annotated[str | None, typer.Option(metavar="N|auto", help="Pictures in one update.")] = None,
     lr: Annotated[float | None, typer.Option(help="Peak learning rate, for the whole batch.")] = None,
+    freeze: Annotated[
+        str | None, typer.Option(metavar="PART", help="Keep the weights up to: stem, stage1 … stage4, backbone.")
+    ] = None,
+    layer_decay: Annotated[
+        float | None, typer.Option(help="Rate of each stage, as a share of the next one's; 1: all alike.")
+    ] = None,
     seed: Seed = None,
     device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
     precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
@@ -126,6 +132,8 @@ def train(
         channels=channels,
         batch=batch,
         lr=lr,
+        freeze=freeze,
+        layer_decay=layer_decay,
         seed=seed,
         device=device,
         precision=precision,

@@ -18,7 +18,7 @@ RunOrTag = Annotated[
     str, typer.Argument(metavar="RUN|TAG|WEIGHTS", help="A Run, a tag (resnet50.tv2_in1k) or a weights file.")
 ]
 Model = Annotated[str | None, typer.Option(help="Name of the network; all of them: resight models.")]
-Recipe = Annotated[str | None, typer.Option(help="How to train: quick, finetune, he2015-cifar, …")]
+Recipe = Annotated[str | None, typer.Option(help="How to train: quick, transfer, features, finetune, he2015-cifar, …")]
 ImageSize = Annotated[int | None, typer.Option(help="Side of the square that the network sees, in pixels.")]
 Channels = Annotated[
     int | None, typer.Option(min=1, max=16, help="1 grey, 3 RGB, 4 with alpha, up to 16; default: what the files have.")

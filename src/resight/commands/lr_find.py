@@ -97,6 +97,7 @@ def lr_find(
         raise UsageError(f"the ramp would go from {ends[0]:g} to {ends[1]:g}", hint="--high must be above --low")
     config.schedule.name, config.schedule.milestones, config.schedule.warmup = "constant", [], 0.0
     config.data.start_scale, config.optimizer.average_epochs = 1.0, 0.0
+    config.transfer.rung = "none"  # the probe belongs to a Run, and none is made
     config.total_steps, config.auto_batch, config.compile = updates, False, False
     training = build_training(Run(Path(out), card), config, looked.samples, report, fresh=True)
     report.start(0, updates, config.batch)

@@ -57,6 +57,8 @@ def finish(path: Path, report: Any, *, to_seal: bool = True) -> Run:
                 run.set_status("trained")
         if main and to_seal:
             objective = _best(run, config, samples)
+            if config.transfer.rung != "none":
+                _conclude(run, config)
             val = prepare.eval_pictures(samples, "val", config)
             seal(run, objective.net, samples, _logits(objective, val), report.say)
             _summary(run, report.say)
@@ -123,7 +125,8 @@ def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> No
     micro_batch = 0
     while True:
         checkpoint = newest(run, report.say)
-        training = build_training(run, config, samples, report, fresh=checkpoint is None)
+        begun = checkpoint is not None and bool(checkpoint.state.history)
+        training = build_training(run, config, samples, report, fresh=checkpoint is None, begun=begun)
         if checkpoint is not None:
             training.restore(checkpoint)
         training.state.micro_batch = micro_batch or training.state.micro_batch
@@ -151,8 +154,11 @@ def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> No
         )
 
 
-def build_training(run: Run, config: Any, samples: data_sets.SampleSet, report: Any, *, fresh: bool) -> Any:
-    """A ``Training`` of the Run, from its first step; ``fresh``: with the weights it starts from, else to restore."""
+def build_training(
+    run: Run, config: Any, samples: data_sets.SampleSet, report: Any, *, fresh: bool, begun: bool = False
+) -> Any:
+    """A ``Training`` of the Run, from its first step; ``fresh``: with the weights it starts from, else to restore.
+    begun: there is a checkpoint to restore in which the start of the ladder is validated."""
     from resight.models import read_weights
     from resight.training import continuing, machine, prepare
     from resight.training.fit import Training
@@ -163,6 +169,11 @@ def build_training(run: Run, config: Any, samples: data_sets.SampleSet, report: 
     machine.keep_memory()
     train_set = prepare.train_pictures(samples, config, report.say)
     val_set = prepare.eval_pictures(samples, "val", config, report.say)
+    head = None
+    if config.transfer.rung != "none" and not begun:
+        from resight.transfer import ladder
+
+        head = ladder.first_rung(run, config, samples, train_set, val_set, report.say)
 
     def build(say: Callable[[str], None]) -> Training:
         weights = config.model.weights if fresh else None
@@ -173,9 +184,14 @@ def build_training(run: Run, config: Any, samples: data_sets.SampleSet, report: 
             net = prepare.build_net(config, len(samples.classes), source, say)
         if config.model.whitening and fresh:
             whiten(net, train_set, config)
-        return Training(run, config, objective_for(net, config, samples), train_set, val_set, report)
+        objective, start = objective_for(net, config, samples), None
+        if head is not None:
+            ladder.put_into(net, head)
+            start = ladder.starting_from(run)
+        return Training(run, config, objective, train_set, val_set, report, start)
 
-    if config.total_steps == 0 or (config.auto_batch and config.micro_batch == 0):
+    open_length = config.total_steps == 0 and config.transfer.rung != "features"
+    if open_length or (config.auto_batch and config.micro_batch == 0):
         _estimate(run, config, build, report.say)
     return build(report.say)
 
@@ -191,7 +207,11 @@ def _estimate(run: Run, config: Any, build: Callable[..., Any], say: Callable[[s
         fits = micro_batch_for(trial.objective, config, share, trial.device)
         config.micro_batch = distributed.smallest(fits)
         say(f"batch: {config.batch} pictures an update, {config.micro_batch} at a time")
-    if config.total_steps == 0:
+    if config.total_steps == 0 and config.transfer.rung == "lpft":
+        from resight.transfer import ladder
+
+        ladder.decide_length(run, config, build, say)
+    elif config.total_steps == 0 and config.transfer.rung == "none":
         config.total_steps = 1_000_000  # the schedule needs a number while the speed is measured
         trial = build(lambda _: None)
         config.total_steps = distributed.smallest(steps_for(trial, config.budget_seconds))
@@ -218,6 +238,16 @@ def _best(run: Run, config: Any, samples: data_sets.SampleSet) -> Any:
     return supervised(net, config, samples)
 
 
+def _conclude(run: Run, config: Any) -> None:
+    """Writes what the ladder kept, and why, into the card."""
+    from resight.training.checkpoint import newest
+    from resight.transfer.ladder import conclusion
+
+    last = newest(run, lambda _: None)
+    if last is not None:
+        run.update(transfer=conclusion(run.card.transfer, config, last.state.history))
+
+
 def _logits(objective: Any, pictures: Any) -> Any:
     import numpy as np
 
@@ -237,6 +267,8 @@ def _summary(run: Run, say: Callable[[str], None]) -> None:
         from resight.training.continuing import by_age
 
         say("\n" + "\n".join(by_age(found, part, run.card.continues)))
+    if run.card.transfer:
+        say(f"\nkept: {run.card.transfer['kept']}, because {run.card.transfer['why']}")
     say(
         f"\nthe Run lies in {run.path}{os.sep}\n  look: {run.path / REPORT}\n  try: resight predict {run.path} PICTURES"
     )

@@ -112,7 +112,7 @@ def decide(looked: Looked, wishes: dict[str, Any], recipe: str | None, say: Say)
         pictures = prepare.train_pictures(samples, config, say)
         config.data.mean, config.data.std = prepare.measure(pictures, config.data.channels, config.seed)
     config.threads = machine.set_threads(config.threads)
-    if not config.budget_seconds:
+    if not config.budget_seconds and config.transfer.rung != "features":
         prepare.resolve_steps(config, len(samples.part("train")))
     return config, source
 

@@ -30,6 +30,8 @@ def train(
     channels: int | None = None,
     batch: int | str | None = None,
     lr: float | None = None,
+    freeze: str | None = None,
+    layer_decay: float | None = None,
     seed: int | None = None,
     device: str | None = None,
     precision: str | None = None,
@@ -46,9 +48,11 @@ def train(
     sealed Run of the same classes, to learn from beside the labels. balance: what is done about classes of different
     size: ``none``, ``weights``, ``sampling``, ``logit`` or ``focal``. budget: ``"20m"`` or seconds, instead of epochs.
     channels: of the pictures, by default decided by the files (docs/channels.md). batch: pictures in one update, or
-    ``"auto"``: the recipe's, with the micro-batch chosen by the memory there is. split: a Run or a split.csv: which
-    picture is train, val, test or left out, exactly as there. out: the Run's directory, by default
-    ``runs/DATA-MODEL-N``. set: any field of :class:`resight.recipes.TrainConfig` by its dotted name.
+    ``"auto"``: the recipe's, with the micro-batch chosen by the memory there is. freeze: the deepest part whose weights
+    stay as they are, ``"stem"``, ``"stage1"`` … or ``"backbone"``. layer_decay: the rate of each stage, as a share of
+    the next one's. split: a Run or a split.csv: which picture is train, val, test or left out, exactly as there. out:
+    the Run's directory, by default ``runs/DATA-MODEL-N``. set: any field of :class:`resight.recipes.TrainConfig` by its
+    dotted name.
 
     Raises UsageError, DataError (before anything is written), TrainingError, Interrupted.
     """
@@ -73,6 +77,8 @@ def train(
         "auto_batch": True if batch == "auto" else None,
         "batch": None if batch in (None, "auto") else _whole("batch", batch),
         "optimizer.lr": lr,
+        "model.freeze": freeze,
+        "optimizer.layer_decay": layer_decay,
         "seed": seed,
         "device": device,
         "precision": precision,

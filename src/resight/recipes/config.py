@@ -21,6 +21,7 @@ from resight.recipes.sections import (
     OptimizerConfig,
     ScheduleConfig,
     Section,
+    TransferConfig,
 )
 
 
@@ -43,6 +44,7 @@ class TrainConfig(Section):
     recipe: str = "quick"
     task: Literal["single", "multi"] = "single"
     model: ModelConfig = ModelConfig()
+    transfer: TransferConfig = TransferConfig()
     data: DataConfig = DataConfig()
     augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()

@@ -10,6 +10,7 @@ from resight.recipes.config import TrainConfig
 
 _BELOW_ONE = ("a share below 1",)
 _GIVEN = ("RUN",)
+_BELOW_THE_LAST_LAYER = ("none", "stem", "stage1", "stage2", "stage3", "stage4")
 # Options that another one decides over: {option: (the other, its values with which the option has an effect)}.
 _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "augment.scale_min": ("augment.crop", ("resized",)),
@@ -33,15 +34,35 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "distill.weight": ("distill.teacher", _GIVEN),
     "distill.temperature": ("distill.teacher", _GIVEN),
     "distill.sha256": ("distill.teacher", _GIVEN),
+    "optimizer.layer_decay": ("model.freeze", _BELOW_THE_LAST_LAYER),
+    "model.norms": ("model.freeze", _BELOW_THE_LAST_LAYER),
     "save_minutes": ("save_steps", (0,)),
     "auto_batch": ("micro_batch", (0,)),
     "epochs": ("budget_seconds", (0,)),
 }
+# Without a loop, where the ladder ends with the features, these sections and options change nothing.
+_OF_THE_LOOP = ("optimizer", "schedule")
+_IN_THE_LOOP = {
+    *("data.train_size", "data.start_scale", "data.grow_until", "loss", "label_smoothing", "epochs", "budget_seconds"),
+    *("auto_batch", "batch", "micro_batch", "patience", "compile", "save_minutes", "save_steps", "keep", "total_steps"),
+    *("model.freeze", "model.norms", "model.checkpointing", "tensorboard"),
+}
+
+
+def _needs_the_loop(name: str) -> bool:
+    section = name.partition(".")[0]
+    drawn = section == "augment" and name != "augment.flip"  # which says whether mirror images are features
+    return section in _OF_THE_LOOP or name in _IN_THE_LOOP or drawn
 
 
 def check_effects(config: TrainConfig, changes: Mapping[str, Any]) -> None:
     """Raises UsageError for a change that another option makes meaningless: nothing is silently ignored."""
     for name in changes:
+        if config.transfer.rung == "features" and _needs_the_loop(name):
+            raise UsageError(
+                f"{name} has no effect with transfer.rung=features: only the last layer is made, without updates",
+                hint="leave it out, or fine-tune from there: --recipe transfer",
+            )
         other, useful = _ONLY_WITH.get(name, ("", ()))
         if not other:
             continue

@@ -44,5 +44,6 @@ def _of_one_class(config: TrainConfig) -> list[str]:
         "balance.logit_adjustment": balance.logit_adjustment > 0,
         "select=balanced": config.select == "balanced",
         "distill.teacher": bool(config.distill.teacher),
+        f"transfer.rung={config.transfer.rung}": config.transfer.rung != "none",
     }
     return [name for name, on in wanted.items() if on]

@@ -67,11 +67,53 @@ def quick(facts: Facts) -> TrainConfig:
     return config
 
 
+PLENTY = 20_000
+"""Training pictures from which weights are tuned for longer and with stronger augmentation: where BiT's rule begins to
+mix pictures (Kolesnikov et al. 2020, §3.3)."""
+
+
+def transfer(facts: Facts) -> TrainConfig:
+    """The default with weights: a ladder from frozen features to fine-tuning; the best by validation is kept.
+
+    First the last layer alone, by logistic regression over the frozen network's features. Then all layers from there,
+    so that the first updates do not destroy the features (LP-FT, Kumar et al. 2022): lower rates for earlier stages,
+    sizes that grow, one cycle, averaged weights. From 20,000 pictures on longer, with stronger augmentation.
+    Source: Kumar et al. 2022; Howard and Ruder 2018; Kolesnikov et al. 2020, §3.3; docs/transfer.md for the numbers.
+    Command: ``resight train DATA --weights TAG|PATH|RUN``. Expected: docs/transfer.md.
+    """
+    config = finetune(facts)
+    config.recipe = "transfer"
+    config.transfer.rung = "lpft"
+    config.data.start_scale = 0.5
+    config.schedule = ScheduleConfig(name="onecycle", warmup=0.2)
+    config.optimizer = OptimizerConfig(lr=0.02, weight_decay=1e-4, layer_decay=0.7, average_epochs=1.0)
+    config.batch = 32
+    config.epochs = 6
+    if facts.count >= PLENTY:
+        config.batch = 64
+        config.epochs = 15
+        config.augment = AugmentConfig(crop="resized", scale_min=0.25, policy="trivial", mixup=0.1)
+        config.optimizer.layer_decay = 1.0
+    return config
+
+
+def features(facts: Facts) -> TrainConfig:
+    """The first rung of ``transfer`` alone: a classifier in seconds, by logistic regression over frozen features.
+
+    Source: Kornblith et al. 2019, §3.1 (the penalty chosen on held-out pictures).
+    Command: ``resight train DATA --weights TAG|PATH|RUN --recipe features``. Expected: docs/transfer.md.
+    """
+    config = transfer(facts)
+    config.recipe = "features"
+    config.transfer.rung = "features"
+    return config
+
+
 def finetune(facts: Facts) -> TrainConfig:
-    """The default with weights: all layers, a low rate, a light augmentation.
+    """Full fine-tuning: all layers from the start, a low rate, a light augmentation.
 
     Source: the fine-tuning setting of Kornblith et al. 2019, §A.5, shortened.
-    Command: ``resight train DATA --weights TAG|PATH|RUN``.
+    Command: ``resight train DATA --weights TAG|PATH|RUN --recipe finetune``. Expected: docs/transfer.md.
     """
     config = quick(facts)
     config.recipe = "finetune"
@@ -152,6 +194,8 @@ def strikes_back_a3(facts: Facts) -> TrainConfig:
 
 RECIPES: dict[str, Callable[[Facts], TrainConfig]] = {
     "quick": quick,
+    "transfer": transfer,
+    "features": features,
     "finetune": finetune,
     "he2015-cifar": he2015_cifar,
     "he2015-imagenet": he2015_imagenet,

@@ -16,7 +16,9 @@ class ModelConfig(Section):
 
     zero_gamma: every block starts as its shortcut (Goyal et al. 2017, §5.1). whitening: the first convolution starts
     as a whitening of the training pictures' patches (Jordan 2024, §3.2). checkpointing: activations are computed
-    again for the backward pass, for memory.
+    again for the backward pass, for memory. freeze: the deepest part that keeps its weights, with all before it;
+    ``backbone`` is everything but the last layer. norms: whether the norms' statistics follow the batches (``train``)
+    or stay those of the weights (``frozen``), in the parts that are not frozen anyway.
     """
 
     name: str = "resnet18"
@@ -25,6 +27,19 @@ class ModelConfig(Section):
     zero_gamma: bool = True
     whitening: bool = False
     checkpointing: bool = False
+    freeze: Literal["none", "stem", "stage1", "stage2", "stage3", "stage4", "backbone"] = "none"
+    norms: Literal["train", "frozen"] = "train"
+
+
+class TransferConfig(Section):
+    """How weights are used that come from elsewhere.
+
+    rung: ``none``: all layers are trained from the weights as they are. ``features``: the last layer alone, by logistic
+    regression over the frozen network's embeddings. ``lpft``: training starts from that layer (Kumar et al. 2022), and
+    the best by validation is kept, which may be the start.
+    """
+
+    rung: Literal["none", "features", "lpft"] = "none"
 
 
 class DataConfig(Section):
@@ -92,7 +107,7 @@ class AugmentConfig(Section):
 class OptimizerConfig(Section):
     """lr: the peak rate, for the whole effective batch. muon_scale: with ``muon``, the rate of the weights that it
     orthogonalises (Jordan et al. 2024), as a share of ``lr``; all others take SGD steps. decay_norms: also decay norms
-    and biases.
+    and biases. layer_decay: the rate of each stage, as a share of the next one's; the last layer has ``lr``.
 
     clip: largest gradient norm, 0 for none. average_epochs: horizon of the exponential moving average of
     the weights, in epochs; 0 for none.
@@ -106,6 +121,7 @@ class OptimizerConfig(Section):
     beta2: float = Field(0.999, gt=0, lt=1)
     weight_decay: float = Field(5e-4, ge=0)
     decay_norms: bool = False
+    layer_decay: float = Field(1.0, gt=0, le=1)
     clip: float = Field(0.0, ge=0)
     average_epochs: float = Field(0.0, ge=0)
 

@@ -51,6 +51,8 @@ class RunCard:
     (:mod:`resight.inference.unknown`); empty where they are not, as of imported weights and earlier Runs.
     continues: of a Run that continues another one: which (path, SHA-256 of its weights), how many classes it had, which
     of them had no pictures, how many of its validation and test pictures stayed, how good it was; else empty.
+    transfer: what became of weights from elsewhere: the rungs, what was kept and why; empty without them and in earlier
+    Runs.
     files: SHA-256 of every file that belongs to the sealed Run.
     """
 
@@ -72,6 +74,7 @@ class RunCard:
     metrics: dict[str, Any] = field(default_factory=dict)
     parity: dict[str, Any] = field(default_factory=dict)
     unknown: dict[str, Any] = field(default_factory=dict)
+    transfer: dict[str, Any] = field(default_factory=dict)
     environment: dict[str, str] = field(default_factory=dict)
     source: str = ""
     continues: dict[str, Any] = field(default_factory=dict)
@@ -144,6 +147,7 @@ def impossible(card: RunCard) -> list[str]:
         "metrics": isinstance(card.metrics, dict),
         "unknown": _sound_unknown(card.unknown),
         "continues": _sound_continues(card),
+        "transfer": isinstance(card.transfer, dict),
         "files": isinstance(card.files, dict) and texts(card.files) and texts(card.files.values()),
     }
     return [name for name, good in sound.items() if not good]

@@ -38,7 +38,8 @@ def checkpoint_name(step: int, epochs: int) -> str:
 
 @dataclass
 class State:
-    """Where training is. ``history`` has one entry per validated epoch; the rest belongs to the open epoch."""
+    """Where training is. ``history`` has one entry per validated epoch, and first one of epoch 0 where the start is a
+    candidate too; the rest belongs to the open epoch."""
 
     step: int = 0
     micro_batch: int = 0
@@ -53,9 +54,15 @@ class State:
     conditions: dict[str, str] = field(default_factory=dict)
 
     @property
+    def epochs(self) -> int:
+        """Epochs that are validated; what training started from, an entry of epoch 0, is none."""
+        return self.history[-1]["epoch"] if self.history else 0
+
+    @property
     def name(self) -> str:
-        """The directory's name: unique, since a step is saved at most once before and once after validation."""
-        return checkpoint_name(self.step, len(self.history))
+        """The directory's name. A step is saved at most once before and once after its validation; only the start,
+        whose validation changes no weight, keeps its name and is replaced."""
+        return checkpoint_name(self.step, self.epochs)
 
     @property
     def best_name(self) -> str | None:

@@ -22,6 +22,7 @@ from resight.evaluation import Evaluation, wilson
 from resight.images import printable, read_bytes
 from resight.models import ResNet, Source, read_weights
 from resight.recipes import TrainConfig
+from resight.recipes.sections import TransferConfig
 from resight.runs import CONFIG, PREDICTIONS, SPLIT, WEIGHTS, Run, RunCard
 from resight.samples import CheckReport, SampleSet, split_csv
 from resight.samples.check import content_hash
@@ -93,6 +94,7 @@ def renewed(base: Base) -> TrainConfig | None:
     config.total_steps, config.budget_seconds = 0, 0.0  # ``epochs`` says how many they were
     config.micro_batch = 0 if config.auto_batch else config.micro_batch
     config.model.whitening = False  # it would replace filters that have learned
+    config.transfer = TransferConfig()  # a probe would replace the head that is kept
     for name in ("device", "precision", "threads", "tensorboard"):
         setattr(config, name, getattr(fresh, name))
     config.data.skip_bad = False

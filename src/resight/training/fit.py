@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from collections.abc import Mapping
 from contextlib import closing, nullcontext
 from typing import Any, Protocol
 
@@ -30,6 +31,7 @@ from resight.training.loader import Batch, Pictures, TrainLoader
 from resight.training.machine import accelerator_for
 from resight.training.objective import Objective
 from resight.training.optim import Average, build_optimizer, rate_factor
+from resight.training.parts import set_training
 from resight.training.randomness import torch_seed
 from resight.training.signals import StopRequest, stop_on_signal
 from resight.training.validate import validate
@@ -48,7 +50,11 @@ class Reporter(Protocol):
 
 
 class Training:
-    """One training in progress: the network, what changes it, and where it stands."""
+    """One training in progress: the network, what changes it, and where it stands.
+
+    start: what is known of the weights that training starts from (``train_loss``, ``train_accuracy``, ``seconds`` that
+    they took), where they are a candidate for the best themselves; then they are validated first, as epoch 0.
+    """
 
     def __init__(
         self,
@@ -58,8 +64,10 @@ class Training:
         train: Pictures,
         val: Pictures,
         report: Reporter,
+        start: Mapping[str, float] | None = None,
     ) -> None:
         self.run, self.config, self.report, self.val = run, config, report, val
+        self.start = start
         self.accelerator = accelerator_for(config)
         self.device = self.accelerator.device
         self.objective = objective.to(self.device)
@@ -94,7 +102,7 @@ class Training:
             group["lr"] = rate * group.get("scale", 1.0)
         # Whatever is drawn inside the network (stochastic depth) depends on seed, step and rank alone.
         torch.manual_seed(torch_seed(config.seed, step, self.accelerator.process_index))
-        self.net.train()
+        set_training(self.net, config.model)
         parts = list(split(batch, self.state.micro_batch))
         totals = torch.zeros(len(_SUMS), device=self.device)
         for number, part in enumerate(parts):
@@ -156,6 +164,9 @@ class Training:
         with stop_on_signal(self.report.say) as stop, closing(self.report):
             self.save()  # so that even a training that is stopped in its first second can go on
             self.report.start(state.step, config.total_steps, config.batch)
+            if self.start is not None and not state.history:
+                self.end_epoch(stop)
+                self.stop_if_asked(stop)
             if self.epoch_due():  # interrupted between an epoch's last step and its validation
                 self.end_epoch(stop)
                 self.stop_if_asked(stop)
@@ -192,7 +203,7 @@ class Training:
         return whole + bool(partial)
 
     def epoch_due(self) -> bool:
-        return self.epochs_due() > len(self.state.history)
+        return self.epochs_due() > self.state.epochs
 
     def end_epoch(self, stop: StopRequest) -> None:
         """Validates, remembers the best, saves. A signal meanwhile saves at once; resume validates then."""
@@ -208,16 +219,7 @@ class Training:
                 f"(learning rate {self.rate(state.step - 1):g}); nothing was saved",
                 hint="train again with a lower --lr; the last good checkpoint is kept",
             )
-        entry = {
-            "epoch": len(state.history) + 1,
-            "step": state.step,
-            "lr": self.rate(state.step - 1),
-            "train_loss": state.loss_sum / state.seen,
-            "train_accuracy": state.correct / state.seen,
-            "val_loss": result.loss,
-            "val_accuracy": result.accuracy,
-            "seconds": state.seconds,
-        }
+        entry = {**self.trained(), "val_loss": result.loss, "val_accuracy": result.accuracy, "seconds": state.seconds}
         if self.config.select == "balanced":
             entry["val_recall"] = result.recall
         if result.mean_average_precision is not None:
@@ -225,7 +227,7 @@ class Training:
         state.history.append(entry)
         best = max(state.history, key=quality)
         state.best_step = best["step"]
-        since_best = len(state.history) - best["epoch"]
+        since_best = entry["epoch"] - best["epoch"]
         state.stopped_early = bool(self.config.patience) and since_best >= self.config.patience
         state.loss_sum = state.correct = state.seen = 0.0
         self.save()
@@ -233,6 +235,21 @@ class Training:
             lines = "".join(json.dumps(e) + "\n" for e in state.history)
             write_atomic(self.run.path / HISTORY, lines.encode())
         self.report.epoch(entry, best is entry)
+
+    def trained(self) -> dict[str, Any]:
+        """The entry of the epoch that has just ended, or of the start, without its validation."""
+        state = self.state
+        if state.step == 0 and self.start is not None:
+            state.seconds, self.saved = self.start["seconds"], ""  # saved again, with the entry
+            known = {name: self.start[name] for name in ("train_loss", "train_accuracy")}
+            return {"epoch": 0, "step": 0, "lr": 0.0, **known}
+        return {
+            "epoch": state.epochs + 1,
+            "step": state.step,
+            "lr": self.rate(state.step - 1),
+            "train_loss": state.loss_sum / state.seen,
+            "train_accuracy": state.correct / state.seen,
+        }
 
     def evaluate(self, stop: StopRequest) -> Any:
         """Validation with the weights that would be kept: the averaged ones where averaging is on."""

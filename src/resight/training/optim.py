@@ -9,7 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from resight.models import ResNet
 from resight.recipes.sections import OptimizerConfig, ScheduleConfig
+from resight.training.parts import depth
 
 
 class Lamb(torch.optim.Optimizer):
@@ -124,25 +126,46 @@ def orthogonalised(matrices: Tensor, iterations: int = 5) -> Tensor:
 
 
 def muon_groups(net: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """As ``parameter_groups``, and first the weights that Muon orthogonalises: of all convolutions but the first.
-
-    ``scale``: the group's rate, over ``lr``.
-    """
-    convolutions = [m.weight for m in net.modules() if isinstance(m, nn.Conv2d)][1:]
-    inner = {id(p) for p in convolutions}
-    groups = parameter_groups(net, config)
-    for group in groups:
-        group["params"] = [p for p in group["params"] if id(p) not in inner]
-    orthogonal = {"params": convolutions, "weight_decay": config.weight_decay, "scale": config.muon_scale}
-    return [{**orthogonal, "orthogonal": True}, *({**group, "orthogonal": False} for group in groups)]
+    """As ``parameter_groups``, with the weights apart that Muon orthogonalises: of all convolutions but the first."""
+    inner = {id(p) for p in [m.weight for m in net.modules() if isinstance(m, nn.Conv2d)][1:]}
+    found = []
+    for group in parameter_groups(net, config):
+        for orthogonal in (True, False):
+            params = [p for p in group["params"] if (id(p) in inner) == orthogonal]
+            scale = group["scale"] * (config.muon_scale if orthogonal else 1.0)
+            if params:
+                found.append({**group, "params": params, "scale": scale, "orthogonal": orthogonal})
+    return found
 
 
 def parameter_groups(net: nn.Module, config: OptimizerConfig) -> list[dict[str, Any]]:
-    """Two groups: weights that decay; norms and biases (vectors), that do not unless ``decay_norms``."""
-    decayed = [p for p in net.parameters() if p.ndim > 1 or config.decay_norms]
-    others = [p for p in net.parameters() if not (p.ndim > 1 or config.decay_norms)]
-    groups = [{"params": decayed, "weight_decay": config.weight_decay}]
-    return groups + ([{"params": others, "weight_decay": 0.0}] if others else [])
+    """Of all parameters that learn: weights that decay; norms and biases (vectors), that do not unless ``decay_norms``;
+    both for each depth where ``layer_decay`` gives it a rate of its own.
+
+    ``scale``: the group's rate, over ``lr``.
+    """
+    layers: dict[float, list[nn.Parameter]] = {}
+    for name, parameter in net.named_parameters():
+        if parameter.requires_grad:
+            layers.setdefault(rate_scale(net, name, config.layer_decay), []).append(parameter)
+    groups = []
+    for scale, parameters in layers.items():
+        decayed = [p for p in parameters if p.ndim > 1 or config.decay_norms]
+        others = [p for p in parameters if not (p.ndim > 1 or config.decay_norms)]
+        for params, decay in ((decayed, config.weight_decay), (others, 0.0)):
+            if params:
+                groups.append({"params": params, "weight_decay": decay, "scale": scale})
+    return groups
+
+
+def rate_scale(net: nn.Module, name: str, layer_decay: float) -> float:
+    """The rate of a parameter over ``lr``: ``layer_decay`` once for each stage between it and the end of the network
+    (Howard and Ruder 2018, §3.2, with a factor for each stage).
+    """
+    if layer_decay == 1:
+        return 1.0
+    assert isinstance(net, ResNet)
+    return layer_decay ** (depth(net, "fc") - depth(net, name))
 
 
 def build_optimizer(net: nn.Module, config: OptimizerConfig, *, scaled: bool = False) -> torch.optim.Optimizer:

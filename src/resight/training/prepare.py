@@ -23,6 +23,7 @@ from resight.training.channels import channels_of, check_one_number, decide_stat
 from resight.training.loader import Disk, Pictures
 from resight.training.machine import available_cores, resolve_device, resolve_precision
 from resight.training.multilabel import check_classes
+from resight.training.parts import freeze
 from resight.training.picture_cache import KIND, PictureCache
 
 ARRAYS = ("idx", "cifar")  # kinds of data sets that are array files: decoded already
@@ -77,7 +78,7 @@ def configure(
     facts = Facts(count, len(samples.classes), int(np.median(sizes.min(axis=1))), samples.task)
     check_classes(samples)
     weights = wishes.get("model.weights")
-    name = recipe_name or ("finetune" if weights else "quick")
+    name = recipe_name or _default_recipe(weights, samples.task)
     base = continued if continued and not recipe_name else recipe(name, facts)
     source = None
     if weights:
@@ -138,8 +139,18 @@ def first_look(wishes: dict[str, Any], recipe_name: str | None, continued: Train
     """The wishes on top of the recipe for assumed data. Raises UsageError before any real data are touched."""
     if continued and not recipe_name:
         return override(continued, wishes)
-    name = recipe_name or ("finetune" if wishes.get("model.weights") else "quick")
-    return override(recipe(name, Facts(count=10_000, classes=10, side=224)), wishes)
+    name = recipe_name or _default_recipe(wishes.get("model.weights"))
+    config = override(recipe(name, Facts(count=10_000, classes=10, side=224)), wishes)
+    if not config.model.weights and (config.transfer.rung != "none" or config.model.freeze != "none"):
+        what = "model.freeze keeps" if config.model.freeze != "none" else f"the recipe {config.recipe} starts from"
+        raise UsageError(f"{what} weights that were trained before", hint="say which: --weights TAG|PATH|RUN")
+    return config
+
+
+def _default_recipe(weights: str | None, task: str = "single") -> str:
+    """Of no weights ``quick``; the ladder, or ``finetune`` where pictures have any number of labels: its probe is a
+    regression over one class."""
+    return "quick" if not weights else "transfer" if task == "single" else "finetune"
 
 
 def measure(pictures: Pictures, channels: int, seed: int) -> tuple[list[float], list[float]]:
@@ -258,6 +269,7 @@ def build_net(config: TrainConfig, classes: int, source: Source | None, say: Cal
         loaded = load_weights(net, source)
         for note in loaded.report.notes:
             say(note)
+    freeze(net, config.model.freeze)
     net.checkpointing = config.model.checkpointing
     return net
 

@@ -1,0 +1,199 @@
+"""The rungs in order: features and probe, fine-tuning from there, and what was kept in the end, with the reason.
+
+The probe is computed once. It lies in the Run's ``checkpoints/``, its hash in ``run.json``; a training that was stopped
+between two rungs goes on from it, and computes it again only where it is missing or damaged.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from resight.errors import UsageError
+from resight.evaluation import accuracy, log_loss
+from resight.models import ResNet, read_weights
+from resight.recipes import TrainConfig
+from resight.runs import CHECKPOINTS, Run
+from resight.runs.storage import write_atomic
+from resight.samples import SampleSet
+from resight.training import distributed, prepare
+from resight.training.estimate import steps_for
+from resight.training.fit import Training, quality
+from resight.training.loader import Pictures
+from resight.transfer import probe
+from resight.transfer.features import embedder, features_of
+from resight.transfer.probe import Head
+
+PROBE = "probe.safetensors"
+_NUMBERS = 2**25
+"""Of all embeddings of training pictures together, at most: 32,768 pictures and their mirror images by a ResNet-18."""
+
+
+def first_rung(
+    run: Run, config: TrainConfig, samples: SampleSet, train: Pictures, val: Pictures, say: Callable[[str], None]
+) -> Head:
+    """The probe of the frozen network: read from the Run, or computed by the first process and stored there.
+
+    train, val: the parts as the loop takes them. Sets ``run.card.transfer["probe"]``: penalty, how it was chosen,
+    accuracies, seconds and SHA-256.
+    """
+    if distributed.is_main() and _stored(run, say) is None:
+        head, about = _computed(config, samples, train, val, say)
+        data = save({"weight": head.weight, "bias": head.bias})
+        (run.path / CHECKPOINTS).mkdir(exist_ok=True)
+        write_atomic(run.path / CHECKPOINTS / PROBE, data)
+        run.update(transfer={"probe": {**about, "sha256": hashlib.sha256(data).hexdigest()}})
+    distributed.wait()
+    run.card = Run.open(run.path, sealed=False).card
+    found = _stored(run, say)
+    assert found is not None
+    return found
+
+
+def _stored(run: Run, say: Callable[[str], None]) -> Head | None:
+    """The probe that the Run holds; None where there is none, or not the one whose hash the card has."""
+    about, path = run.card.transfer.get("probe"), run.path / CHECKPOINTS / PROBE
+    if not about:
+        return None
+    try:
+        data = path.read_bytes()
+        if hashlib.sha256(data).hexdigest() == about["sha256"]:
+            tensors = load(data)
+            return Head(tensors["weight"], tensors["bias"])
+        reason = "it does not have its recorded hash"
+    except (OSError, SafetensorError, KeyError) as error:
+        reason = str(error)
+    say(f"the probe in {path} cannot be used, and is computed again: {reason}")
+    return None
+
+
+def _computed(
+    config: TrainConfig, samples: SampleSet, train_set: Pictures, val_set: Pictures, say: Callable[[str], None]
+) -> tuple[Head, dict[str, Any]]:
+    begun = time.perf_counter()
+    source = read_weights(config.model.weights or "", config.model.name)
+    net = prepare.build_net(config, len(samples.classes), source, lambda _: None)
+    own = net.fc if source.classes == samples.classes else None
+    mirror = config.augment.flip != "none"
+    if config.augment.crop == "resized" or config.data.train_size != config.data.image_size:
+        train_set = prepare.eval_pictures(samples, "train", config, say)  # what the loop takes is not what is answered
+    chosen = _some(len(train_set), _NUMBERS // (net.fc.in_features * (1 + mirror)), config.seed)
+    with embedder(net, config) as (embed, threads):
+        train = features_of(embed, train_set.__getitem__, chosen, mirror=mirror, threads=threads)
+        everything = np.arange(len(val_set), dtype=np.int64)
+        val = features_of(embed, val_set.__getitem__, everything, mirror=False, threads=threads)
+    seconds = time.perf_counter() - begun
+    labels, truth = train_set.labels[chosen], val_set.labels
+    groups = [train_set.samples[index].group for index in chosen]
+    head, choice = probe.fit((train, labels, groups), (val, truth), len(samples.classes), config.seed)
+    name = "a logistic regression over the features"
+    if own is not None:
+        kept = Head(own.weight.detach().numpy(), own.bias.detach().numpy())
+        if _score(kept, val[:, 0], truth) > _score(head, val[:, 0], truth):
+            head, name = kept, "the last layer of the weights, which answers validation better"
+    right, loss = _score(head, train.reshape(-1, train.shape[2]), np.repeat(labels, train.shape[1]))
+    about = {
+        "head": name,
+        "pictures": len(chosen),
+        "mirrored": mirror,
+        **asdict(choice),
+        "val_accuracy": _score(head, val[:, 0], truth)[0],
+        "train_accuracy": right,
+        "train_loss": -loss,
+        "feature_seconds": seconds,
+        "seconds": time.perf_counter() - begun,
+    }
+    mirrored = " and their mirror images" if mirror else ""
+    say(
+        f"features: {len(chosen):,} training pictures{mirrored} in {seconds:.1f} s; "
+        f"penalty {choice.penalty:g}, {100 * choice.accuracy:.1f} % by {choice.on}; "
+        f"{100 * about['val_accuracy']:.1f} % of validation"
+    )
+    return head, about
+
+
+def _some(count: int, most: int, seed: int) -> np.ndarray:
+    """Positions of at most ``most`` of ``count`` pictures, drawn by the seed, in order."""
+    return np.sort(np.random.default_rng(seed).permutation(count)[: max(1, most)])
+
+
+def _score(head: Head, features: probe.Floats, labels: probe.Labels) -> tuple[float, float]:
+    """Accuracy and negative loss: the larger, the better."""
+    logits = head.logits(features)
+    return accuracy(logits, labels).share, -log_loss(logits, labels)
+
+
+@torch.no_grad()
+def put_into(net: ResNet, head: Head) -> None:
+    """Makes the probe the network's last layer."""
+    net.fc.weight.copy_(torch.from_numpy(head.weight))
+    net.fc.bias.copy_(torch.from_numpy(head.bias))
+
+
+def starting_from(run: Run) -> dict[str, float]:
+    """What the loop is told of its start: losses of the probe, and the seconds that it took."""
+    about = run.card.transfer["probe"]
+    return {name: float(about[name]) for name in ("train_loss", "train_accuracy", "seconds")}
+
+
+def decide_length(run: Run, config: TrainConfig, build: Callable[..., Training], say: Callable[[str], None]) -> None:
+    """Sets ``config.total_steps`` to what fits into the budget after the probe, at most the recipe's epochs; where not
+    one step does, ``transfer.rung`` becomes ``features``.
+
+    build: makes a training, which is used up here.
+    """
+    trial = build(lambda _: None)
+    per_epoch, spent = trial.loader.steps_per_epoch, run.card.transfer["probe"]["seconds"]
+    most = max(1, round(config.epochs * per_epoch))
+    config.total_steps = most  # the schedule needs a number while the speed is measured
+    begun = time.perf_counter()
+    try:
+        fit = steps_for(trial, config.budget_seconds - spent)
+    except UsageError:
+        fit = 0
+    config.total_steps = min(most, distributed.smallest(fit))
+    spent += time.perf_counter() - begun
+    if not config.total_steps:
+        config.transfer.rung = "features"
+        say(
+            f"budget: after {spent:.0f} of {config.budget_seconds:.0f} s nothing more fits: the probe is the classifier"
+        )
+        return
+    config.epochs = config.total_steps / per_epoch
+    rest = "all that the recipe asks for" if config.total_steps == most else f"of {most}"
+    say(
+        f"budget: {config.total_steps} steps of fine-tuning ({config.epochs:.1f} epochs), {rest}, fit into "
+        f"{config.budget_seconds:.0f} s after the features"
+    )
+
+
+Entry = dict[str, Any]
+
+
+def conclusion(transfer: Mapping[str, Any], config: TrainConfig, history: Sequence[Entry]) -> dict[str, Any]:
+    """The card's ``transfer`` once training is over: what was kept, ``features`` or ``fine-tuning``, and why."""
+    start, tuned = history[0], history[1:]
+    probed, limit = _percent(start), config.budget_seconds
+    if not tuned:
+        more = f"the budget of {limit:.0f} s left no time for more" if limit else "nothing more was asked for"
+        return {**transfer, "kept": "features", "why": f"the probe has {probed} of validation, and {more}", "epochs": 0}
+    rival, epochs = max(tuned, key=quality), tuned[-1]["epoch"]
+    best = max((start, rival), key=quality)  # the first of equals, as the loop decides
+    loss = " at a lower loss" if rival["val_accuracy"] == start["val_accuracy"] else ""
+    if best is start:
+        why = f"the probe has {probed} of validation{loss}, {epochs} epochs of fine-tuning at best {_percent(rival)}"
+        return {**transfer, "kept": "features", "why": why, "epochs": epochs}
+    why = f"epoch {rival['epoch']} of {epochs} has {_percent(rival)} of validation{loss}, the probe {probed}"
+    return {**transfer, "kept": "fine-tuning", "why": why, "epochs": epochs}
+
+
+def _percent(entry: Entry) -> str:
+    return f"{100 * entry['val_accuracy']:.1f} %"
