@@ -56,9 +56,15 @@ def channels_of(samples: SampleSet) -> int:
 
 
 def configure(
-    samples: SampleSet, sizes: np.ndarray, wishes: dict[str, Any], recipe_name: str | None
+    samples: SampleSet,
+    sizes: np.ndarray,
+    wishes: dict[str, Any],
+    recipe_name: str | None,
+    known: Source | None = None,
 ) -> tuple[TrainConfig, Source | None]:
     """The recipe for these data with the wishes applied and every ``auto`` decided, and the weights to start from.
+
+    known: what is known of the weights that the wishes name, instead of reading (and perhaps fetching) them.
 
     Raises UsageError for wishes that do not exist, contradict each other or would have no effect.
     """
@@ -74,7 +80,7 @@ def configure(
     base = recipe(name, facts)
     source = None
     if weights:
-        source = read_weights(weights, wishes.get("model.name", base.model.name))
+        source = known or read_weights(weights, wishes.get("model.name", base.model.name))
         base = _follow_weights(base, source)
     config = override(base, wishes)
     check_effects(config, wishes)
