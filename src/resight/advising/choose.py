@@ -71,6 +71,12 @@ class Advice:
     def best(self) -> Option:
         return self.options[self.chosen]
 
+    def brief(self) -> list[str]:
+        """The advice and its reasons, line by line."""
+        from resight.advising.reasons import brief
+
+        return list(brief(self))
+
     def to_text(self) -> str:
         """For a terminal: the data, the advice with its reasons, all candidates, the command."""
         from resight.advising.reasons import text

@@ -163,9 +163,8 @@ def _steps(config: TrainConfig) -> range:
     return range(0, config.total_steps, max(1, config.total_steps // 1000))
 
 
-COPIES, OVERHEAD = 4.0, 1.3
-"""Weights held besides the network's own while it trains (gradients, the averaged ones, copies while they are written)
-and what activations take beyond what is kept for backward: fitted to trainings, docs/advise.md."""
+OVERHEAD = 1.3
+"""What activations take while they are computed and go backward, beyond what is kept for that: docs/advise.md."""
 
 
 def memory(config: TrainConfig, net: NetRates, read: ReadRates, basics: Basics, work: Work) -> int:
@@ -176,6 +175,8 @@ def memory(config: TrainConfig, net: NetRates, read: ReadRates, basics: Basics, 
     pictures = min(room, work.train * read.kept) + min(room / 4, work.val * read.kept_square)
     share = config.micro_batch or config.batch
     kept = net.activations * (config.data.train_size / net.side) ** 2 * share
-    learning = basics.trained_bytes + pictures + (net.saved + (COPIES - 1) * net.weights) + OVERHEAD * kept
+    # The network, its gradients, a file of them being written; the state; and the checkpoint that is read at the end.
+    copies = 3 * net.weights + 2 * net.saved
+    learning = basics.trained_bytes + pictures + copies + OVERHEAD * kept
     sealing = basics.sealed_bytes + net.export_bytes + 2 * net.weights
     return int(max(learning, sealing + pictures))

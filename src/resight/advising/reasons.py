@@ -84,20 +84,23 @@ def _weights(facts: DataFacts, options: Sequence[Option], best: Option, offline:
 
 def text(advice: Advice) -> str:
     """The whole advice, for a terminal."""
+    counted = {name: f"{value} {name}" for name, value in advice.machine.items() if name in ("cores", "threads")}
+    about = ", ".join((advice.machine | counted).values())
+    lines = [*advice.data.sentences(), f"measured in {advice.measuring:.0f} s: {about}", "", *brief(advice), ""]
+    return "\n".join([*lines, *table(advice), "", f"to train it:  {advice.command}"])
+
+
+def brief(advice: Advice) -> Iterator[str]:
+    """What is advised, and why."""
     best = advice.best
-    about = ", ".join(
-        f"{value} {name}" if name in ("cores", "threads") else value for name, value in advice.machine.items()
-    )
-    lines = [*advice.data.sentences(), f"measured in {advice.measuring:.0f} s: {about}", ""]
-    lines += [f"advice: {best.candidate.title}, recipe {best.recipe}, {best.epochs:.4g} epochs"]
-    lines += [f"  trains in about {show_seconds(best.seconds)}, with up to {show_bytes(best.memory)} of memory"]
-    lines += [
+    yield f"advice: {best.candidate.title}, recipe {best.recipe}, {best.epochs:.4g} epochs"
+    yield f"  trains in about {show_seconds(best.seconds)}, with up to {show_bytes(best.memory)} of memory"
+    yield (
         f"  answers a picture in {1000 * best.latency:.1f} ms, {best.throughput:,.0f} pictures a second; "
-        f"model.onnx takes {show_bytes(best.size)}",
-        "",
-    ]
-    lines += [f"  - {reason}" for reason in advice.reasons]
-    return "\n".join([*lines, "", *table(advice), "", f"to train it:  {advice.command}"])
+        f"model.onnx takes {show_bytes(best.size)}"
+    )
+    for reason in advice.reasons:
+        yield f"  - {reason}"
 
 
 def table(advice: Advice) -> Iterator[str]:

@@ -14,7 +14,6 @@ from typing import Any
 import numpy as np
 import torch
 
-from resight.advising.memory import peak_memory, reset_peak, resident
 from resight.advising.rates import NetRates, Points
 from resight.exporting.onnx import Answering, export_onnx
 from resight.models import create
@@ -25,6 +24,7 @@ from resight.training.checkpoint import Checkpoint, optimizer_tensors, save_chec
 from resight.training.estimate import activations, timed_update
 from resight.training.fit import Training
 from resight.training.loader import sizes_of
+from resight.training.memory import peak_memory, reset_peak, resident
 from resight.training.objective import Supervised
 from resight.training.progress import Silent
 from resight.training.validate import answers

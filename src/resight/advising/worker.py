@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from resight.advising.facts import load, some
-from resight.advising.memory import peak_memory
 from resight.advising.rates import Basics, ReadRates
 from resight.advising.timing import Nets
 from resight.evaluation import evaluate
@@ -31,6 +30,7 @@ from resight.samples import SampleSet, split_csv
 from resight.training import machine, prepare
 from resight.training.fit import Training
 from resight.training.loader import TrainLoader
+from resight.training.memory import peak_memory
 from resight.training.objective import Supervised
 from resight.training.progress import Silent
 from resight.training.validate import answers

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from resight.cli.options import (
+    AutoModel,
     Data,
     ImageSize,
     Json,
@@ -112,7 +113,7 @@ def advise(
 
 def train(
     data: Data,
-    model: Model = None,
+    model: AutoModel = None,
     weights: Annotated[str | None, typer.Option(metavar="none|TAG|PATH|RUN", help="Start from these weights.")] = None,
     recipe: Recipe = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training pictures.")] = None,

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from resight import samples as data_sets
+from resight.commands import auto
 from resight.commands.extras import need
 from resight.commands.resume import finish
 from resight.doctor import first_look
 from resight.errors import StorageError, UsageError
 from resight.images import printable
-from resight.runs import CONFIG, SPLIT, Architecture, Run, RunCard
+from resight.runs import CONFIG, SPLIT, Architecture, Run, RunCard, check_free
 from resight.runs.storage import storage_errors, write_atomic
 
 
@@ -41,9 +42,10 @@ def train(
 ) -> Run:
     """Trains a classifier on a data set and returns its sealed Run.
 
-    data: a folder of classes, split folders, a CSV, idx or CIFAR binary files. budget: ``"20m"`` or seconds,
-    instead of epochs. batch: pictures in one update, or ``"auto"``: the recipe's, with the micro-batch chosen by
-    the memory there is. out: the Run's directory, by default ``runs/DATA-MODEL-N``. set: any field of
+    data: a folder of classes, split folders, a CSV, idx or CIFAR binary files. model: a name, or ``"auto"``: what
+    ``advise`` says of these data, this machine and the budget; what it predicted is kept in the Run. budget: ``"20m"``
+    or seconds, instead of epochs. batch: pictures in one update, or ``"auto"``: the recipe's, with the micro-batch
+    chosen by the memory there is. out: the Run's directory, by default ``runs/DATA-MODEL-N``. set: any field of
     :class:`resight.recipes.TrainConfig` by its dotted name.
 
     Raises UsageError, DataError (before anything is written), TrainingError, Interrupted.
@@ -74,7 +76,15 @@ def train(
     from resight.training.progress import reporter
 
     report = reporter(is_main())
+    advice, begun = None, auto.now()
+    if wishes.get("model.name") == auto.AUTO:
+        if out is not None:
+            check_free(Path(out))  # before a minute is spent on measuring
+        wishes, advice = auto.resolve(data, wishes, recipe, report.say, scratch=str(weights) == "none")
+        begun = auto.now()
     run_path = _create(data, wishes, recipe, out, report.say).path if is_main() else None
+    if advice and run_path:
+        auto.note(run_path, advice, begun)
     return finish(broadcast_path(run_path), report)
 
 

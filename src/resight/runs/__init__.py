@@ -2,6 +2,7 @@
 
 from resight.runs.card import Architecture, RunCard
 from resight.runs.run import (
+    ADVICE,
     CARD,
     CHECKPOINTS,
     CONFIG,
@@ -18,6 +19,7 @@ from resight.runs.run import (
 )
 
 __all__ = [
+    "ADVICE",
     "CARD",
     "CHECKPOINTS",
     "CONFIG",
