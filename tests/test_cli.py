@@ -17,7 +17,20 @@ from resight.cli import app, main
 from resight.errors import UsageError
 
 COMMANDS = (
-    *("doctor", "train", "resume", "import", "preview", "eval", "predict", "embed", "explain", "bench", "models"),
+    *(
+        "doctor",
+        "advise",
+        "train",
+        "resume",
+        "import",
+        "preview",
+        "eval",
+        "predict",
+        "embed",
+        "explain",
+        "bench",
+        "models",
+    ),
     *("cache", "demo"),
 )
 

@@ -14,6 +14,7 @@ import resight.commands.resume as resuming
 import resight.exporting.seal as sealing
 from resight.advising.timing import key_of
 from resight.commands.advise import advise
+from resight.commands.auto import resolve
 from resight.commands.train import train
 from resight.errors import UsageError
 from resight.runs import ADVICE, CONFIG, ONNX, WEIGHTS, Run
@@ -108,13 +109,26 @@ def test_auto_trains_what_is_advised_and_keeps_what_was_predicted(
     monkeypatch.setattr(sealing, "seal", seal)
     monkeypatch.setattr(resuming, "_summary", lambda run, say: None)
     settings = SETTINGS | {"model.options.stem": "tiny"}
-    run = train(data, model="auto", budget="19s", out=tmp_path / "run", set=settings)
+    run = train(data, model="auto", epochs=0.5, out=tmp_path / "run", set=settings)
     config = json.loads(run.read(CONFIG))
     record = json.loads(run.read(ADVICE))
     advised = record["advice"]["options"][record["advice"]["chosen"]]
     assert config["model"]["name"] == advised["candidate"]["model"] == run.card.architecture.name
-    assert config["epochs"] == pytest.approx(advised["epochs"])
-    assert config["budget_seconds"] == 0
-    assert record["predicted"]["seconds"] <= 0.9 * 19 or advised["epochs"] <= advised["full"]
+    assert config["total_steps"] == advised["steps"] == 3
+    assert record["predicted"]["seconds"] == pytest.approx(sum(advised["parts"].values()))
     assert 0 < record["actual"]["seconds"] < 300
     assert record["actual"]["memory"] > 10**8
+
+
+@pytest.mark.usefixtures("made_up")
+def test_a_budget_becomes_epochs_that_fit_it(data: Path) -> None:
+    for budget in (60, 90):
+        wishes, advice = resolve(data, SETTINGS | {"budget_seconds": budget}, None, lambda _: None, scratch=True)
+        best = advice.best
+        assert wishes["epochs"] == best.epochs
+        assert best.seconds <= 0.9 * budget
+        assert 0.5 * best.full <= best.epochs <= 4 * best.full
+        assert "budget_seconds" not in wishes
+        assert "model.weights" not in wishes
+    with pytest.raises(UsageError, match="contradict"):
+        advise(data, budget="90s", set=SETTINGS | {"epochs": 3})

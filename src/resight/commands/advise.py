@@ -95,6 +95,8 @@ def decide(
     )
     wishes = dict(wishes)
     weights = wishes.pop("model.weights", None)
+    if limits.budget and {"epochs", "total_steps", "budget_seconds"} & set(wishes):
+        raise UsageError("the budget says how long to train: epochs, total_steps or budget_seconds contradict it")
     asked = prepare.first_look(wishes, recipe)
     path = _local(data)
     samples, listing = load(path, asked)
