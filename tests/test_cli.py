@@ -17,8 +17,8 @@ from resight.cli import app, main
 from resight.errors import UsageError
 
 COMMANDS = (
-    *("doctor", "train", "resume", "import", "preview", "eval", "predict", "embed", "explain", "bench", "models"),
-    *("cache", "demo", "tune", "lr-find"),
+    *("doctor", "advise", "train", "crossval", "resume", "tune", "lr-find", "import", "preview", "eval", "predict"),
+    *("embed", "explain", "bench", "models", "cache", "demo"),
 )
 
 

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from resight import errors as errors
     from resight import images as images
     from resight import models as models
+    from resight.commands.advise import advise as advise
     from resight.commands.bench import bench as bench
     from resight.commands.cache import cache as cache
     from resight.commands.crossval import crossval as crossval
@@ -46,6 +47,7 @@ _WHERE = {
     "Predictor": "resight.inference",
     "ResightError": "resight.errors",
     "Run": "resight.runs",
+    "advise": "resight.commands.advise",
     "bench": "resight.commands.bench",
     "cache": "resight.commands.cache",
     "crossval": "resight.commands.crossval",

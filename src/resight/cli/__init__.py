@@ -25,6 +25,7 @@ app = typer.Typer(
 COMMANDS: dict[str, Callable[..., Any]] = {
     "doctor": making.doctor,
     "preview": making.preview,
+    "advise": making.advise,
     "train": making.train,
     "crossval": folds.crossval,
     "resume": making.resume,

@@ -9,6 +9,7 @@ import typer
 
 from resight.cli import searching
 from resight.cli.options import (
+    AutoModel,
     Channels,
     Data,
     ImageSize,
@@ -73,9 +74,53 @@ def preview(
     )
 
 
+def advise(
+    data: Data,
+    budget: Annotated[str | None, typer.Option(help="What training may take: 90s, 20m, 2h.")] = None,
+    latency: Annotated[str | None, typer.Option(help="What answering one picture may take: 20ms.")] = None,
+    size: Annotated[str | None, typer.Option(help="How large model.onnx may be: 25MB.")] = None,
+    weights: Annotated[
+        str | None, typer.Option(metavar="none|TAG|PATH|RUN", help="Only from these weights, or only from scratch.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help="Only these networks, with commas between them.")] = None,
+    image_size: Annotated[
+        str | None, typer.Option(help="Only these sizes in pixels, with commas between them.")
+    ] = None,
+    recipe: Recipe = None,
+    seconds: Annotated[float, typer.Option(help="What measuring may take, about.")] = 60.0,
+    plot: Annotated[Path | None, typer.Option(help="Also draw all candidates: a .png or .svg file.")] = None,
+    settings: Settings = None,
+    json_: Json = False,
+) -> None:
+    """Which ResNet, size, weights and recipe: measured on this machine, for these data."""
+    from resight.commands.advise import advise, to_stderr
+    from resight.images import printable
+
+    found = advise(
+        data,
+        budget=budget,
+        latency=latency,
+        size=size,
+        weights=weights,
+        model=model,
+        image_size=image_size,
+        recipe=recipe,
+        seconds=seconds,
+        plot=plot,
+        set=pairs(settings),
+        say=to_stderr,
+    )
+    if json_:
+        print_json(found.to_dict())
+    else:
+        typer.echo(found.to_text())
+    if plot is not None:
+        typer.echo(f"written: {printable(str(plot))}", err=True)
+
+
 def train(
     data: Data,
-    model: Model = None,
+    model: AutoModel = None,
     weights: Annotated[str | None, typer.Option(metavar="none|TAG|PATH|RUN", help="Start from these weights.")] = None,
     teacher: Annotated[
         Path | None, typer.Option(metavar="RUN", help="Learn from this Run's answers, beside the labels.")

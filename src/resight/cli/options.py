@@ -18,6 +18,9 @@ RunOrTag = Annotated[
     str, typer.Argument(metavar="RUN|TAG|WEIGHTS", help="A Run, a tag (resnet50.tv2_in1k) or a weights file.")
 ]
 Model = Annotated[str | None, typer.Option(help="Name of the network; all of them: resight models.")]
+AutoModel = Annotated[
+    str | None, typer.Option(help="Name of the network, or auto: what `resight advise` says; all: resight models.")
+]
 Recipe = Annotated[str | None, typer.Option(help="How to train: quick, transfer, features, finetune, he2015-cifar, …")]
 ImageSize = Annotated[int | None, typer.Option(help="Side of the square that the network sees, in pixels.")]
 Channels = Annotated[

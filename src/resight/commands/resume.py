@@ -39,13 +39,14 @@ def finish(path: Path, report: Any, *, to_seal: bool = True) -> Run:
     """
     from resight.exporting.seal import seal
     from resight.training import distributed, prepare
+    from resight.training.spent import counted
 
     run = Run.open(path, sealed=False)
     if run.card.status == "sealed":
         report.say(f"{path} is finished: nothing to do")
         return run
     main = distributed.is_main()
-    with exclusive(path) if main else nullcontext():
+    with exclusive(path) if main else nullcontext(), counted(path) if main else nullcontext():
         run = Run.open(path, sealed=False)  # again: another process may have gone on until just now
         config = _config(run)
         _same_settings(run, config)

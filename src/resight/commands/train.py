@@ -7,11 +7,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from resight.commands import auto
 from resight.commands.extras import need
 from resight.commands.resume import finish
 from resight.commands.start import decide, look, make_run
 from resight.errors import UsageError
-from resight.runs import Run
+from resight.runs import Run, check_free
 
 
 def train(
@@ -43,16 +44,17 @@ def train(
 ) -> Run:
     """Trains a classifier on a data set and returns its sealed Run.
 
-    data: a folder of classes, split folders, a CSV, idx or CIFAR binary files. from_run: a Run to continue with new
-    classes or new pictures; keep_absent: also its classes that have no pictures here (docs/continue.md). teacher: a
-    sealed Run of the same classes, to learn from beside the labels. balance: what is done about classes of different
-    size: ``none``, ``weights``, ``sampling``, ``logit`` or ``focal``. budget: ``"20m"`` or seconds, instead of epochs.
-    channels: of the pictures, by default decided by the files (docs/channels.md). batch: pictures in one update, or
-    ``"auto"``: the recipe's, with the micro-batch chosen by the memory there is. freeze: the deepest part whose weights
-    stay as they are, ``"stem"``, ``"stage1"`` … or ``"backbone"``. layer_decay: the rate of each stage, as a share of
-    the next one's. split: a Run or a split.csv: which picture is train, val, test or left out, exactly as there. out:
-    the Run's directory, by default ``runs/DATA-MODEL-N``. set: any field of :class:`resight.recipes.TrainConfig` by its
-    dotted name.
+    data: a folder of classes, split folders, a CSV, idx or CIFAR binary files. model: a name, or ``"auto"``: what
+    ``advise`` says of these data, this machine and the budget; what it predicted is kept in the Run. from_run: a Run to
+    continue with new classes or new pictures; keep_absent: also its classes that have no pictures here
+    (docs/continue.md). teacher: a sealed Run of the same classes, to learn from beside the labels. balance: what is
+    done about classes of different size: ``none``, ``weights``, ``sampling``, ``logit`` or ``focal``. budget: ``"20m"``
+    or seconds, instead of epochs. channels: of the pictures, by default decided by the files (docs/channels.md). batch:
+    pictures in one update, or ``"auto"``: the recipe's, with the micro-batch chosen by the memory there is. freeze: the
+    deepest part whose weights stay as they are, ``"stem"``, ``"stage1"`` … or ``"backbone"``. layer_decay: the rate of
+    each stage, as a share of the next one's. split: a Run or a split.csv: which picture is train, val, test or left
+    out, exactly as there. out: the Run's directory, by default ``runs/DATA-MODEL-N``. set: any field of
+    :class:`resight.recipes.TrainConfig` by its dotted name.
 
     Raises UsageError, DataError (before anything is written), TrainingError, Interrupted.
     """
@@ -97,9 +99,17 @@ def train(
     if is_main():
         base = None if from_run is None else continuing.open_base(from_run, keep_absent)
         wishes = wishes if base is None else base.wishes(wishes)
+        if out is not None:
+            check_free(Path(out))  # before any time is spent
+        advice = None
+        if wishes.get("model.name") == auto.AUTO:
+            wishes, advice = auto.resolve(data, wishes, recipe, report.say, scratch=str(weights) == "none")
+        begun = auto.now()
         looked = look(data, wishes, recipe, report.say, split, base)
         config, source = decide(looked, wishes, recipe, report.say)
         run_path = make_run(looked, config, source, out, report.say).path
+        if advice:
+            auto.note(run_path, advice, begun)
     return finish(broadcast_path(run_path), report)
 
 

@@ -24,6 +24,7 @@ from resight.reporting import Answered, MultilabelAnswered, write_any_report
 from resight.runs import ONNX, PREDICTIONS, REFERENCE, REPORT, WEIGHTS, Run
 from resight.runs.storage import write_atomic
 from resight.samples import SampleSet
+from resight.training.spent import settle
 
 Pixels = np.ndarray
 _PARITY_PICTURES = 1000
@@ -86,6 +87,7 @@ def seal(run: Run, net: ResNet, samples: SampleSet, val_logits: np.ndarray, say:
     _write_arrays(run, arrays)
     run.update(metrics=metrics, parity=parity_dict(parity))
     write_any_report(run.path / REPORT, shown, predictor)  # of the test part, or of validation where there is none
+    settle(run, say)
     run.seal()
 
 

@@ -135,6 +135,20 @@ def resolve(tag: str, architecture: str) -> PretrainedWeights:
     return _resolve_timm(tag, architecture)
 
 
+def here(architecture: str, tag: str) -> bool:
+    """Whether the weights of a tag are on this machine already. Asks no server."""
+    if tag in TORCHVISION_TAGS:
+        return _cached(_resolve_torchvision(tag, architecture)).is_file()
+    from huggingface_hub import try_to_load_from_cache
+
+    return isinstance(try_to_load_from_cache(f"timm/{architecture}.{tag}", "model.safetensors"), str)
+
+
+def _cached(pretrained: PretrainedWeights) -> Path:
+    """Where weights of torchvision's server are kept."""
+    return cache_directory("weights") / Path(urllib.parse.urlsplit(pretrained.source).path).name
+
+
 def fetch(pretrained: PretrainedWeights, *, progress: Progress | None = None) -> Path:
     """The weights as a file on this machine: ``.pth`` from torchvision, ``.safetensors`` from the hub.
 
@@ -144,7 +158,8 @@ def fetch(pretrained: PretrainedWeights, *, progress: Progress | None = None) ->
     """
     if pretrained.from_hub:
         return _hub_file(pretrained.source, "model.safetensors")
-    target = make_cache(cache_directory("weights")) / Path(urllib.parse.urlsplit(pretrained.source).path).name
+    make_cache(cache_directory("weights"))
+    target = _cached(pretrained)
     return download(pretrained.source, target, sha256=pretrained.sha256 or "", progress=progress)
 
 

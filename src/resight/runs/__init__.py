@@ -4,6 +4,7 @@ from resight.runs.card import Architecture, RunCard, Threshold
 from resight.runs.crossval import CrossValidation, is_crossval, out_of_fold
 from resight.runs.predictions import Stored, stored
 from resight.runs.run import (
+    ADVICE,
     CARD,
     CHECKPOINTS,
     CONFIG,
@@ -20,6 +21,7 @@ from resight.runs.run import (
 )
 
 __all__ = [
+    "ADVICE",
     "CARD",
     "CHECKPOINTS",
     "CONFIG",

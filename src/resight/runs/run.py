@@ -15,8 +15,8 @@ from resight.runs.storage import sha256_of, storage_errors, write_atomic
 CARD, CONFIG, SPLIT = "run.json", "config.json", "split.csv"
 WEIGHTS, ONNX = "model.safetensors", "model.onnx"
 PREDICTIONS, HISTORY, CHECKPOINTS = "predictions.npz", "metrics.jsonl", "checkpoints"
-REFERENCE, REPORT = "reference.safetensors", "report.html"
-SEALED_FILES = (CONFIG, SPLIT, WEIGHTS, ONNX, REFERENCE, PREDICTIONS, HISTORY, REPORT)
+REFERENCE, REPORT, ADVICE = "reference.safetensors", "report.html", "advice.json"
+SEALED_FILES = (CONFIG, SPLIT, WEIGHTS, ONNX, REFERENCE, PREDICTIONS, HISTORY, REPORT, ADVICE)
 
 
 class Run:

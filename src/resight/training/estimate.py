@@ -74,14 +74,14 @@ def _rates(training: Training) -> _Rates:
         count = min(warm + timed, training.loader.steps_per_epoch)
         made += count
         first, share = sizes.index(size) * every, sizes.count(size) / len(sizes)
-        reads, updates = zip(*(_timed(training, first + n) for n in range(count)), strict=True)
+        reads, updates = zip(*(timed_update(training, first + n) for n in range(count)), strict=True)
         usual = float(np.median(updates[warm:] or updates))
         read, update = read + share * float(np.mean(reads)), update + share * usual
         compiling += max(0.0, updates[0] - usual) if config.compile else 0.0
     return _Rates(read, update, made, compiling)
 
 
-def _timed(training: Training, step: int) -> tuple[float, float]:
+def timed_update(training: Training, step: int) -> tuple[float, float]:
     """Seconds to make the batch of ``step``, and to update with it."""
     start = time.perf_counter()
     batch = training.loader.make(step)
@@ -96,6 +96,22 @@ def micro_batch_for(objective: Objective, config: TrainConfig, share: int, devic
     Measures what one forward pass keeps for backward with two pictures. Raises OutOfMemory when not even one
     picture fits.
     """
+    per_picture, weights = activations(objective, config, device)
+    on_gpu = device.type == "cuda"
+    free = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
+    fits = int((_SHARE_OF_MEMORY * free - 4 * weights) / per_picture)
+    if fits < 1:
+        raise OutOfMemory(
+            f"one picture needs {per_picture / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
+            hint="use a smaller --model or --image-size, or --set model.checkpointing=true",
+        )
+    while share > fits:
+        share = -(-share // 2)
+    return share
+
+
+def activations(objective: Objective, config: TrainConfig, device: torch.device) -> tuple[float, int]:
+    """Bytes that a forward pass at the training size keeps for backward, for each picture; and bytes of the weights."""
     size = config.data.train_size
     images = torch.zeros(2, config.data.channels, size, size, device=device)
     kept: dict[int, int] = {}
@@ -111,15 +127,4 @@ def micro_batch_for(objective: Objective, config: TrainConfig, share: int, devic
     del logits
     objective.net.load_state_dict(state)
     weights = sum(p.numel() * p.element_size() for p in objective.net.parameters())
-    per_picture = max(1, sum(kept.values()) - weights) / 2
-    on_gpu = device.type == "cuda"
-    free = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
-    fits = int((_SHARE_OF_MEMORY * free - 4 * weights) / per_picture)
-    if fits < 1:
-        raise OutOfMemory(
-            f"one picture needs {per_picture / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
-            hint="use a smaller --model or --image-size, or --set model.checkpointing=true",
-        )
-    while share > fits:
-        share = -(-share // 2)
-    return share
+    return max(1, sum(kept.values()) - weights) / 2, weights

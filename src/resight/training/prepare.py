@@ -62,10 +62,12 @@ def configure(
     wishes: dict[str, Any],
     recipe_name: str | None,
     continued: TrainConfig | None = None,
+    known: Source | None = None,
 ) -> tuple[TrainConfig, Source | None]:
     """The recipe for these data with the wishes applied and every ``auto`` decided, and the weights to start from.
 
-    continued: the settings of a Run that is continued, which take the place of a recipe that is not named.
+    continued: the settings of a Run that is continued, which take the place of a recipe that is not named. known: what
+    is known of the weights that the wishes name, instead of reading (and perhaps fetching) them.
 
     Raises UsageError for wishes that do not exist, contradict each other or would have no effect.
     """
@@ -82,7 +84,7 @@ def configure(
     base = continued if continued and not recipe_name else recipe(name, facts)
     source = None
     if weights:
-        source = read_weights(weights, wishes.get("model.name", base.model.name))
+        source = known or read_weights(weights, wishes.get("model.name", base.model.name))
         base = _follow_weights(base, source)
     config = override(base, wishes)
     check_effects(config, wishes)
