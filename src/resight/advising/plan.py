@@ -46,7 +46,8 @@ def plan(
     asked.setdefault("data.channels", facts.channels)
     config, _ = prepare.configure(samples, sizes, asked, recipe, known=source)
     config.threads = threads_of(config)
-    prepare.resolve_steps(config, facts.counts["train"])
+    if config.transfer.rung != "features":  # which takes no steps
+        prepare.resolve_steps(config, facts.counts["train"])
     net = network(config, facts.classes)
     return Plan(candidate, config, parameter_count(net), count_macs(net, config.data.image_size))
 
@@ -91,7 +92,7 @@ def option(planned: Plan, facts: DataFacts, found: Measured, plans: Sequence[Pla
         config.total_steps = steps
         return parts(config, net, read, found.basics, work)
 
-    if limits.budget:
+    if limits.budget and full:
         steps = fitting(lambda n: sum(costs(n).values()), full, _RESERVE * limits.budget)
         config.epochs = math.floor(10 * steps / per_epoch) / 10 or steps / per_epoch
         config.total_steps = max(1, round(config.epochs * per_epoch))

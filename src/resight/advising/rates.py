@@ -131,11 +131,14 @@ def parts(config: TrainConfig, net: NetRates, read: ReadRates, basics: Basics, w
     graph = 1 / at_rate(net.many, config.data.image_size)
     bank = min(work.train, bank_size(net.embedding))
     checked = min(1000, work.val)
+    seen = 2 if config.augment.flip != "none" else 1  # of each picture the probe sees its mirror image, too
+    probed = (seen * work.train + work.val) * graph + work.val * answer if config.transfer.rung != "none" else 0.0
     by_graph = (2 * work.val + work.test + bank) * (graph + read.square / work.cores)
     return {
         "start": basics.fixed + work.listing,
         "check": work.check * (work.train + work.val + work.test),
         "statistics": min(2000, work.train) * read.first / work.cores if work.measure else 0.0,
+        "features": probed,
         "updates": later + decoding,
         "validation": work.val * (epochs * answer + read.square),
         "checkpoints": (epochs + 1) * net.writing,

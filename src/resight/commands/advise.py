@@ -101,6 +101,11 @@ def decide(
     path = _local(data)
     samples, listing = load(path, asked)
     say("looking at the data")
+    if samples.task == "multi":
+        raise UsageError(
+            "advice is measured for one class a picture; these pictures have any number of labels",
+            hint="name the network: resight train DATA --model resnet18",
+        )
     facts, sizes = look(path, samples, listing)
     candidates, source = _candidates(facts, weights, model, image_size, limits.budget, download)
     plans = [plan(c, samples, sizes, facts, wishes, recipe, _known(c, source)) for c in candidates]
