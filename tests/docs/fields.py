@@ -38,7 +38,7 @@ MEANING = {
     "data.crop_ratio": "side of the centre crop / shorter side resized, for `crop`",
     "data.interpolation": "filter of resizing",
     "data.geometry_version": "how JPEGs are decoded: 1 in full, 2 large ones at a part of their size",
-    "data.channels": "1 grey, 3 RGB, 0 decides by the files",
+    "data.channels": "1 grey, 3 RGB, 2 and 4 to 16: docs/channels.md; 0 decides by the files: `--channels`",
     "data.mean": "of pixels in [0, 1], one number a channel; empty: measured",
     "data.std": "standard deviation, likewise",
     "data.workers": "threads that decode: `--workers`",
