@@ -24,6 +24,7 @@ from resight.cli import app
 from resight.commands import crossval as command
 from resight.commands.crossval import crossval
 from resight.commands.doctor import examine
+from resight.commands.resume import resume
 from resight.commands.train import train
 from resight.errors import DataError, Interrupted, RunError, RunLocked, UsageError
 from resight.evaluation import evaluate
@@ -298,6 +299,11 @@ def test_a_folder_that_holds_something_else_is_left_alone(data: Path, tmp_path: 
     with pytest.raises(UsageError, match="holds something else"):
         quick(data, tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["note.txt"]
+
+
+def test_resume_says_how_to_go_on(whole: CrossValidation) -> None:
+    with pytest.raises(UsageError, match="same resight crossval command"):
+        resume(whole.path)
 
 
 def test_several_processes_are_refused(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,8 +21,8 @@ from resight.commands.train import seconds_of, train
 from resight.errors import DataError, Interrupted, ResightError, RunError, UsageError
 from resight.images import printable
 from resight.runs import CARD, CHECKPOINTS, CONFIG, SPLIT, CrossValidation, Run
-from resight.runs.crossval import PLAN, SCHEMA, SPLITS, fold_path, is_crossval, read_plan, split_path
-from resight.runs.storage import exclusive, storage_errors, write_atomic
+from resight.runs.crossval import PLAN, SCHEMA, SPLITS, fold_path, is_crossval, read_plan, split_path, write_plan
+from resight.runs.storage import exclusive, storage_errors
 from resight.samples import HELD_OUT, SampleSet, split_csv
 
 _OWN = ("data", "seed", "out", "set", "split")  # options of train that crossval decides over, or takes itself
@@ -239,7 +239,7 @@ def _write_splits(path: Path, asked: _Asked, samples: SampleSet, plan: dict[str,
         (path / SPLITS).mkdir(exist_ok=True)
     for number, fold in enumerate(sets, start=1):
         split_csv.write(split_path(path, number), fold)
-    write_atomic(path / PLAN, _json(plan))
+    write_plan(path, plan)
     sizes = sorted({len(fold.part("test")) for fold in sets})
     each = " to ".join(f"{size:,}" for size in {sizes[0]: 0, sizes[-1]: 0})
     groups = len({sample.group for sample in checked.samples} - {None})
@@ -248,12 +248,6 @@ def _write_splits(path: Path, asked: _Asked, samples: SampleSet, plan: dict[str,
         f"{path}: {len(checked):,} pictures in {asked.folds} folds of {each}"
         f"{f', {groups:,} groups kept whole' if groups else ''}{away}"
     )
-
-
-def _json(plain: Mapping[str, Any]) -> bytes:
-    from resight.inference import dump_json
-
-    return (dump_json(dict(plain), indent=2) + "\n").encode("utf-8", "backslashreplace")
 
 
 def _check_same(path: Path, plan: Mapping[str, Any], samples: SampleSet) -> None:

@@ -12,10 +12,9 @@ from numpy.typing import NDArray
 from resight import samples as data_sets
 from resight.errors import RunError
 from resight.evaluation import CrossEvaluation, Evaluation, evaluate, over_folds, softmax
-from resight.inference import csv_row, dump_json, save
+from resight.inference import csv_row, save
 from resight.runs import CrossValidation, Run, Stored, out_of_fold
-from resight.runs.crossval import OUT_OF_FOLD, PAGE, PLAN, split_path
-from resight.runs.storage import write_atomic
+from resight.runs.crossval import OUT_OF_FOLD, PAGE, split_path, write_plan
 
 
 def summarise(path: Path, content: dict[str, Any], runs: Sequence[Run], say: Callable[[str], None]) -> CrossValidation:
@@ -35,7 +34,7 @@ def summarise(path: Path, content: dict[str, Any], runs: Sequence[Run], say: Cal
     content = content | {"classes": list(runs[0].classes), "runs": [_about(run) for run in runs]}
     result = CrossValidation(path, content | {"metrics": found.to_dict()}, tuple(runs))
     write_crossval(path / PAGE, result, found, samples, answers, folds)
-    write_atomic(path / PLAN, (dump_json(result.content, indent=2) + "\n").encode("utf-8", "backslashreplace"))
+    write_plan(path, result.content)
     say(f"\n{found.to_text()}\n\nthe cross-validation lies in {path}\n  look: {path / PAGE}")
     return result
 

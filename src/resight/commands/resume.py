@@ -10,8 +10,8 @@ from typing import Any
 
 from resight import samples as data_sets
 from resight.commands.extras import need
-from resight.errors import DataError, OutOfMemory, RunError
-from resight.runs import CHECKPOINTS, CONFIG, REPORT, SPLIT, Run
+from resight.errors import DataError, OutOfMemory, RunError, UsageError
+from resight.runs import CHECKPOINTS, CONFIG, REPORT, SPLIT, Run, is_crossval
 from resight.runs.storage import exclusive, write_atomic
 
 
@@ -29,6 +29,8 @@ def resume(run: str | Path) -> Run:
     from resight.training.distributed import is_main
     from resight.training.progress import reporter
 
+    if is_crossval(Path(run)):
+        raise UsageError(f"{run} is a cross-validation, not a Run", hint="go on with the same resight crossval command")
     return finish(Path(run), reporter(is_main()))
 
 

@@ -22,6 +22,7 @@ from resight.errors import RunError
 from resight.images import printable
 from resight.runs.predictions import Stored, stored
 from resight.runs.run import REPORT, Run
+from resight.runs.storage import write_atomic
 
 PLAN, SPLITS, OUT_OF_FOLD, PAGE = "crossval.json", "splits", "out_of_fold.csv", REPORT
 SCHEMA = 1
@@ -92,6 +93,12 @@ def read_plan(path: Path) -> dict[str, Any]:
     if not sound or plain.get("status") not in ("training", "complete"):
         raise RunError(f"{printable(str(file))} lacks a field or has an impossible value")
     return plain
+
+
+def write_plan(path: Path, content: dict[str, Any]) -> None:
+    """Write crossval.json, atomically. Raises StorageError."""
+    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    write_atomic(path / PLAN, text.encode("utf-8", "backslashreplace"))  # undecodable names, as JSON escapes
 
 
 def out_of_fold(runs: Sequence[Run]) -> tuple[Stored, NDArray[np.int64]]:
