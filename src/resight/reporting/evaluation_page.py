@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.evaluation import Comparison, Estimate, Evaluation, reliability, risk_coverage, softmax
-from resight.evaluation.metrics import Floats
+from resight.evaluation.metrics import Floats, Ints
 from resight.inference import Predictor
 from resight.reporting import figures
 from resight.reporting.heat import HeatMaps, shown, square_of
@@ -98,29 +98,14 @@ def write_report(path: Path, answered: Answered, predictor: Predictor) -> None:
 def _context(answered: Answered, predictor: Predictor) -> dict[str, Any]:
     found, run = answered.evaluation, answered.run
     chances = softmax(answered.logits)
-    confidence, predicted = chances.max(axis=1), chances.argmax(axis=1)
-    curve = risk_coverage(chances, answered.labels)
-    aims = {aim: curve.at_accuracy(aim) for aim in AIMS}
-    wrong = np.flatnonzero(predicted != answered.labels)
-    mistakes = wrong[np.argsort(-confidence[wrong], kind="stable")][:GALLERY]
-    unsure = np.argsort(confidence, kind="stable")[:GALLERY]
-    show = _Pictures(answered, predictor, chances)
+    mistakes, unsure = galleries(chances, answered.labels)
+    show = Pictures(answered, predictor, chances)
     return {
+        **tables_and_figures(found, chances, answered.labels, _raw(answered)),
         "answered": answered,
-        "found": found,
         "card": run.card,
-        "sentences": verdict(found, confidence, answered.part, answered.own_data, answered.unknown),
-        "rows": [_row(name, estimate) for name, estimate in found.metrics.items()],
-        "methods": METHODS,
+        "sentences": verdict(found, chances.max(axis=1), answered.part, answered.own_data, answered.unknown),
         "before": [(*_row(n, e), found.metrics[n]) for n, e in found.uncalibrated.items()],
-        "confusions": _confusions(found),
-        "matrix": _matrix(found),
-        "reliability": svg(_reliability(answered, chances)),
-        "risk": svg(figures.risk_coverage_curve(curve, aims)),
-        "aims": aims,
-        "aurc": found.metrics["aurc"],
-        "classes": _worst_first(found),
-        "scores": _scores(found),
         "curves": training_history(run),
         "mistakes": show.of(mistakes),
         "unsure": show.of(unsure),
@@ -133,12 +118,42 @@ def _context(answered: Answered, predictor: Predictor) -> dict[str, Any]:
     }
 
 
+def tables_and_figures(found: Evaluation, chances: Floats, labels: Ints, raw: Floats | None) -> dict[str, Any]:
+    """What pages show of an evaluation, whatever made it. ``chances`` (N, K) probabilities; ``raw``: those without a
+    temperature, where there is one.
+    """
+    curve = risk_coverage(chances, labels)
+    aims = {aim: curve.at_accuracy(aim) for aim in AIMS}
+    before = None if raw is None else reliability(raw, labels)
+    return {
+        "found": found,
+        "rows": [_row(name, estimate) for name, estimate in found.metrics.items()],
+        "methods": METHODS,
+        "confusions": _confusions(found),
+        "matrix": _matrix(found),
+        "reliability": svg(figures.reliability_diagram(before, reliability(chances, labels))),
+        "risk": svg(figures.risk_coverage_curve(curve, aims)),
+        "aims": aims,
+        "aurc": found.metrics["aurc"],
+        "classes": _worst_first(found),
+        "scores": _scores(found),
+    }
+
+
+def galleries(chances: Floats, labels: Ints) -> tuple[Ints, Ints]:
+    """Positions of the most confident mistakes and of the least certain answers, a gallery each."""
+    confidence = chances.max(axis=1)
+    wrong = np.flatnonzero(chances.argmax(axis=1) != labels)
+    mistakes = wrong[np.argsort(-confidence[wrong], kind="stable")][:GALLERY]
+    return mistakes, np.argsort(confidence, kind="stable")[:GALLERY]
+
+
 def _row(name: str, estimate: Estimate) -> tuple[str, str, str, Estimate]:
     title, meaning = MEANINGS.get(name, (name.replace("top", "Top-"), "the true class is among so many best answers"))
     return name, title, meaning, estimate
 
 
-class _Pictures:
+class Pictures:
     """Pictures for galleries, each with the heat map of its answer beside it."""
 
     def __init__(self, answered: Answered, predictor: Predictor, chances: Floats) -> None:
@@ -193,12 +208,9 @@ def _matrix(found: Evaluation) -> dict[str, Any]:
     return {"picture": svg(figure), "width": width, "hidden": len(found.classes) - len(kept), "shown": len(kept)}
 
 
-def _reliability(answered: Answered, chances: Floats) -> Any:
+def _raw(answered: Answered) -> Floats | None:
     temperature = answered.run.card.temperature
-    raw = None
-    if temperature != 1:
-        raw = reliability(softmax(np.asarray(answered.logits, np.float64) * temperature), answered.labels)
-    return figures.reliability_diagram(raw, reliability(chances, answered.labels))
+    return None if temperature == 1 else softmax(np.asarray(answered.logits, np.float64) * temperature)
 
 
 def _worst_first(found: Evaluation) -> list[Any]:
@@ -220,7 +232,7 @@ def training_history(run: Run) -> str:
     return svg(figures.training_curves(lines)) if lines else ""
 
 
-def _rival(rival: Rival | None, show: _Pictures) -> dict[str, Any] | None:
+def _rival(rival: Rival | None, show: Pictures) -> dict[str, Any] | None:
     if rival is None:
         return None
     answered = show._answered

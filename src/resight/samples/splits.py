@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,10 @@ class Item:
     labels: tuple[str, ...] | None = None
 
 
+Table = list[tuple[int, int]]
+"""(class, count) of the classes that are in a group, by class: most of many groups and classes never meet."""
+
+
 def carve(items: Sequence[Item], fractions: dict[str, float], seed: int) -> tuple[list[str], list[str]]:
     """Deal ``items`` out to "train" and the parts named in ``fractions``; return the part of each, and
     warnings.
@@ -48,8 +52,7 @@ def carve(items: Sequence[Item], fractions: dict[str, float], seed: int) -> tupl
         parts = _carve_groups(items, wanted, seed)
     else:
         parts = _carve_classes(items, wanted, seed)
-    found = {(item.label, part) for item, part in zip(items, parts, strict=True)}
-    return parts, missing(found, wanted)
+    return parts, missing({(item.label, part) for item, part in zip(items, parts, strict=True)}, wanted)
 
 
 def check_fractions(fractions: dict[str, float], seed: int) -> None:
@@ -65,7 +68,8 @@ def check_fractions(fractions: dict[str, float], seed: int) -> None:
         raise UsageError(f"the seed is {seed!r}; expected a whole number, 0 or more")
 
 
-def generator_of(seed: int, name: str) -> np.random.Generator:
+def generator(seed: int, name: str) -> np.random.Generator:
+    """Philox, seeded with both."""
     digest = hashlib.sha256(f"{seed}:".encode() + name.encode("utf-8", "surrogateescape")).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
 
@@ -76,7 +80,7 @@ def _carve_classes(items: Sequence[Item], fractions: dict[str, float], seed: int
         members[items[position].label].append(position)
     parts = ["train"] * len(items)
     for label, positions in members.items():
-        order = generator_of(seed, label).permutation(len(positions))
+        order = generator(seed, label).permutation(len(positions))
         start = 0
         for part, size in _sizes(len(positions), fractions).items():
             for chosen in order[start : start + size]:
@@ -97,28 +101,26 @@ def _sizes(total: int, fractions: dict[str, float]) -> dict[str, int]:
 
 
 def _carve_groups(items: Sequence[Item], fractions: dict[str, float], seed: int) -> list[str]:
-    labels = {label: number for number, label in enumerate(sorted({item.label for item in items}))}
-    units = units_of(items)
-    names = sorted(units)
-    tables = [sorted(Counter(labels[items[position].label] for position in units[name]).items()) for name in names]
-    dealt = _deal(tables, len(labels), fractions, generator_of(seed, "groups"))
+    units, tables, classes = grouped(items)
+    dealt = _deal(tables, classes, fractions, generator(seed, "groups"))
     parts = [""] * len(items)
-    for name, part in zip(names, dealt, strict=True):
-        for position in units[name]:
+    for positions, part in zip(units, dealt, strict=True):
+        for position in positions:
             parts[position] = part
     return parts
 
 
-def units_of(items: Sequence[Item]) -> dict[tuple[bool, str, int], list[int]]:
-    """Positions of what must stay together; a sample without a group is a group of its own."""
+def grouped(items: Sequence[Item]) -> tuple[list[list[int]], list[Table], int]:
+    """What must stay together: the positions of each group, its table, and the number of classes. A sample without a
+    group is a group of its own. In an order that is not that of ``items``.
+    """
+    labels = {label: number for number, label in enumerate(sorted({item.label for item in items}))}
     units: dict[tuple[bool, str, int], list[int]] = defaultdict(list)
     for position, item in enumerate(items):
         units[(False, *item.key) if item.group is None else (True, item.group, 0)].append(position)
-    return units
-
-
-Table = list[tuple[int, int]]
-"""(class, count) of the classes that are in a group, by class: most of many groups and classes never meet."""
+    members = [units[name] for name in sorted(units)]
+    tables = [sorted(Counter(labels[items[position].label] for position in unit).items()) for unit in members]
+    return members, tables, len(labels)
 
 
 def _deal(
@@ -126,6 +128,13 @@ def _deal(
 ) -> list[str]:
     """Deal groups out, given the table of each; return the part of each."""
     shares = {"train": 1 - sum(fractions.values()), **fractions}
+    dealt = deal(tables, classes, shares, generator)
+    give_back(tables, classes, dealt)
+    return dealt
+
+
+def deal(tables: Sequence[Table], classes: int, shares: dict[str, float], generator: np.random.Generator) -> list[str]:
+    """The part of each group, the largest first, so that every part comes near its share of each class."""
     totals = [0] * classes
     for table in tables:
         for label, count in table:
@@ -134,7 +143,7 @@ def _deal(
     sizes = np.array([_size(table) for table in tables], np.int64)
     shuffled = generator.permutation(len(tables))
     order = shuffled[np.argsort(-sizes[shuffled], kind="stable")]
-    dealt = ["train"] * len(tables)
+    dealt = [next(iter(shares))] * len(tables)
     for row in order.tolist():
         # how much the squared distance to the wanted counts grows, each class weighing the same
         cost = {
@@ -144,7 +153,6 @@ def _deal(
         dealt[row] = min(cost, key=lambda part: cost[part])
         for label, count in tables[row]:
             missing[dealt[row]][label] -= count
-    give_back(tables, classes, dealt)
     return dealt
 
 
@@ -169,9 +177,8 @@ def give_back(tables: Sequence[Table], classes: int, dealt: list[str]) -> None:
             trained.update(there for there, _ in tables[row])
 
 
-def missing(found: Iterable[tuple[str, str]], fractions: dict[str, float]) -> list[str]:
-    """Warnings of parts without a picture of some classes. ``found``: (class, part) that there are."""
-    found = set(found)
+def missing(found: set[tuple[str, str]], fractions: dict[str, float]) -> list[str]:
+    """Warnings of parts without a picture of some classes. ``found``: the (class, part) that there are."""
     labels = sorted({label for label, _ in found}, key=natural_key)
     warnings = []
     for part in fractions:
