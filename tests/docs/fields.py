@@ -20,6 +20,7 @@ BLOCK = re.compile(r"(<!-- fields:[^\n]*-->\n).*?(<!-- end of fields -->)", re.D
 
 MEANING = {
     "recipe": "how to train: `--recipe`",
+    "task": "one class a picture, or any number: the data say it; recorded, not to be set",
     "model.name": "the network: `--model`",
     "model.options": "what differs from the name's own, e.g. `model.options.stem=tiny`",
     "model.weights": "weights to start from: `--weights`",

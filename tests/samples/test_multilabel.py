@@ -127,6 +127,16 @@ def test_split_csv_comes_back_and_remembers_the_task(root: Path) -> None:
         load(root / "data.csv", split_csv=root / "split.csv")
 
 
+def test_the_order_of_names_is_that_of_the_classes(root: Path) -> None:
+    several = read(root, "path,labels\n0.png,b10|b9|T|a\n1.png,a\n2.png,T|b10\n")
+    assert several.classes == ("a", "b9", "b10", "T")
+    split_csv.write(root / "split.csv", several)
+    table(root, "path,labels\n2.png,b10|T\n0.png,T|a|b9|b10\n1.png,a\n")  # the same, written otherwise
+    again = load(root / "data.csv", split_csv=root / "split.csv")
+    assert sorted(again.samples, key=lambda s: s.source) == list(several.samples)
+    assert again.fingerprint() == several.fingerprint()
+
+
 def test_the_fingerprint_tells_labels_apart(root: Path) -> None:
     texts = ["0.png,a|b\n1.png,\n", "0.png,a\n1.png,b\n", "0.png,\n1.png,a|b\n"]
     assert len({read(root, f"path,labels\n{text}").fingerprint() for text in texts}) == 3

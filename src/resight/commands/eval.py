@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from resight.commands.against import Against
 from resight.commands.against import against as compared
-from resight.commands.eval_multilabel import MultilabelEvalResult, evaluate_labels
+from resight.commands.eval_multilabel import MultilabelEvalResult, check_task, evaluate_labels
 from resight.commands.extras import need
 from resight.commands.outputs import check_outputs
 from resight.commands.predict import resolve_run
@@ -166,7 +166,7 @@ def evaluate_run(
         only_single(other, "--against")
     data = None if data is None else _path_of(data)
     samples = load_own(opened) if data is None else load(data, val_fraction=0, test_fraction=0, training=False)
-    _check_task(opened, samples)
+    check_task(opened, samples)
     numbers, warnings = match_classes(samples.classes, opened.classes)
     chosen = part or default_part(samples)
     indices = [i for i, sample in enumerate(samples.samples) if chosen in (ALL, sample.split)]
@@ -290,17 +290,6 @@ def load_own(run: Run) -> SampleSet:
             hint=hint,
         )
     return samples
-
-
-def _check_task(run: Run, samples: SampleSet) -> None:
-    """Raises DataError where the Run and the data differ in how many labels a picture has."""
-    if run.card.task != samples.task:
-        kinds = {"single": "one label each", "multi": "any number of labels"}
-        raise DataError(
-            f"{printable(str(samples.root))} has pictures with {kinds[samples.task]}, {printable(str(run.path))} "
-            f"answers for {kinds[run.card.task]}",
-            hint="a table with the column labels has any number of them, everything else one each: see docs/data.md",
-        )
 
 
 def match_classes(found: Sequence[str], known: Sequence[str]) -> tuple[list[int], list[str]]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.errors import DataError
 from resight.evaluation import Estimate
 from resight.evaluation.multilabel import MultilabelEvaluation, evaluate_multilabel, given
 from resight.images import printable
@@ -88,6 +89,17 @@ class MultilabelEvalResult:
         ):
             cells = [join(names[k] for k in np.flatnonzero(labels)) for labels in (true, chosen)]
             yield csv_row([source, *cells, *map(float, row)])
+
+
+def check_task(run: Run, samples: SampleSet) -> None:
+    """Raises DataError where the Run and the data differ in how many labels a picture has."""
+    if run.card.task != samples.task:
+        kinds = {"single": "one label each", "multi": "any number of labels"}
+        raise DataError(
+            f"{printable(str(samples.root))} has pictures with {kinds[samples.task]}, {printable(str(run.path))} "
+            f"answers for {kinds[run.card.task]}",
+            hint="a table with the column labels has any number of them, everything else one each: see docs/data.md",
+        )
 
 
 def evaluate_labels(

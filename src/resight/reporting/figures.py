@@ -24,7 +24,7 @@ def confusion_matrix(matrix: Ints, names: Sequence[str]) -> Figure:
     """A (C, C) confusion matrix, rows = true. Colour: the share of the row's pictures; the counts where they fit."""
     count = len(names)
     side = max(4.5, count * (0.42 if count <= NUMBERED else PER_CLASS_INCH)) + 1.8
-    figure = new_figure(side, side)
+    figure = _figure(side, side)
     axes = figure.subplots()
     support = matrix.sum(axis=1, keepdims=True)
     share = np.divide(matrix, support, out=np.zeros(matrix.shape), where=support > 0)
@@ -53,7 +53,7 @@ def reliability_diagram(before: Reliability | None, after: Reliability) -> Figur
     """Accuracy by confidence with Wilson's intervals, and how many pictures there are; without and with temperature."""
     parts = [("before temperature scaling", before)] if before else []
     parts += [("as answered, after temperature scaling" if before else "as answered", after)]
-    figure = new_figure(4.2 * len(parts), 4.6)
+    figure = _figure(4.2 * len(parts), 4.6)
     grid = figure.subplots(2, len(parts), squeeze=False, sharex=True, sharey="row", height_ratios=(3, 1))
     for column, (title, bins) in enumerate(parts):
         _reliability(grid[0, column], grid[1, column], bins)
@@ -85,7 +85,7 @@ def _reliability(top: Axes, bottom: Axes, bins: Reliability) -> None:
 
 def risk_coverage_curve(curve: RiskCoverage, aims: Mapping[float, tuple[float, float]]) -> Figure:
     """Accuracy of the answers that are given, by the share of pictures that are answered. ``aims``: see ``AIMS``."""
-    figure = new_figure(5.2, 3.6)
+    figure = _figure(5.2, 3.6)
     axes = figure.subplots()
     axes.plot(curve.coverage, 1 - curve.risk, color=BLUE, linewidth=1.6)
     for accuracy, (coverage, _) in aims.items():
@@ -111,7 +111,7 @@ def risk_coverage_curve(curve: RiskCoverage, aims: Mapping[float, tuple[float, f
 
 def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
     """Loss and accuracy by epoch, from the lines of metrics.jsonl."""
-    figure = new_figure(8.4, 3.2)
+    figure = _figure(8.4, 3.2)
     for axes, name, factor in zip(figure.subplots(1, 2), ("loss", "accuracy"), (1, 100), strict=True):
         for part, colour in (("train", SOFT), ("val", BLUE)):
             points = [(e["epoch"], e[f"{part}_{name}"]) for e in history if isinstance(e.get(f"{part}_{name}"), float)]
@@ -129,7 +129,7 @@ def training_curves(history: Sequence[Mapping[str, Any]]) -> Figure:
 
 def class_scores(names: Sequence[str], scores: Sequence[Estimate], what: str = "F1") -> Figure:
     """``what`` (a share) of each class, or of whatever has ``names``, with its 95 % interval, the first at the top."""
-    figure = new_figure(6.4, 0.24 * len(names) + 0.9)
+    figure = _figure(6.4, 0.24 * len(names) + 0.9)
     axes = figure.subplots()
     places = np.arange(len(names))
     values: Floats = np.array([[100 * e.value, 100 * (e.value - e.low), 100 * (e.high - e.value)] for e in scores])
@@ -148,8 +148,7 @@ def name_of(name: str, width: int) -> str:
     return shown if len(shown) <= width else shown[: width - 1] + "…"
 
 
-def new_figure(width: float, height: float) -> Figure:
-    """Empty, in inches."""
+def _figure(width: float, height: float) -> Figure:
     from matplotlib.figure import Figure
 
     return Figure(figsize=(width, height), layout="constrained")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from resight.evaluation import Estimate
 from resight.evaluation.metrics import Floats, Ints
 from resight.evaluation.multilabel import LabelResult
-from resight.reporting.figures import BLUE, LINE, NUMBERED, ORANGE, PER_CLASS_INCH, SOFT, name_of, new_figure
+from resight.reporting.figures import BLUE, LINE, NUMBERED, ORANGE, PER_CLASS_INCH, SOFT, name_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -25,7 +25,7 @@ def precision_recall(classes: Sequence[tuple[LabelResult, Floats, NDArray[np.boo
     """
     columns = min(COLUMNS, len(classes))
     rows = -(-len(classes) // columns)
-    figure = new_figure(2.3 * columns + 0.4, 2.1 * rows + 0.4)
+    figure = _figure(2.3 * columns + 0.4, 2.1 * rows + 0.4)
     grid = figure.subplots(rows, columns, squeeze=False, sharex=True, sharey=True)
     for axes in grid.ravel()[len(classes) :]:
         axes.set_visible(False)
@@ -56,7 +56,7 @@ def curve(chances: Floats, own: NDArray[np.bool_]) -> tuple[Floats, Floats]:
 
 def average_precisions(names: Sequence[str], scores: Sequence[Estimate], rates: Sequence[float]) -> Figure:
     """Average precision of each class with its 95 % interval, the lowest at the top; a tick where chance would be."""
-    figure = new_figure(6.4, 0.24 * len(names) + 0.9)
+    figure = _figure(6.4, 0.24 * len(names) + 0.9)
     axes = figure.subplots()
     places = np.arange(len(names))
     values: Floats = np.array([[100 * e.value, 100 * (e.value - e.low), 100 * (e.high - e.value)] for e in scores])
@@ -76,7 +76,7 @@ def answered_together(together: Ints, supports: Ints, names: Sequence[str]) -> F
     """
     count = len(names)
     side = max(4.5, count * (0.42 if count <= NUMBERED else PER_CLASS_INCH)) + 1.8
-    figure = new_figure(side, side)
+    figure = _figure(side, side)
     axes = figure.subplots()
     share = together / np.maximum(supports, 1)[:, None]
     axes.imshow(share, cmap="Blues", vmin=0, vmax=1, aspect="equal")
@@ -94,3 +94,9 @@ def answered_together(together: Ints, supports: Ints, names: Sequence[str]) -> F
                 text = f"{100 * share[row, column]:.0f}"
                 axes.text(column, row, text, ha="center", va="center", fontsize=8, color=colour)
     return figure
+
+
+def _figure(width: float, height: float) -> Figure:
+    from matplotlib.figure import Figure
+
+    return Figure(figsize=(width, height), layout="constrained")

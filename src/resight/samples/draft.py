@@ -28,7 +28,7 @@ EXAMPLE = """expected one of
 @dataclass(frozen=True, slots=True)
 class Row:
     """One picture as found. ``split`` is None where the layout says nothing about it. ``labels``: in a multi-label
-    set, its classes, sorted; ``label`` is then those names in one cell (:mod:`resight.samples.cells`).
+    set, its classes, in natural order; ``label`` is then those names in one cell (:mod:`resight.samples.cells`).
     """
 
     source: str

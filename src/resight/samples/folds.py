@@ -15,7 +15,7 @@ from dataclasses import replace
 from resight.errors import DataError, UsageError
 from resight.samples.model import Sample, SampleSet, show_names
 from resight.samples.order import natural_key
-from resight.samples.splits import Item, carve, check_fractions, deal, generator_of, grouped
+from resight.samples.splits import Item, carve, check_fractions, deal, generator, grouped
 
 HELD_OUT = "in the test part of the data set, which cross-validation does not look at"
 
@@ -40,7 +40,7 @@ def _deal_classes(items: Sequence[Item], folds: int, seed: int) -> list[int]:
         members[items[position].label].append(position)
     dealt, sizes = [0] * len(items), [0] * folds
     for label in sorted(members):
-        shuffled = [members[label][k] for k in generator_of(seed, f"folds:{label}").permutation(len(members[label]))]
+        shuffled = [members[label][k] for k in generator(seed, f"folds:{label}").permutation(len(members[label]))]
         # the folds with the fewest pictures so far come first, and so get what is left over
         order = sorted(range(folds), key=lambda fold: sizes[fold])
         for turn, position in enumerate(shuffled):
@@ -57,7 +57,7 @@ def _deal_groups(items: Sequence[Item], folds: int, seed: int) -> list[int]:
             f"{len(units)} groups are fewer than {folds} folds: a group is never divided",
             hint=f"use --folds {len(units)} or less" if len(units) > 1 else "cross-validation needs two groups or more",
         )
-    names = deal(tables, classes, {str(fold): 1 / folds for fold in range(folds)}, generator_of(seed, "groups"))
+    names = deal(tables, classes, {str(fold): 1 / folds for fold in range(folds)}, generator(seed, "groups"))
     dealt = [0] * len(items)
     for positions, name in zip(units, names, strict=True):
         for position in positions:

@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from resight.samples.splits import Item, Table, check_fractions, generator_of, give_back, missing, units_of
+from resight.samples.splits import Item, Table, check_fractions, generator, give_back, grouped, missing
 
 
 def carve_multilabel(items: Sequence[Item], fractions: dict[str, float], seed: int) -> tuple[list[str], list[str]]:
@@ -26,10 +26,8 @@ def carve_multilabel(items: Sequence[Item], fractions: dict[str, float], seed: i
         return parts, []
     classes = sorted({name for item in items for name in item.labels or ()})
     numbers = {name: number for number, name in enumerate(classes)}
-    units = units_of(items)
-    names = sorted(units)
-    order = generator_of(seed, "labels").permutation(len(names))
-    groups = [units[names[k]] for k in order.tolist()]
+    units, _, _ = grouped(items)
+    groups = [units[k] for k in generator(seed, "labels").permutation(len(units)).tolist()]
     tables: list[Table] = [
         sorted(Counter(numbers[name] for k in group for name in items[k].labels or ()).items()) for group in groups
     ]

@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,8 +52,7 @@ def carve(items: Sequence[Item], fractions: dict[str, float], seed: int) -> tupl
         parts = _carve_groups(items, wanted, seed)
     else:
         parts = _carve_classes(items, wanted, seed)
-    found = {(item.label, part) for item, part in zip(items, parts, strict=True)}
-    return parts, missing(found, wanted)
+    return parts, missing({(item.label, part) for item, part in zip(items, parts, strict=True)}, wanted)
 
 
 def check_fractions(fractions: dict[str, float], seed: int) -> None:
@@ -69,7 +68,7 @@ def check_fractions(fractions: dict[str, float], seed: int) -> None:
         raise UsageError(f"the seed is {seed!r}; expected a whole number, 0 or more")
 
 
-def generator_of(seed: int, name: str) -> np.random.Generator:
+def generator(seed: int, name: str) -> np.random.Generator:
     """Philox, seeded with both."""
     digest = hashlib.sha256(f"{seed}:".encode() + name.encode("utf-8", "surrogateescape")).digest()
     return np.random.Generator(np.random.Philox(key=int.from_bytes(digest[:16], "little")))
@@ -81,7 +80,7 @@ def _carve_classes(items: Sequence[Item], fractions: dict[str, float], seed: int
         members[items[position].label].append(position)
     parts = ["train"] * len(items)
     for label, positions in members.items():
-        order = generator_of(seed, label).permutation(len(positions))
+        order = generator(seed, label).permutation(len(positions))
         start = 0
         for part, size in _sizes(len(positions), fractions).items():
             for chosen in order[start : start + size]:
@@ -103,7 +102,7 @@ def _sizes(total: int, fractions: dict[str, float]) -> dict[str, int]:
 
 def _carve_groups(items: Sequence[Item], fractions: dict[str, float], seed: int) -> list[str]:
     units, tables, classes = grouped(items)
-    dealt = _deal(tables, classes, fractions, generator_of(seed, "groups"))
+    dealt = _deal(tables, classes, fractions, generator(seed, "groups"))
     parts = [""] * len(items)
     for positions, part in zip(units, dealt, strict=True):
         for position in positions:
@@ -112,22 +111,16 @@ def _carve_groups(items: Sequence[Item], fractions: dict[str, float], seed: int)
 
 
 def grouped(items: Sequence[Item]) -> tuple[list[list[int]], list[Table], int]:
-    """What must stay together: the positions of each group, its table, and the number of classes. In an order that is
-    not that of ``items``.
+    """What must stay together: the positions of each group, its table, and the number of classes. A sample without a
+    group is a group of its own. In an order that is not that of ``items``.
     """
     labels = {label: number for number, label in enumerate(sorted({item.label for item in items}))}
-    units = units_of(items)
-    members = [units[name] for name in sorted(units)]
-    tables = [sorted(Counter(labels[items[position].label] for position in unit).items()) for unit in members]
-    return members, tables, len(labels)
-
-
-def units_of(items: Sequence[Item]) -> dict[tuple[bool, str, int], list[int]]:
-    """Positions of what must stay together; a sample without a group is a group of its own."""
     units: dict[tuple[bool, str, int], list[int]] = defaultdict(list)
     for position, item in enumerate(items):
         units[(False, *item.key) if item.group is None else (True, item.group, 0)].append(position)
-    return units
+    members = [units[name] for name in sorted(units)]
+    tables = [sorted(Counter(labels[items[position].label] for position in unit).items()) for unit in members]
+    return members, tables, len(labels)
 
 
 def _deal(
@@ -184,9 +177,8 @@ def give_back(tables: Sequence[Table], classes: int, dealt: list[str]) -> None:
             trained.update(there for there, _ in tables[row])
 
 
-def missing(found: Iterable[tuple[str, str]], fractions: dict[str, float]) -> list[str]:
-    """Warnings of parts without a picture of some classes. ``found``: (class, part) that there are."""
-    found = set(found)
+def missing(found: set[tuple[str, str]], fractions: dict[str, float]) -> list[str]:
+    """Warnings of parts without a picture of some classes. ``found``: the (class, part) that there are."""
     labels = sorted({label for label, _ in found}, key=natural_key)
     warnings = []
     for part in fractions:

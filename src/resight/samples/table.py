@@ -134,10 +134,10 @@ def _class_columns(header: list[str]) -> list[str]:
 
 
 def _labels(values: dict[str, str], columns: list[str] | None, where: str) -> tuple[str, ...]:
-    """Of a line of a multi-label table, the classes, sorted."""
+    """Of a line of a multi-label table, the classes, in the order of the class list."""
     if columns is None:
         try:
-            return tuple(sorted(cells.split(values[_LABELS])))
+            return tuple(sorted(cells.split(values[_LABELS]), key=natural_key))
         except ValueError as error:
             raise DataError(
                 f"{where}: the labels are {printable(values[_LABELS])!r}: {printable(str(error))}",
@@ -150,7 +150,7 @@ def _labels(values: dict[str, str], columns: list[str] | None, where: str) -> tu
                 "class and 0 where not",
                 hint="or give the table the columns path,label (one label each) or path,labels (names separated by |)",
             )
-    return tuple(sorted(name for name in columns if values[name].strip() == "1"))
+    return tuple(sorted((name for name in columns if values[name].strip() == "1"), key=natural_key))
 
 
 def _row(root: Path, real_root: str, values: dict[str, str], columns: list[str] | None, where: str) -> Row:
