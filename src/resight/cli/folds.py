@@ -15,6 +15,12 @@ def crossval(
     folds: Annotated[int, typer.Option(min=2, help="Trainings; each is tested on another part of the pictures.")] = 5,
     model: Model = None,
     weights: Annotated[str | None, typer.Option(metavar="none|TAG|PATH|RUN", help="Start from these weights.")] = None,
+    teacher: Annotated[
+        Path | None, typer.Option(metavar="RUN", help="Learn from this Run's answers, beside the labels.")
+    ] = None,
+    balance: Annotated[
+        str | None, typer.Option(help="Classes of different size: none, weights, sampling, logit or focal.")
+    ] = None,
     recipe: Recipe = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training pictures, in each fold.")] = None,
     budget: Annotated[str | None, typer.Option(help="Wall-clock time of all folds together: 90s, 20m, 2h.")] = None,
@@ -43,6 +49,8 @@ def crossval(
         set=pairs(settings),
         model=model,
         weights=weights,
+        teacher=teacher,
+        balance=balance,
         recipe=recipe,
         epochs=epochs,
         budget=budget,

@@ -25,7 +25,15 @@ from resight.runs.crossval import PLAN, SCHEMA, SPLITS, fold_path, is_crossval, 
 from resight.runs.storage import exclusive, storage_errors
 from resight.samples import HELD_OUT, SampleSet, split_csv
 
-_OWN = ("data", "seed", "out", "set", "split")  # options of train that crossval decides over, or takes itself
+_OWN = (
+    "data",
+    "seed",
+    "out",
+    "set",
+    "split",
+    "from_run",
+    "keep_absent",
+)  # options of train that crossval decides over, or takes itself
 Say = Callable[[str], None]
 
 
@@ -115,6 +123,10 @@ class _Asked:
         wishes |= {} if seed is None or "seed" in wishes else {"seed": seed}
         config = override(TrainConfig(), wishes)
         kept = {name: value for name, value in options.items() if value is not None}
+        if "auto" in (kept.get("model"), fields.get("model.name")):
+            raise UsageError(
+                "--model auto could choose another network in each fold", hint="run resight advise first, and name it"
+            )
         skip = bool(config.data.skip_bad or kept.get("skip_bad"))
         return cls(Path(data), folds, config.seed, config.data.val_fraction, skip, kept, fields)
 
@@ -137,15 +149,15 @@ class _Asked:
 
     def check_weights(self, samples: SampleSet) -> None:
         """Raises UsageError for weights of a Run that learned from these pictures: every fold would know its test."""
-        weights = Path(str(self.fields.get("model.weights", self.options.get("weights", ""))))
-        if not (weights / CARD).is_file():
-            return
-        run = Run.open(weights, verify=False)
-        for found in learned(run, samples, range(len(samples))):
-            raise UsageError(
-                f"{found.partition(':')[0]}, so each fold would be tested on pictures that its network knows already",
-                hint="start from weights that were trained with other pictures",
-            )
+        for field, option in (("model.weights", "weights"), ("distill.teacher", "teacher")):
+            path = Path(str(self.fields.get(field, self.options.get(option, ""))))
+            if not (path / CARD).is_file():
+                continue
+            for found in learned(Run.open(path, verify=False), samples, range(len(samples))):
+                raise UsageError(
+                    f"{found.partition(':')[0]}, so each fold would be tested on pictures that are known already",
+                    hint=f"give --{option} that was trained with other pictures",
+                )
 
     def training(self, first: Run | None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Options and fields for one fold. What the first fold measured, it measured for all: the steps of a budget and
