@@ -41,9 +41,9 @@ def option(
     score = points(model, size, found or facts(), weights is not None)
     return Option(
         Candidate(model, size, weights, score, download), "quick", 10.0, 10.0, 100, seconds, {"updates": seconds},
-        10**9, latency, 1 / latency, file, 1000, measured,
+        seconds, 10**9, latency, 1 / latency, file, 1000, measured,
     )  # fmt: skip
 
 
 def measured(keys: list[str], sides: list[int]) -> Measured:
-    return Measured(BASICS, dict.fromkeys(sides, READ), {key: net() for key in keys}, seconds=3.0)
+    return Measured(BASICS, dict.fromkeys(sides, READ), {key: net() for key in keys}, 3.0)

@@ -7,7 +7,7 @@ import math
 import pytest
 
 from resight.advising.plan import fitting
-from resight.advising.rates import at, at_rate, memory, parts, step_seconds
+from resight.advising.rates import OVERHEAD, at, at_rate, memory, parts, step_seconds
 from resight.recipes import TrainConfig, override
 from resight.training.loader import size_at
 
@@ -81,7 +81,7 @@ def test_a_budget_gives_the_most_steps_that_fit() -> None:
 def test_memory_grows_with_activations_pictures_and_weights() -> None:
     base = memory(config(), net(), READ, BASICS, WORK)
     larger = memory(config(batch=64), net(), READ, BASICS, WORK)
-    assert larger - base == pytest.approx(1.3 * 32 * 4 * 1e6, rel=0.01)  # four times the pixels of the side measured
+    assert larger - base == pytest.approx(OVERHEAD * 32 * 4 * 1e6, rel=0.01)
     assert memory(config(micro_batch=16), net(), READ, BASICS, WORK) < base
     assert memory(config(), net(weights=10**8, saved=3 * 10**8), READ, BASICS, WORK) > base + 10**8
     assert memory(config(), net(gpu={64: 5e9}), READ, BASICS, WORK) == 5_000_000_000

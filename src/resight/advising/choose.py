@@ -26,9 +26,9 @@ class Option:
     """A candidate with what it costs here.
 
     recipe: how it is trained. epochs: how long; full: how long the recipe has it. seconds: of ``resight train``; parts:
-    what they go into. memory: peak bytes while training. latency: seconds for one picture. throughput: pictures a
-    second, of many. size: bytes of the graph. parameters. measured: the network was measured, not estimated from
-    another one's operations. exceeds: the limits that it breaks, and by what factor.
+    what they go into; full_seconds: of the recipe's length. memory: peak bytes while training. latency: seconds for one
+    picture. throughput: pictures a second, of many. size: bytes of the graph. measured: the network was measured, not
+    estimated from another one's operations. exceeds: the limits that it breaks, and by what factor.
     """
 
     candidate: Candidate
@@ -38,6 +38,7 @@ class Option:
     steps: int
     seconds: float
     parts: dict[str, float]
+    full_seconds: float
     memory: int
     latency: float
     throughput: float
@@ -103,14 +104,17 @@ def limited(option: Option, limits: Limits) -> Option:
 
 def order(options: Sequence[Option]) -> tuple[Option, ...]:
     """Best expected quality first; of equals the quickest first."""
-    return tuple(sorted(options, key=lambda o: (-round(o.candidate.points, 6), o.seconds)))
+    return tuple(sorted(options, key=lambda o: (-round(o.candidate.points, 6), o.full_seconds)))
 
 
 def front(options: Sequence[Option]) -> tuple[int, ...]:
-    """The Pareto front: options that no other one equals or beats in quality, training time and latency at once."""
+    """The Pareto front: options that no other one equals or beats in quality, training time and latency at once.
+
+    Time is that of the recipe's length: with a budget many options would take the same.
+    """
 
     def costs(option: Option) -> tuple[float, float, float]:
-        return -option.candidate.points, option.seconds, option.latency
+        return -option.candidate.points, option.full_seconds, option.latency
 
     def beaten(mine: tuple[float, ...], other: tuple[float, ...]) -> bool:
         return other != mine and all(b <= a for a, b in zip(mine, other, strict=True))

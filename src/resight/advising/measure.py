@@ -8,7 +8,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +32,20 @@ class Measured:
     basics: Basics
     reads: dict[int, ReadRates]
     rates: dict[str, NetRates]
-    measured: set[tuple[str, int]] = field(default_factory=set)
     seconds: float = 0.0
 
 
-def measure(facts: DataFacts, configs: Sequence[TrainConfig], seconds: float, say: Callable[[str], None]) -> Measured:
-    """Measures what ``configs``, the cheapest first, need. Raises TrainingError when a measuring process fails."""
+def measure(
+    facts: DataFacts,
+    configs: Sequence[TrainConfig],
+    seconds: float,
+    say: Callable[[str], None],
+    known: Measured | None = None,
+) -> Measured:
+    """Measures what ``configs``, the most needed first, need; the network of the first one in any case.
+
+    known: what was measured before, to which this is added. Raises TrainingError when a measuring process fails.
+    """
     began = time.perf_counter()
     with tempfile.TemporaryDirectory(prefix="resight-advise-") as folder:
         asked = {
@@ -47,6 +55,7 @@ def measure(facts: DataFacts, configs: Sequence[TrainConfig], seconds: float, sa
             "configs": [config.model_dump() for config in configs],
             "seconds": _FOR_TRAINING * seconds,
             "folder": folder,
+            "rehearse": known is None,
         }
         say("measuring how fast this machine trains")
         found = _train(asked)
@@ -54,16 +63,12 @@ def measure(facts: DataFacts, configs: Sequence[TrainConfig], seconds: float, sa
         say(f"measuring how fast it answers ({networks} networks)")
         left = max(2.0, seconds - (time.perf_counter() - began))
         rates = _answer(found, configs, Path(folder), left)
-    basics = next(line["basics"] for line in found if "basics" in line)
     reads = {line["side"]: ReadRates(**line["read"]) for line in found if "read" in line}
-    measured = {(key, side) for key, net in rates.items() for side in net.train}
-    return Measured(
-        Basics(**basics | {"reference": _points(basics["reference"])}),
-        reads,
-        rates,
-        measured,
-        time.perf_counter() - began,
-    )
+    spent = time.perf_counter() - began
+    if known is not None:
+        return Measured(known.basics, known.reads | reads, known.rates | rates, known.seconds + spent)
+    basics = next(line["basics"] for line in found if "basics" in line)
+    return Measured(Basics(**basics | {"reference": _points(basics["reference"])}), reads, rates, spent)
 
 
 def _train(asked: dict[str, Any]) -> list[dict[str, Any]]:

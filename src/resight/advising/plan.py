@@ -92,6 +92,7 @@ def option(planned: Plan, facts: DataFacts, found: Measured, plans: Sequence[Pla
         config.total_steps = steps
         return parts(config, net, read, found.basics, work)
 
+    full_seconds = sum(costs(full).values())
     if limits.budget and full:
         steps = fitting(lambda n: sum(costs(n).values()), full, _RESERVE * limits.budget)
         config.epochs = math.floor(10 * steps / per_epoch) / 10 or steps / per_epoch
@@ -105,6 +106,7 @@ def option(planned: Plan, facts: DataFacts, found: Measured, plans: Sequence[Pla
         steps=config.total_steps,
         seconds=sum(spent.values()),
         parts=spent,
+        full_seconds=full_seconds,
         memory=memory(config, net, read, found.basics, work),
         latency=1 / at_rate(net.one, side),
         throughput=at_rate(net.many, side),

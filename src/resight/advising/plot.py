@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 
+_TRAINING = "minutes to train, the recipe's length (half of it must fit)"
+
+
 def plot(advice: Advice, path: Path) -> None:
     """Writes a PNG or SVG, by the ending. Raises StorageError."""
     from matplotlib.figure import Figure
@@ -21,7 +24,7 @@ def plot(advice: Advice, path: Path) -> None:
     options = advice.options
     figure = Figure(figsize=(10, 1.7 + 0.27 * len(options)), layout="constrained")
     left, right = figure.subplots(1, 2, sharey=True)
-    _panel(left, advice, [o.seconds / 60 for o in options], "minutes to train", (advice.limits.budget or 0) / 60)
+    _panel(left, advice, [o.full_seconds / 60 for o in options], _TRAINING, (advice.limits.budget or 0) / 60)
     _panel(right, advice, [1000 * o.latency for o in options], "milliseconds for a picture",
            1000 * (advice.limits.latency or 0))  # fmt: skip
     left.set_yticks(
@@ -37,13 +40,17 @@ def plot(advice: Advice, path: Path) -> None:
 
 
 def _panel(axes: Axes, advice: Advice, values: list[float], label: str, limit: float) -> None:
+    from matplotlib.ticker import LogLocator, NullFormatter
+
     for name, colour, marker, positions in _groups(advice):
         axes.plot([values[i] for i in positions], positions, marker, color=colour, label=name, markersize=6)
     axes.plot(values[advice.chosen], advice.chosen, "*", color=ORANGE, markersize=15, label="the advice")
     if limit:
         axes.axvline(limit, color=RED, linestyle="--", linewidth=1, label="the limit")
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter(lambda value, _: f"{value:,g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set_xlabel(label)
     axes.grid(color=LINE, linewidth=0.6)
 
@@ -53,8 +60,8 @@ def _groups(advice: Advice) -> list[tuple[str, str, str, list[int]]]:
         return [i for i, o in enumerate(advice.options) if (i in advice.front) == wanted and _fits(o) == fits]
 
     found = [
-        ("nothing else is as good and quicker", BLUE, "o", those(True, True)),
-        ("something else is", SOFT, "o", those(False, True)),
+        ("nothing else is as good and quick", BLUE, "o", those(True, True)),
+        ("another one is", SOFT, "o", those(False, True)),
         ("breaks a limit", RED, "x", sorted(those(True, False) + those(False, False))),
     ]
     return [group for group in found if group[3]]

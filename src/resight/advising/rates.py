@@ -166,8 +166,10 @@ def _steps(config: TrainConfig) -> range:
     return range(0, config.total_steps, max(1, config.total_steps // 1000))
 
 
-OVERHEAD = 1.3
-"""What activations take while they are computed and go backward, beyond what is kept for that: docs/advise.md."""
+OVERHEAD = 2.0
+"""What activations take, as a multiple of what is kept for the backward pass: gradients, and blocks of smaller pictures
+that the allocator keeps but cannot use for larger ones. Fitted to six trainings; docs/advise.md says how well.
+"""
 
 
 def memory(config: TrainConfig, net: NetRates, read: ReadRates, basics: Basics, work: Work) -> int:

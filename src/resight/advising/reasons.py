@@ -93,7 +93,7 @@ def text(advice: Advice) -> str:
 def brief(advice: Advice) -> Iterator[str]:
     """What is advised, and why."""
     best = advice.best
-    yield f"advice: {best.candidate.title}, recipe {best.recipe}, {best.epochs:.4g} epochs"
+    yield f"advice: {best.candidate.title}, recipe {best.recipe}, {best.epochs:.1f} epochs"
     yield f"  trains in about {show_seconds(best.seconds)}, with up to {show_bytes(best.memory)} of memory"
     yield (
         f"  answers a picture in {1000 * best.latency:.1f} ms, {best.throughput:,.0f} pictures a second; "
@@ -115,13 +115,13 @@ def table(advice: Advice) -> Iterator[str]:
         star = "*" if position in advice.front else " "
         about = " " if option.measured else "~"
         yield (
-            f"{mark}{star} {_name(option):<{wide}}{option.candidate.image_size:>5}{option.epochs:>8.4g}"
+            f"{mark}{star} {_name(option):<{wide}}{option.candidate.image_size:>5}{option.epochs:>8.1f}"
             f"{about + show_seconds(option.seconds):>11}{show_bytes(option.memory):>10}"
             f"{1000 * option.latency:>8.1f} ms{option.throughput:>10,.0f}{show_bytes(option.size):>12}"
             f"{_why_not(option)}"
         ).rstrip()
     yield ""
-    yield "→ the advice   * nothing else is as good and quicker   ~ estimated from another network's operations"
+    yield "→ the advice   * nothing else is as good and quick   ~ estimated from another network's operations"
     yield "order: by published results of these networks and sizes, not by these data (docs/advise.md)"
 
 

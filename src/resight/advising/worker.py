@@ -41,8 +41,8 @@ _EVALUATED = 1000  # pictures that an evaluation is timed with
 
 
 def main(text: str) -> None:
-    """``text``: JSON with ``data`` (path), ``bad`` (names), ``configs`` (of the candidates, the cheapest first),
-    ``counts`` (pictures by part), ``seconds`` (for all), ``folder`` (to write to)."""
+    """``text``: JSON with ``data`` (path), ``bad`` (names), ``configs`` (of the candidates, the most needed first),
+    ``counts`` (pictures by part), ``seconds`` (for all), ``folder`` (to write to), ``rehearse`` (whether to)."""
     began = time.perf_counter()
     asked = json.loads(text)
     configs = [TrainConfig.model_validate(plain) for plain in asked["configs"]]
@@ -56,8 +56,9 @@ def main(text: str) -> None:
     samples = some(whole, frozenset(asked["bad"]))
     folder = Path(asked["folder"])
     nets = Nets(samples, configs, folder, began + asked["seconds"])
-    basics = rehearse(samples, configs[0], folder / "rehearsal", asked["counts"], nets.embeddings())
-    tell(basics=asdict(basics))
+    if asked["rehearse"]:
+        basics = rehearse(samples, configs[0], folder / "rehearsal", asked["counts"], nets.embeddings())
+        tell(basics=asdict(basics))
     for config in one_for_each(configs, lambda c: c.data.image_size):
         tell(side=config.data.image_size, read=asdict(reading(samples, config)))
     for key, rates in nets.measure():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from resight.models import Source
 
 SECONDS = 60.0
-"""What measuring may take, about: what is being measured when the time is over is finished."""
+"""What measuring may take, about: what is being measured when the time is over is finished, and the network that is
+advised is always measured.
+"""
 
 
 def advise(
@@ -86,6 +89,7 @@ def decide(
     from resight.advising.measure import measure
     from resight.advising.plan import option, plan
     from resight.advising.reasons import USUAL, reasons
+    from resight.advising.timing import key_of
     from resight.training import prepare
 
     limits = Limits(
@@ -109,14 +113,20 @@ def decide(
     facts, sizes = look(path, samples, listing)
     candidates, source = _candidates(facts, weights, model, image_size, limits.budget, download)
     plans = [plan(c, samples, sizes, facts, wishes, recipe, _known(c, source)) for c in candidates]
-    plans.sort(key=lambda p: p.macs)
+    used = Counter(key_of(p.config) for p in plans)
+    plans.sort(key=lambda p: (-used[key_of(p.config)], p.macs))  # what most candidates need is measured first
+    usual = USUAL if limits.budget is None else None
     found = measure(facts, [p.config for p in plans], seconds, say)
-    options = order([limited(option(p, facts, found, plans, limits), limits) for p in plans])
-    chosen = choose(options, USUAL if limits.budget is None else None)
-    offline = None
-    if options[chosen].candidate.download:
-        stay = [o for o in options if not o.candidate.download]
-        offline = options.index(stay[choose(stay, USUAL)]) if any(not o.exceeds for o in stay) else None
+    while True:
+        options = order([limited(option(p, facts, found, plans, limits), limits) for p in plans])
+        chosen = choose(options, usual)
+        if options[chosen].measured:
+            break
+        say(f"measuring {options[chosen].candidate.model}, which there was no time for")
+        config = next(p.config for p in plans if p.candidate == options[chosen].candidate)
+        found = measure(facts, [config], seconds / 3, lambda _: None, found)
+    stay = [o for o in options if not (o.candidate.download or o.exceeds)]
+    offline = options.index(stay[choose(stay, usual)]) if stay and options[chosen].candidate.download else None
     return Advice(
         data=facts,
         limits=limits,
