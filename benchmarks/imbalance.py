@@ -76,7 +76,7 @@ def train_one(table: Path, scratch: Path, option: str, seed: int, epochs: float)
             out=Path(out) / "run", set=settings,
         )  # fmt: skip
         found = run.card.metrics["test"]
-        recalls = [one["recall"]["value"] for one in found["classes"]]
+        recalls = [one["recall"]["value"] for one in found["per_class"]]
         values = {name: found["metrics"][name]["value"] for name in ("accuracy", "macro_f1", "log_loss", "ece")}
     return {"option": option, "seed": seed, "epochs": epochs, **values, "recalls": recalls}
 
