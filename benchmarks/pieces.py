@@ -59,10 +59,17 @@ def train_one(table: Path, option: str, seed: int, epochs: float, **wishes: Any)
             table, model="resnet20", recipe="quick", epochs=epochs, seed=seed, device="cpu", out=Path(out) / "run",
             **wishes,
         )  # fmt: skip
-        found, steps = run.card.metrics["test"], json.loads(run.file("config.json").read_bytes())["total_steps"]
+        found, config = run.card.metrics["test"], json.loads(run.file("config.json").read_bytes())
+    done = {
+        "option": option,
+        "seed": seed,
+        "epochs": epochs,
+        "steps": config["total_steps"],
+        "threads": run.card.threads,
+    }
     values = {name: found["metrics"][name]["value"] for name in VALUES}
     recalls = [one["recall"]["value"] for one in found["per_class"]]
-    return {"option": option, "seed": seed, "epochs": epochs, "steps": steps, **values, "recalls": recalls}
+    return {**done, **values, "recalls": recalls}
 
 
 def key(row: Row) -> tuple[str, int, float]:
@@ -87,7 +94,7 @@ def add(path: Path, row: Row, notes: Sequence[str]) -> None:
 
     rows = [old for old in load(path) if key(old) != key(row)]
     path.parent.mkdir(parents=True, exist_ok=True)
-    plain = {"machine": machine(), "notes": list(notes), "rows": sorted([*rows, row], key=key)}
+    plain = {"machine": machine(row["threads"]), "notes": list(notes), "rows": sorted([*rows, row], key=key)}
     write_atomic(path, (json.dumps(plain, indent=1, ensure_ascii=False) + "\n").encode())
 
 

@@ -16,7 +16,7 @@ import pieces
 
 def row(option: str, seed: int, value: float) -> pieces.Row:
     values = {"accuracy": value, "macro_f1": value, "log_loss": 1.0, "ece": 0.1}
-    return {"option": option, "seed": seed, "epochs": 3.0, "steps": 9, **values, "recalls": [value] * 7}
+    return {"option": option, "seed": seed, "epochs": 3.0, "steps": 9, "threads": 1, **values, "recalls": [value] * 7}
 
 
 @pytest.fixture

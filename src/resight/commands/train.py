@@ -111,7 +111,7 @@ def _create(
     """Checks the data, decides everything that can be decided without training, makes the Run's directory."""
     from resight.models import parameter_count
     from resight.training import distill, machine, named, prepare
-    from resight.training.balance import balances, useless
+    from resight.training.balance import balances, remark
 
     asked = prepare.first_look(wishes, recipe)
     if asked.tensorboard:
@@ -131,8 +131,8 @@ def _create(
         say(f"more, with pictures and remedies: resight doctor {shlex.quote(printable(str(data)))}")
     config, source = prepare.configure(samples, checked.sizes, wishes, recipe)
     prepare.with_path(config, data)
-    if reason := useless(config, samples.counts()["train"]):
-        say(f"note: {reason}")
+    if note := remark(config, samples.counts()["train"]):
+        say(f"note: {note}")
     if not config.data.mean:
         pictures = prepare.train_pictures(samples, config, say)
         config.data.mean, config.data.std = prepare.measure(pictures, config.data.channels, config.seed)
