@@ -154,6 +154,7 @@ def test_classes_missing_few_uneven_and_alike(tmp_path: Path) -> None:
         ("warning", ("Hat: none in val", "hat : none in val")),
     ]
     assert of(found, "imbalance").severity == "warning"
+    assert "--balance logit" in of(found, "imbalance").remedy
     assert of(found, "similar-names").texts == ("Hat and hat ",)
     assert "cat: 2 pictures; a recall of 90 %" in " ".join(of(found, "too-few").texts)
 

@@ -329,11 +329,11 @@ def test_contradictions_are_refused(changes: dict[str, Any], said: str) -> None:
         override(TrainConfig(), changes)
 
 
-def test_classes_of_equal_size_are_said_to_need_nothing() -> None:
+def test_what_a_correction_means_is_said() -> None:
     config = override(TrainConfig(), {"balance.weights": "inverse"})
-    assert "nothing for balance to correct" in balance.useless(config, np.array([5, 5]))
-    assert balance.useless(config, np.array([5, 4])) == ""
-    assert balance.useless(TrainConfig(), np.array([5, 5])) == ""
+    assert "nothing for balance to correct" in balance.remark(config, np.array([5, 5]))
+    assert "small classes are answered more often" in balance.remark(config, np.array([5, 4]))
+    assert balance.remark(TrainConfig(), np.array([5, 4])) == ""
 
 
 def test_configurations_of_before_mean_the_same() -> None:

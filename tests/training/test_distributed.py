@@ -18,7 +18,7 @@ from resight.runs import CHECKPOINTS, Run
 from resight.training.augment import apply
 from resight.training.checkpoint import found, newest
 
-from .tiny import Recorder, again, digest, last, start, write_patterns
+from .tiny import Recorder, again, digest, last, start, tiny_teacher, write_patterns
 
 ROOT = Path(__file__).parents[2]
 ONE_STEP: dict[str, Any] = {
@@ -28,7 +28,13 @@ ONE_STEP: dict[str, Any] = {
     "optimizer.weight_decay": 0,
     "optimizer.average_epochs": 0,
 }
-SEVERAL: dict[str, Any] = {"total_steps": 9, "model.options.stochastic_depth": 0.3, "micro_batch": 3}
+SEVERAL: dict[str, Any] = {
+    "total_steps": 9,
+    "model.options.stochastic_depth": 0.3,
+    "micro_batch": 3,
+    "balance.sampling": "sqrt",
+    "select": "balanced",
+}
 
 
 def torchrun(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -55,7 +61,8 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def trained(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("two")
     script = Path(__file__).with_name("two_processes.py")
-    done = torchrun(str(script), str(root), str(data), json.dumps(ONE_STEP), json.dumps(SEVERAL))
+    several = SEVERAL | {"distill.teacher": str(tiny_teacher(root / "teacher").path)}
+    done = torchrun(str(script), str(root), str(data), json.dumps(ONE_STEP), json.dumps(several))
     assert done.returncode == 0, done.stderr
     return root
 

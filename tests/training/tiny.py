@@ -103,7 +103,7 @@ def tiny_teacher(
     run = Run.create(
         path, RunCard(Architecture("resnet20", {"stem": "tiny"}), tuple(classes), geometry=geometry, **card)
     )
-    run.file(CARD).with_name(WEIGHTS).write_bytes(save(net.state_dict()))
+    run.file(CARD).with_name(WEIGHTS).write_bytes(save({k: v.contiguous() for k, v in net.state_dict().items()}))
     run.file(CARD).with_name(ONNX).write_bytes(b"not asked")
     run.seal()
     return run

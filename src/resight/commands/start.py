@@ -100,14 +100,14 @@ def decide(looked: Looked, wishes: dict[str, Any], recipe: str | None, say: Say)
     """The complete configuration for checked data, the number of steps included unless it must be measured; and the
     weights to start from. Raises UsageError."""
     from resight.training import continuing, machine, prepare
-    from resight.training.balance import useless
+    from resight.training.balance import remark
 
     samples, base = looked.samples, looked.base
     settings = None if base is None else continuing.renewed(base)
     config, source = prepare.configure(samples, looked.sizes, wishes, recipe, settings)
     prepare.with_path(config, looked.path)
-    if reason := useless(config, samples.counts()["train"]):
-        say(f"note: {reason}")
+    if note := remark(config, samples.counts()["train"]):
+        say(f"note: {note}")
     if not config.data.mean:
         pictures = prepare.train_pictures(samples, config, say)
         config.data.mean, config.data.std = prepare.measure(pictures, config.data.channels, config.seed)

@@ -33,7 +33,7 @@ def first_look(samples: SampleSet, report: CheckReport, *, balanced: bool = Fals
         if finding.severity != "note":
             lines.append(_short(finding))
             if finding.kind == "imbalance" and not balanced:
-                lines.append(f"of small classes more are found with {balance.REMEDY}")
+                lines.append(f"more of the small classes are found with {balance.REMEDY} (docs/imbalance.md)")
     return lines
 
 

@@ -62,9 +62,9 @@ def sampled(seed: int, epoch: int, labels: Counts, sampling: str) -> NDArray[np.
     """
     random = generator(seed, epoch, _SAMPLING_STREAM)
     counts = np.bincount(labels)
+    by_class = np.split(np.argsort(labels, kind="stable"), np.cumsum(counts)[:-1])
     chosen = []
-    for label, quota in enumerate(quotas(counts, sampling).tolist()):
-        own = np.flatnonzero(labels == label)
+    for own, quota in zip(by_class, quotas(counts, sampling).tolist(), strict=True):
         rounds = -(-quota // max(1, len(own)))
         for number in range(rounds):
             chosen.append(random.permutation(own)[: quota - number * len(own)] + number * _REPEAT)
@@ -88,8 +88,10 @@ def corrects(config: BalanceConfig) -> bool:
     return config.weights != "none" or config.sampling != "none" or config.logit_adjustment > 0
 
 
-def useless(config: TrainConfig, counts: Counts) -> str:
-    """Why what ``balance`` corrects is not there: in words, or empty where it has an effect."""
-    if not corrects(config.balance) or counts.min() != counts.max():
+def remark(config: TrainConfig, counts: Counts) -> str:
+    """What a person must know of a correction by the classes' numbers of pictures; empty where there is none."""
+    if not corrects(config.balance):
         return ""
-    return f"all classes have {counts.max():,} training pictures: there is nothing for balance to correct"
+    if counts.min() == counts.max():
+        return f"all classes have {counts.max():,} training pictures: there is nothing for balance to correct"
+    return "balanced: compared with pictures as they come, small classes are answered more often and more surely"
