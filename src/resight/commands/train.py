@@ -109,7 +109,7 @@ def _create(
     recipe: str | None,
     out: str | Path | None,
     say: Callable[[str], None],
-    base: Any,
+    base: Any = None,
 ) -> Run:
     """Checks the data, decides everything that can be decided without training, makes the Run's directory.
 
