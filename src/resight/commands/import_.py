@@ -71,7 +71,7 @@ def import_weights(
             hint="use the Run itself, or train from it: resight train DATA --weights RUN",
         )
     names = _class_names(weights, classes)
-    channels = len(mean) if mean else _channels(weights)
+    channels = _channels(weights, mean)
     net = create(name, num_classes=len(names), in_channels=channels, **chosen)
     loaded = load_weights(net, weights)
     if loaded.report.replaced_head:
@@ -154,13 +154,15 @@ def _check_numbers(
             )
 
 
-def _channels(weights: Source) -> int:
-    """By the first convolution of the weights."""
+def _channels(weights: Source, mean: Sequence[float] | None) -> int:
+    """By the first convolution of the weights; 1 for 3, and 3 for 1, where there are so many numbers in ``mean``."""
     kernels = (tensor for tensor in weights.state.values() if tensor.ndim == 4)
     found = next((tensor.shape[1] for tensor in kernels), 3)
     if not 1 <= found <= MAX_CHANNELS:
         raise UsageError(f"{weights.description} takes {found} channels; a Run answers for 1 to {MAX_CHANNELS}")
-    return int(found)
+    if mean and len(mean) != found and {len(mean), found} != {1, 3}:
+        raise UsageError(f"--mean has {len(mean)} numbers; {weights.description} takes {found} channels")
+    return len(mean) if mean else int(found)
 
 
 def _digest(path: Path) -> str:
