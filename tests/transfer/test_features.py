@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,11 +14,16 @@ from tests.training.tiny import load, tiny_config, write_patterns
 
 from resight.exporting.onnx import Answering
 from resight.training import prepare
+from resight.transfer import features
 from resight.transfer.features import embedder, features_of
 
 
-@pytest.mark.parametrize("channels", [3, 1])
-def test_features_are_the_networks_embeddings(channels: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("channels", "worth"), [(3, 0), (3, math.inf), (1, math.inf)])
+def test_features_are_the_networks_embeddings(
+    channels: int, worth: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both through the runtime and by the network itself."""
+    monkeypatch.setattr(features, "WORTH", worth)
     data = write_patterns(tmp_path / "data", each=5, height=40, width=31)
     if channels == 1:
         for path in data.glob("*/*.png"):
@@ -26,9 +33,10 @@ def test_features_are_the_networks_embeddings(channels: int, tmp_path: Path) -> 
     net = prepare.build_net(config, 3, None, lambda _: None)
     pictures = prepare.eval_pictures(samples, "train", config)
     indices = np.array([4, 0, 7], np.int64)
-    with embedder(net, config) as (embed, threads):
-        found = features_of(embed, pictures.__getitem__, indices, mirror=True, threads=threads)
-        plain = features_of(embed, pictures.__getitem__, indices, mirror=False, threads=2)
+    with embedder(net, config, 3) as embed:
+        assert embed.shared == (worth == 0)
+        found = features_of(embed, pictures.__getitem__, indices, mirror=True)
+        plain = features_of(replace(embed, threads=2), pictures.__getitem__, indices, mirror=False)
     geometry = prepare.geometry_of(config)
     answering = Answering(net, config.data.mean, config.data.std, 1.0)
     for row, index in zip(found, indices, strict=True):

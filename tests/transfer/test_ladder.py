@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +18,6 @@ from resight.commands.resume import resume
 from resight.commands.train import train
 from resight.errors import UsageError
 from resight.exporting import seal as sealing
-from resight.exporting.onnx import Answering
 from resight.recipes import TrainConfig, recipe
 from resight.recipes.recipes import PLENTY, Facts
 from resight.runs import CHECKPOINTS, CONFIG, HISTORY, ONNX, WEIGHTS, Run
@@ -27,7 +25,6 @@ from resight.training import prepare
 from resight.training.checkpoint import load_checkpoint
 from resight.training.fit import Training
 from resight.transfer import ladder
-from resight.transfer.features import _on_device
 
 OPTIONS: dict[str, Any] = {"model": "resnet20", "image_size": 28, "workers": 0, "device": "cpu"}
 SETTINGS: dict[str, Any] = {"model.options.stem": "tiny", "threads": 1}
@@ -54,20 +51,14 @@ def weights(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module", autouse=True)
 def no_export() -> Iterator[None]:
-    """Features and sealing without graphs, calibration and metrics, which take seconds and are tested elsewhere."""
+    """Sealing without calibration, graph, metrics and their summary, which take seconds and are tested elsewhere."""
 
     def seal(run: Run, net: Any, samples: Any, logits: Any, say: Any) -> None:
         save_file({name: value.contiguous() for name, value in net.state_dict().items()}, run.path / WEIGHTS)
         (run.path / ONNX).write_bytes(b"not tested here")
         run.seal()
 
-    @contextmanager
-    def embedder(net: Any, config: Any) -> Iterator[Any]:
-        """Without exporting a graph, which takes seconds; test_features.py has it."""
-        yield _on_device(Answering(net, config.data.mean, config.data.std, 1.0), torch.device("cpu")), 1
-
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ladder, "embedder", embedder)
         patch.setattr(sealing, "seal", seal)
         patch.setattr(resuming, "_summary", lambda run, say: None)
         yield
@@ -160,8 +151,8 @@ def test_a_head_of_the_same_classes_is_kept_where_it_answers_better(trained: boo
     samples = resuming.data_sets.load(data, seed=0, val_fraction=0.3, test_fraction=0.1)
     net = prepare.build_net(tiny_config(data), 3, None, lambda _: None)
     parts = [prepare.eval_pictures(samples, part, config) for part in ("train", "val")]
-    with ladder.embedder(net, config) as (embed, threads):
-        rows = ladder.features_of(embed, parts[1].__getitem__, np.arange(len(parts[1])), mirror=False, threads=threads)
+    with ladder.embedder(net, config, 1) as embed:
+        rows = ladder.features_of(embed, parts[1].__getitem__, np.arange(len(parts[1])), mirror=False)
     if trained:  # fitted on the validation pictures themselves: nothing else can be better there
         *_, (_, head) = ladder.probe.path(rows, parts[1].labels, 3)
         ladder.put_into(net, head)

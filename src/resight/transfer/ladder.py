@@ -86,10 +86,10 @@ def _computed(
     if config.augment.crop == "resized" or config.data.train_size != config.data.image_size:
         train_set = prepare.eval_pictures(samples, "train", config, say)  # what the loop takes is not what is answered
     chosen = _some(len(train_set), _NUMBERS // (net.fc.in_features * (1 + mirror)), config.seed)
-    with embedder(net, config) as (embed, threads):
-        train = features_of(embed, train_set.__getitem__, chosen, mirror=mirror, threads=threads)
-        everything = np.arange(len(val_set), dtype=np.int64)
-        val = features_of(embed, val_set.__getitem__, everything, mirror=False, threads=threads)
+    everything = np.arange(len(val_set), dtype=np.int64)
+    with embedder(net, config, len(chosen) * (1 + mirror) + len(everything)) as embed:
+        train = features_of(embed, train_set.__getitem__, chosen, mirror=mirror)
+        val = features_of(embed, val_set.__getitem__, everything, mirror=False)
     seconds = time.perf_counter() - begun
     labels, truth = train_set.labels[chosen], val_set.labels
     groups = [train_set.samples[index].group for index in chosen]
