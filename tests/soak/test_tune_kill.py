@@ -68,7 +68,7 @@ def test_kills_lose_no_finished_trial(tmp_path: Path) -> None:
     while True:
         folder = tmp_path / f"killed-{finished + 1}"
         before, process = ended(folder), launch(folder, data)
-        after = moments.uniform(0, 0.6 * whole) if kills < KILLS else None
+        after = moments.uniform(0, 0.3 * whole) if kills < KILLS else None
         try:
             assert process.wait(timeout=after) == 0
         except subprocess.TimeoutExpired:

@@ -34,15 +34,26 @@ def curve(losses: list[float], rates: list[float], ended: str = "highest rate") 
 
 
 def test_a_valley_is_read() -> None:
-    """A cosine between 0.001 and 1: steepest at its middle, lowest at 1, a tenth of it suggested; then it rises."""
+    """A cosine between 0.001 and 1: steepest at its middle, lowest at 1; then it rises."""
     rates = ramp(1e-4, 100.0, 121)
     logs = np.log10(rates)
     losses = 2 + np.cos(np.pi * np.clip((logs + 3) / 3, 0, 2))
     found = curve(list(losses), rates)
     assert found.lowest == pytest.approx(1.0)
     assert found.steepest == pytest.approx(10**-1.5, rel=0.1)
-    assert found.suggestion == 0.1
     assert not found.open_end
+
+
+def test_the_suggestion_is_free_of_the_averages_lag() -> None:
+    """A loss that falls along a line up to 1 and then rises as steeply: its average turns later."""
+    rates = ramp(1e-4, 100.0, 241)
+    logs = np.log10(rates)
+    losses = 4 + np.abs(logs)
+    found = Curve(tuple(rates), tuple(losses), tuple(smooth(list(losses))), "highest rate")
+    assert found.lowest is not None
+    assert found.suggestion is not None
+    assert found.lowest > 1.1
+    assert 0.6 < found.suggestion <= 1.0
 
 
 def test_a_second_fall_is_not_counted() -> None:

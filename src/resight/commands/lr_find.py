@@ -57,7 +57,7 @@ class RateCurve:
             lines.append(f"loss lowest at {curve.lowest:.2g}{steepest}; the recipe has {self.recipe_rate:g}")
             if curve.open_end:
                 lines.append("the loss was still falling at the highest rate: try a higher --high")
-            lines.append(f"one tenth of the lowest: --lr {curve.suggestion:g}")
+            lines.append(f"the highest at which it still fell, for the peak of a schedule: --lr {curve.suggestion:g}")
         return "\n".join([*lines, f"the curve: {printable(str(self.plot))}"])
 
 

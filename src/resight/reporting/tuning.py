@@ -91,10 +91,17 @@ def _slice(axes: Axes, found: Mapping[str, Any], field: str, kind: str, factor: 
     """Scores by the values of one field; the recipe's own as a line."""
     rows = _complete(found)
     values, scores = [row["values"][field] for row in rows], [factor * row["score"] for row in rows]
-    axes.scatter(values, scores, c=[row["number"] for row in rows], cmap="Blues", vmin=-8, edgecolors=SOFT, s=34)
+    axes.scatter(
+        values, scores, c=[row["number"] for row in rows], cmap="Blues", vmin=-8, edgecolors=SOFT, s=34, zorder=3
+    )
     if found["best"]:
         best = found["best"]
-        axes.scatter([best["values"][field]], [factor * best["score"]], s=120, facecolors="none", edgecolors=RED)
+        axes.scatter(
+            [best["values"][field]], [factor * best["score"]], s=120, facecolors="none", edgecolors=RED, zorder=4
+        )
+    stopped = [row["values"][field] for row in found["trials"] if row["state"] != "complete"]
+    if stopped:  # their scores do not compare; where they were does
+        axes.plot(stopped, [0.03] * len(stopped), "x", color=ORANGE, markersize=5, transform=axes.get_xaxis_transform())
     if kind == "log":
         axes.set_xscale("log")
     own = next((row for row in found["trials"] if row["number"] == 0), None)

@@ -1,7 +1,8 @@
 """The learning-rate finder: the rate rises from update to update, and the loss says where it is too high.
 
-Smith 2017, "Cyclical Learning Rates for Training Neural Networks", §3.3; the exponential ramp, the smoothing and both
-readings of the curve as in fastai (Howard and Gugger 2020).
+Smith 2017, "Cyclical Learning Rates for Training Neural Networks", §3.3; the exponential ramp, the smoothing and the
+steepest point as in fastai (Howard and Gugger 2020). fastai's other reading, one tenth of the lowest point, was far too
+low for the peak of a schedule (docs/tune.md).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from resight.training.fit import Training
 
 SMOOTH = 0.9  # an average over some ten updates
+LAG = round(SMOOTH / (1 - SMOOTH))  # updates that the average is behind a straight line
 SETTLED = 10  # updates after which the average is one, and no single loss
 DIVERGED = 4.0  # times the lowest smoothed loss
 _FELL = 0.03  # of the loss at the start, at least, before anything is suggested
@@ -69,8 +71,9 @@ class Curve:
 
     @property
     def suggestion(self) -> float | None:
-        """One tenth of ``lowest``, to two significant digits: at the lowest point the loss is about to rise."""
-        return None if self.lowest is None else float(f"{self.lowest / 10:.2g}")
+        """For the peak of a schedule, to two significant digits: the highest rate at which the loss still fell (Smith
+        2017, §3.3), which is ``LAG`` updates before ``lowest``, since the average shows it that much too late."""
+        return float(f"{self.rates[self._lowest - LAG]:.2g}") if self.fell else None
 
     @property
     def fell(self) -> bool:
