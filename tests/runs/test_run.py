@@ -193,7 +193,7 @@ CARDS: dict[str, tuple[dict[str, Any], str]] = {
     "an odd geometry": ({"geometry": Geometry("crop", 32, 36).to_dict() | {"kind": "spiral"}}, "spiral"),
     "no class": ({"classes": []}, "classes"),
     "numbers as classes": ({"classes": [1, 2]}, "classes"),
-    "two channels": ({"channels": 2}, "channels"),
+    "seventeen channels": ({"channels": 17}, "channels"),
     "a mean too many": ({"mean": [0.1] * 4}, "mean"),
     "no deviation": ({"std": [0.0, 0.1, 0.1]}, "std"),
     "an odd status": ({"status": "half"}, "status"),
