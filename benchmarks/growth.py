@@ -48,19 +48,18 @@ def generate(root: Path, count: int, classes: int) -> Path:
 def one_epoch(data: Path, cache_gb: float) -> dict[str, float]:
     """Seconds, the pictures that were trained on or validated in them, and peak MiB."""
     from resight.commands import resume
-    from resight.commands.start import decide, look, make_run
+    from resight.commands.start import start
     from resight.training.progress import Silent
 
     wishes = {"model.name": "resnet20", "epochs": 1, "data.image_size": SIZE, "data.cache_gb": cache_gb, "batch": 128}
     wishes |= {"data.disk_cache_gb": 0, "device": "cpu"}  # memory alone is measured
     with tempfile.TemporaryDirectory() as out:
-        start = time.perf_counter()
+        begun = time.perf_counter()
         silent = Silent()
-        looked = look(data, wishes, "quick", silent.say)
-        config, source = decide(looked, wishes, "quick", silent.say)
-        run = make_run(looked, config, source, Path(out) / "run", silent.say)
+        run = start(data, wishes, "quick", Path(out) / "run", silent.say)
+        config = resume._config(run)
         resume._fit(run, config, resume._samples(run, config), silent)
-        elapsed = time.perf_counter() - start
+        elapsed = time.perf_counter() - begun
     counts = run.card.data["counts"]
     return {"seconds": elapsed, "pictures": counts["train"] + counts["val"], "memory": peak_mib()}
 

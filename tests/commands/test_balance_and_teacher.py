@@ -10,7 +10,7 @@ import pytest
 from tests.training.tiny import CLASSES, tiny_teacher, write_patterns
 
 from resight.commands.resume import resume
-from resight.commands.train import _create
+from resight.commands.start import start
 from resight.errors import RunError, UsageError
 from resight.recipes import TrainConfig, balance_wishes
 from resight.runs import CONFIG, HISTORY, WEIGHTS, Run
@@ -46,7 +46,7 @@ def test_uneven_classes_are_said_with_the_remedy_unless_it_is_taken(uneven: Path
     for name in ("none", "weights"):
         said: list[str] = []
         wishes = SMALL | {"device": "cpu"}
-        _create(uneven, wishes | balance_wishes(name, wishes), None, tmp_path / name, said.append)
+        start(uneven, wishes | balance_wishes(name, wishes), None, tmp_path / name, said.append)
         text = "\n".join(said)
         assert "classes of very different size" in text
         assert ("--balance logit" in text) == (name == "none")
@@ -54,7 +54,7 @@ def test_uneven_classes_are_said_with_the_remedy_unless_it_is_taken(uneven: Path
 
 def test_balance_where_all_classes_are_equal_is_said_to_change_nothing(tmp_path: Path) -> None:
     data, said = write_patterns(tmp_path / "data"), []
-    _create(data, SMALL | {"device": "cpu", "balance.sampling": "balanced"}, None, tmp_path / "run", said.append)
+    start(data, SMALL | {"device": "cpu", "balance.sampling": "balanced"}, None, tmp_path / "run", said.append)
     assert any("there is nothing for balance to correct" in line for line in said)
 
 
@@ -68,7 +68,7 @@ def test_a_teacher_is_written_down_and_asked_for_again(
     assert config.distill.teacher == str(teacher.path)
     assert config.distill.sha256 == teacher.card.files[WEIGHTS]
     wishes = SMALL | {"device": "cpu", "distill.teacher": "teacher"}
-    unfinished = _create(uneven, wishes, None, tmp_path / "unfinished", lambda _: None)
+    unfinished = start(uneven, wishes, None, tmp_path / "unfinished", lambda _: None)
     teacher.path.rename(tmp_path / "elsewhere")
     with pytest.raises(RunError, match="the teacher cannot be used") as refused:
         resume(unfinished.path)

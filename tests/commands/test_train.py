@@ -17,6 +17,7 @@ from resight.commands import resume as resuming
 from resight.commands import train as command
 from resight.commands.eval import evaluate_run, load_own
 from resight.commands.resume import resume
+from resight.commands.start import start
 from resight.commands.train import seconds_of, train
 from resight.errors import DataError, ImageError, OutOfMemory, RunError, RunLocked, UsageError
 from resight.exporting import seal as sealing
@@ -191,7 +192,7 @@ def test_skipped_files_are_counted_recorded_and_stay_out(data: Path, tmp_path: P
 def test_a_file_that_vanishes_while_training_is_an_error_at_once(
     workers: int, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    create = command._create
+    create = command.start
 
     def create_then_lose(*args: Any) -> Run:
         run = create(*args)
@@ -201,7 +202,7 @@ def test_a_file_that_vanishes_while_training_is_an_error_at_once(
         path.write_bytes(b"x" * size)  # the same size: only decoding finds it
         return run
 
-    monkeypatch.setattr(command, "_create", create_then_lose)
+    monkeypatch.setattr(command, "start", create_then_lose)
     with pytest.raises(ImageError, match=r"\.png"):
         quick_train(data, tmp_path / "run", {"total_steps": 6}, workers=workers)
 
@@ -395,7 +396,7 @@ def test_unknown_options_are_found_before_the_data_are_read(tmp_path: Path) -> N
 
 
 def test_settings_that_fit_only_their_recipe_are_taken(started: Run, data: Path, tmp_path: Path) -> None:
-    run = command._create(
+    run = start(
         data, {"schedule.milestones": [0.3], "optimizer.momentum": 0}, "he2015-cifar", tmp_path / "other", print
     )
     config = json.loads(run.file(CONFIG).read_text())

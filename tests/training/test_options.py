@@ -21,7 +21,7 @@ from pydantic import BaseModel
 from torch import Tensor, nn
 
 from resight.commands import resume as resuming
-from resight.commands import train as command
+from resight.commands.start import start as make_run
 from resight.errors import RunError, UsageError
 from resight.models import create, spec_of
 from resight.recipes import TrainConfig, override
@@ -172,7 +172,7 @@ def test_changing_a_field_changes_what_is_trained(field: str, wide: Path, uneven
 
 def made(data: Path, out: Path, wishes: dict[str, Any], recipe: str | None = None) -> tuple[Run, TrainConfig]:
     base = {"model.name": "resnet20", "device": "cpu", "data.workers": 0, "threads": 1}
-    run = command._create(data, base | wishes, recipe, out, lambda _: None)
+    run = make_run(data, base | wishes, recipe, out, lambda _: None)
     return run, TrainConfig.from_json(run.file(CONFIG).read_bytes(), "config.json")
 
 

@@ -43,6 +43,21 @@ class Looked:
     told: Mapping[str, Any] = field(default_factory=dict)
 
 
+def start(
+    data: str | Path,
+    wishes: dict[str, Any],
+    recipe: str | None,
+    out: str | Path | None,
+    say: Say,
+    split: str | Path | None = None,
+    base: Base | None = None,
+) -> Run:
+    """All of it: the directory of a training that can begin. Raises what the three steps raise."""
+    looked = look(data, wishes, recipe, say, split, base)
+    config, source = decide(looked, wishes, recipe, say)
+    return make_run(looked, config, source, out, say)
+
+
 def look(
     data: str | Path,
     wishes: dict[str, Any],

@@ -10,7 +10,7 @@ from typing import Any
 from resight.commands import auto
 from resight.commands.extras import need
 from resight.commands.resume import finish
-from resight.commands.start import decide, look, make_run
+from resight.commands.start import start
 from resight.errors import UsageError
 from resight.runs import Run, check_free
 
@@ -105,9 +105,7 @@ def train(
         if wishes.get("model.name") == auto.AUTO:
             wishes, advice = auto.resolve(data, wishes, recipe, report.say, scratch=str(weights) == "none")
         begun = auto.now()
-        looked = look(data, wishes, recipe, report.say, split, base)
-        config, source = decide(looked, wishes, recipe, report.say)
-        run_path = make_run(looked, config, source, out, report.say).path
+        run_path = start(data, wishes, recipe, out, report.say, split, base).path
         if advice:
             auto.note(run_path, advice, begun)
     return finish(broadcast_path(run_path), report)
