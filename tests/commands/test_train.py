@@ -17,7 +17,7 @@ from resight.commands import resume as resuming
 from resight.commands import train as command
 from resight.commands.eval import evaluate_run, load_own
 from resight.commands.resume import resume
-from resight.commands.start import start
+from resight.commands.start import free_name, start
 from resight.commands.train import seconds_of, train
 from resight.errors import DataError, ImageError, OutOfMemory, RunError, RunLocked, UsageError
 from resight.exporting import seal as sealing
@@ -279,10 +279,10 @@ def test_checkpoints_of_another_training_are_not_taken_for_ones_own(data: Path, 
 
 def test_names_of_runs_are_free_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    names = [command.free_name(tmp_path / "my data.csv", "resnet18") for _ in range(3)]
+    names = [free_name(tmp_path / "my data.csv", "resnet18") for _ in range(3)]
     assert [name.as_posix() for name in names] == [f"runs/my-data-resnet18-{n}" for n in (1, 2, 3)]
     assert all(name.is_dir() for name in names)  # taken, so that no other process takes them as well
-    assert command.free_name("/", "resnet18").as_posix() == "runs/data-resnet18-1"
+    assert free_name("/", "resnet18").as_posix() == "runs/data-resnet18-1"
 
 
 def test_what_is_no_run_cannot_be_resumed(tmp_path: Path) -> None:
