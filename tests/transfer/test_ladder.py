@@ -94,7 +94,12 @@ def test_the_probe_is_the_start_and_a_candidate(whole: Run) -> None:
 
 def test_a_start_that_stays_best_is_what_is_sealed(data: Path, weights: Path, tmp_path: Path) -> None:
     """The rate destroys the network: the weights of the Run are those of the file, with the probe as the last layer."""
-    run = climb(data, weights, tmp_path / "run", {**SHORT, "optimizer.lr": 3.0, "optimizer.layer_decay": 1})
+    run = climb(
+        data,
+        weights,
+        tmp_path / "run",
+        {**SHORT, "optimizer.lr": 3.0, "optimizer.layer_decay": 1, "model.norms": "train"},
+    )
     assert run.card.transfer["kept"] == "features"
     assert "fine-tuning at best" in run.card.transfer["why"]
     sealed, given = load_file(run.file(WEIGHTS)), load_file(weights)

@@ -79,11 +79,16 @@ def transfer(facts: Facts) -> TrainConfig:
     config = finetune(facts)
     config.recipe = "transfer"
     config.transfer.rung = "lpft"
-    config.data.start_scale = 0.5
+    config.model.norms = "frozen"
     config.schedule = ScheduleConfig(name="onecycle", warmup=0.2)
     config.optimizer = OptimizerConfig(lr=0.02, weight_decay=1e-4, layer_decay=0.7, average_epochs=1.0)
     config.batch = 32
-    config.epochs = 6
+    config.epochs = 4
+    # Few pictures make few updates: smaller batches, at lower rates, and more epochs, about a hundred updates.
+    while config.batch > 8 and facts.count < 16 * config.batch:
+        config.batch //= 2
+        config.optimizer.lr /= 2
+    config.epochs = max(config.epochs, min(20, round(100 * config.batch / max(1, facts.count))))
     if facts.count >= PLENTY:
         config.batch = 64
         config.epochs = 15

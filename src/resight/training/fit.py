@@ -174,7 +174,8 @@ class Training:
                 try:
                     self.run_steps(stop)
                 finally:
-                    self.report.say(self.clock.text())
+                    if self.config.total_steps:
+                        self.report.say(self.clock.text())
         return state
 
     def run_steps(self, stop: StopRequest) -> None:
