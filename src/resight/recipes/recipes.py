@@ -72,7 +72,8 @@ def transfer(facts: Facts) -> TrainConfig:
 
     First the last layer alone, by logistic regression over the frozen network's features. Then all layers from there,
     so that the first updates do not destroy the features (LP-FT, Kumar et al. 2022): lower rates for earlier stages,
-    sizes that grow, one cycle, averaged weights. From 20,000 pictures on longer, with stronger augmentation.
+    norms with the statistics of the weights, one cycle, averaged weights. From 20,000 pictures on longer, with stronger
+    augmentation: a rule from the literature, not measured here.
     Source: Kumar et al. 2022; Howard and Ruder 2018; Kolesnikov et al. 2020, §3.3; docs/transfer.md for the numbers.
     Command: ``resight train DATA --weights TAG|PATH|RUN``. Expected: docs/transfer.md.
     """
@@ -106,6 +107,7 @@ def features(facts: Facts) -> TrainConfig:
     config = transfer(facts)
     config.recipe = "features"
     config.transfer.rung = "features"
+    config.optimizer.average_epochs = 0.0  # of no updates: a checkpoint is then half as large
     return config
 
 
