@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from resight.evaluation import compare_answers, evaluate
 from resight.inference import Predictor
 from resight.reporting import figures
 from resight.reporting.evaluation_page import Answered, Rival, write_report
-from resight.runs import WEIGHTS, Run
+from resight.runs import HISTORY, WEIGHTS, Run
 from resight.samples import Sample, SampleSet, load
 
 HOSTILE = (
@@ -139,3 +140,14 @@ def test_no_more_classes_than_can_be_read_are_drawn(tmp_path: Path, pictures: Pa
     path = tmp_path / "report.html"
     write_report(path, answered(run, pictures, names, 260), Predictor(run, backend="onnxruntime"))
     assert "Of 130 classes the 100 with the most mistakes." in path.read_text("utf-8")
+
+
+def test_what_became_of_weights_from_elsewhere(tmp_path: Path, pictures: Path) -> None:
+    run = tiny.make_run(tmp_path / "run")
+    run.card = replace(run.card, transfer={"kept": "features", "why": "the probe has 60.1 % of <b>"})
+    (run.path / HISTORY).write_text('{"epoch": 0, "train_loss": 0.5, "val_loss": 0.6}\n')
+    run.card.files[HISTORY] = hashlib.sha256((run.path / HISTORY).read_bytes()).hexdigest()
+    path = tmp_path / "report.html"
+    write_report(path, answered(run, pictures, run.classes, 30), Predictor(run, backend="onnxruntime"))
+    with opened(path) as seen:
+        assert "Kept: features, because the probe has 60.1 % of <b>. Epoch 0 is the probe" in seen.text

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -16,12 +18,12 @@ from tests.training.tiny import CLASSES, digest, last, tiny_config, write_patter
 from resight.commands import resume as resuming
 from resight.commands.resume import resume
 from resight.commands.train import train
-from resight.errors import UsageError
+from resight.errors import Interrupted, UsageError
 from resight.exporting import seal as sealing
 from resight.recipes import TrainConfig, recipe
 from resight.recipes.recipes import PLENTY, Facts
 from resight.runs import CHECKPOINTS, CONFIG, HISTORY, ONNX, WEIGHTS, Run
-from resight.training import prepare
+from resight.training import fit, prepare
 from resight.training.checkpoint import load_checkpoint
 from resight.training.fit import Training
 from resight.transfer import ladder
@@ -94,7 +96,12 @@ def test_the_probe_is_the_start_and_a_candidate(whole: Run) -> None:
 
 def test_a_start_that_stays_best_is_what_is_sealed(data: Path, weights: Path, tmp_path: Path) -> None:
     """The rate destroys the network: the weights of the Run are those of the file, with the probe as the last layer."""
-    run = climb(data, weights, tmp_path / "run", {**SHORT, "optimizer.lr": 3.0, "optimizer.layer_decay": 1})
+    run = climb(
+        data,
+        weights,
+        tmp_path / "run",
+        {**SHORT, "optimizer.lr": 3.0, "optimizer.layer_decay": 1, "model.norms": "train"},
+    )
     assert run.card.transfer["kept"] == "features"
     assert "fine-tuning at best" in run.card.transfer["why"]
     sealed, given = load_file(run.file(WEIGHTS)), load_file(weights)
@@ -193,6 +200,23 @@ def test_a_ladder_that_was_killed_goes_on_to_the_same_bits(
     assert digest(run.path) == digest(whole.path)
     kept = ("kept", "why", "epochs")
     assert [run.card.transfer[name] for name in kept] == [whole.card.transfer[name] for name in kept]
+
+
+def test_a_signal_in_the_validation_of_the_start_loses_nothing(
+    data: Path, weights: Path, whole: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    validate = fit.validate
+
+    def interrupted(*args: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGTERM)
+        return validate(*args)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(fit, "validate", interrupted)
+        with pytest.raises(Interrupted):
+            climb(data, weights, tmp_path / "run")
+    assert last(tmp_path / "run").state.history == []
+    assert digest(resume(tmp_path / "run").path) == digest(whole.path)
 
 
 def test_a_damaged_probe_is_said_and_computed_again(

@@ -162,10 +162,12 @@ class Training:
         config, state = self.config, self.state
         state.conditions = conditions(config, self.accelerator.num_processes)
         with stop_on_signal(self.report.say) as stop, closing(self.report):
-            self.save()  # so that even a training that is stopped in its first second can go on
+            begins = self.start is not None and not state.history
+            if not begins:
+                self.save()  # so that even a training that is stopped in its first second can go on
             self.report.start(state.step, config.total_steps, config.batch)
-            if self.start is not None and not state.history:
-                self.end_epoch(stop)
+            if begins:
+                self.end_epoch(stop)  # saves, too
                 self.stop_if_asked(stop)
             if self.epoch_due():  # interrupted between an epoch's last step and its validation
                 self.end_epoch(stop)
@@ -174,7 +176,8 @@ class Training:
                 try:
                     self.run_steps(stop)
                 finally:
-                    self.report.say(self.clock.text())
+                    if self.config.total_steps:
+                        self.report.say(self.clock.text())
         return state
 
     def run_steps(self, stop: StopRequest) -> None:

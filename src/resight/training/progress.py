@@ -60,7 +60,8 @@ class Lines:
     def start(self, done: int, total: int, batch: int) -> None:
         self.first, self.done, self.total, self.batch = done, done, total, batch
         self.begun = self.spoken = time.monotonic()
-        self.say(f"training: steps {done} … {total} of {batch} pictures")
+        if total:
+            self.say(f"training: steps {done} … {total} of {batch} pictures")
 
     def timing(self, done: int) -> str:
         """Rate since the start and time left."""
@@ -75,7 +76,8 @@ class Lines:
             self.spoken = time.monotonic()
 
     def epoch(self, entry: dict[str, Any], best: bool) -> None:
-        self.say(epoch_line(entry, best) + f"   {self.timing(entry['step'])}")
+        start = "" if entry["epoch"] else "what training starts from"
+        self.say(epoch_line(entry, best) + f"   {start or self.timing(entry['step'])}")
         self.spoken = time.monotonic()
 
     def say(self, text: str) -> None:

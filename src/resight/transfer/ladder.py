@@ -94,11 +94,12 @@ def _computed(
     labels, truth = train_set.labels[chosen], val_set.labels
     groups = [train_set.samples[index].group for index in chosen]
     head, choice = probe.fit((train, labels, groups), (val, truth), len(samples.classes), config.seed)
-    name = "a logistic regression over the features"
+    name, note = "a logistic regression over the features", ""
     if own is not None:
         kept = Head(own.weight.detach().numpy(), own.bias.detach().numpy())
         if _score(kept, val[:, 0], truth) > _score(head, val[:, 0], truth):
-            head, name = kept, "the last layer of the weights, which answers validation better"
+            head, name = kept, "the last layer of the weights"
+            note = "; the last layer of the weights answers validation better, and is kept"
     right, loss = _score(head, train.reshape(-1, train.shape[2]), np.repeat(labels, train.shape[1]))
     about = {
         "head": name,
@@ -115,7 +116,7 @@ def _computed(
     say(
         f"features: {len(chosen):,} training pictures{mirrored} in {seconds:.1f} s; "
         f"penalty {choice.penalty:g}, {100 * choice.accuracy:.1f} % by {choice.on}; "
-        f"{100 * about['val_accuracy']:.1f} % of validation"
+        f"{100 * about['val_accuracy']:.1f} % of validation{note}"
     )
     return head, about
 
