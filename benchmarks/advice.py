@@ -67,7 +67,7 @@ def actual(data: Path, model: str, side: int, epochs: float, folder: Path) -> di
         process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
         raise SystemExit(f"{' '.join(command)} failed with {process.returncode}")
-    backends = answered(resight("bench", run, "--seconds", 1, "--json"))["backends"]
+    backends = answered(resight("bench", run, "--json"))["backends"]
     one = next(backend["one"] for backend in backends if backend["name"] == "onnxruntime")
     return values(seconds, usage.ru_maxrss * 1024, 1 / one)
 

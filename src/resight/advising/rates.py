@@ -166,9 +166,8 @@ def _steps(config: TrainConfig) -> range:
     return range(0, config.total_steps, max(1, config.total_steps // 1000))
 
 
-OVERHEAD = 2.0
-"""What activations take, as a multiple of what is kept for the backward pass: gradients, and blocks of smaller pictures
-that the allocator keeps but cannot use for larger ones. Fitted to six trainings; docs/advise.md says how well.
+OVERHEAD = 1.2
+"""What activations take, as a multiple of what is kept for the backward pass: fitted to six trainings, docs/advise.md.
 """
 
 
@@ -177,7 +176,10 @@ def memory(config: TrainConfig, net: NetRates, read: ReadRates, basics: Basics, 
     if net.gpu:
         return int(at(net.gpu, config.data.train_size))
     room = config.data.cache_gb * 2**30
-    pictures = min(room, work.train * read.kept) + min(room / 4, work.val * read.kept_square)
+    taken = min(work.train, config.total_steps * config.batch)
+    pictures = min(room, taken * read.kept) + min(room / 4, work.val * read.kept_square)
+    # Those that mean and deviation were measured on are given back, but the allocator keeps their blocks.
+    pictures += min(2000, work.train) * read.kept if work.measure else 0
     share = config.micro_batch or config.batch
     kept = net.activations * (config.data.train_size / net.side) ** 2 * share
     # The network, its gradients, a file of them being written; the state; and the checkpoint that is read at the end.
