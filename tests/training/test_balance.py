@@ -229,6 +229,21 @@ def test_logits_are_adjusted_in_the_loss_only(uneven: Path, tmp_path: Path) -> N
     assert correct == (logits.argmax(1) == labels).sum()  # as it would be answered
 
 
+def test_smoothing_follows_the_adjustment(uneven: Path, tmp_path: Path) -> None:
+    """Smoothed evenly, answers to pictures that show nothing would favour the rare class; the best plain logits, which
+    follow from ∂loss = 0, are the same for all classes but the label only if smoothing follows the prior."""
+    settings = {"balance.logit_adjustment": 1.0, "label_smoothing": 0.3}
+    training = start(tmp_path / "run", uneven, settings)
+    targets = training.objective.inputs(training.loader.make(0)).targets.double()
+    prior = torch.tensor(TRAINED).double() / sum(TRAINED)
+    labels = training.loader.make(0).labels
+    torch.testing.assert_close(targets, 0.7 * torch.eye(3).double()[labels] + 0.3 * prior, rtol=1e-5, atol=1e-7)
+    best = targets.log() - prior.log()  # softmax(best + ln prior) = targets
+    for row, label in zip(best, labels.tolist(), strict=True):
+        others = [value for k, value in enumerate(row.tolist()) if k != label]
+        assert others == pytest.approx([math.log(0.3)] * 2, rel=1e-5)
+
+
 def test_without_counts_nothing_is_assumed(uneven: Path, tmp_path: Path) -> None:
     for change in ({"balance.weights": "sqrt"}, {"balance.logit_adjustment": 1.0}):
         with pytest.raises(ValueError, match="numbers of training pictures"):

@@ -265,6 +265,8 @@ def mix(images: Tensor, targets: Tensor, how: Mix) -> tuple[Tensor, Tensor]:
     return images, torch.lerp(targets.flip(0), targets, weight)
 
 
-def one_hot(labels: Tensor, classes: int, smoothing: float) -> Tensor:
-    """float32 (B, classes): 1 − smoothing + smoothing/K on the label, smoothing/K elsewhere."""
-    return F.one_hot(labels, classes).float() * (1 - smoothing) + smoothing / classes
+def one_hot(labels: Tensor, classes: int, smoothing: float, towards: Tensor | None = None) -> Tensor:
+    """float32 (B, classes): 1 − smoothing on the label, and smoothing shared out ``towards`` shares (classes,) that sum
+    to 1; alike without them."""
+    shared = smoothing / classes if towards is None else smoothing * towards
+    return F.one_hot(labels, classes).float() * (1 - smoothing) + shared

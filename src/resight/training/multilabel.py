@@ -15,9 +15,13 @@ from resight.samples import SampleSet
 from resight.training.augment import one_hot
 
 
-def targets_of(config: TrainConfig, labels: Tensor, classes: int) -> Tensor:
-    """What the loss compares with, float32 (B, K): one-hot and smoothed from int64 (B,), or uint8 (B, K) as it is."""
-    return one_hot(labels, classes, config.label_smoothing) if config.task == "single" else labels.float()
+def targets_of(config: TrainConfig, labels: Tensor, classes: int, towards: Tensor | None = None) -> Tensor:
+    """What the loss compares with, float32 (B, K): one-hot and smoothed (``towards`` shares) from int64 (B,), or uint8
+    (B, K) as it is.
+    """
+    if config.task == "multi":
+        return labels.float()
+    return one_hot(labels, classes, config.label_smoothing, towards)
 
 
 def right(logits: Tensor, labels: Tensor) -> Tensor:

@@ -91,7 +91,10 @@ class Supervised(Objective):
         config = self.config
         pixels = shrink(apply(config.augment, batch.pixels, batch.parameters), size_at(config, batch.step))
         images = self.normalize(pixels).contiguous(memory_format=torch.channels_last)
-        targets, weights = targets_of(config, batch.labels, self.net.num_classes), None
+        # What is smoothed follows the adjustment, so that the answers are smoothed alike. Shared out evenly it would be
+        # more than a rare class's own share, and the loss would take doubt for evidence of that class.
+        towards = None if self.adjustment is None else self.adjustment.softmax(0)
+        targets, weights = targets_of(config, batch.labels, self.net.num_classes, towards), None
         if self.class_weights is not None:
             # Mixed pictures cost the mixture of what both cost: weight and weighted targets are mixed, not the ratio.
             weights = self.class_weights[batch.labels][:, None]
