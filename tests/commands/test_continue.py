@@ -23,6 +23,7 @@ from resight.commands.resume import resume
 from resight.commands.train import train
 from resight.errors import DataError, Interrupted, RunError, UsageError
 from resight.inference import Predictor
+from resight.recipes import TrainConfig
 from resight.runs import CHECKPOINTS, CONFIG, Run
 from resight.runs.run import WEIGHTS
 from resight.training import continuing
@@ -169,6 +170,8 @@ def test_refusals_leave_nothing_behind(old: Run, tmp_path: Path) -> None:
         train(data, keep_absent=True, out=out, set=SETTINGS, **OPTIONS)
     with pytest.raises(RunError, match="is not a Run"):
         train(data, from_run=tmp_path / "nothing", out=out)
+    with pytest.raises(UsageError, match="the recipe transfer replaces it"):
+        go_on(old, data, out, recipe="transfer")
     shutil.rmtree(data / "rows")
     with pytest.raises(DataError, match="rows"):
         go_on(old, data, out)
@@ -187,3 +190,17 @@ def test_a_card_with_an_impossible_origin_is_refused(new: Run, tmp_path: Path) -
     plain.pop("continues")
     (tmp_path / "run.json").write_text(json.dumps(plain))
     assert Run.open(tmp_path, verify=False).card.continues == {}  # as earlier versions wrote it
+
+
+def test_a_balance_that_is_asked_for_takes_the_place_of_the_runs(
+    old: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    base = continuing.open_base(old.path, keep_absent=False)
+    assert base.config is not None
+    base.config.balance.sampling, base.config.select, base.config.loss = "balanced", "balanced", "focal"
+    monkeypatch.setattr(TrainConfig, "from_json", lambda *_: base.config.model_copy(deep=True))
+    same, asked = (continuing.open_base(old.path, False, rebalance=anew).config for anew in (False, True))
+    assert same is not None
+    assert asked is not None
+    assert (same.balance.sampling, same.select, same.loss) == ("balanced", "balanced", "focal")
+    assert (asked.balance.sampling, asked.select, asked.loss) == ("none", "accuracy", "cross_entropy")

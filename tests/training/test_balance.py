@@ -68,6 +68,15 @@ def test_the_prior_is_the_logarithm_of_the_share() -> None:
     np.testing.assert_allclose(np.exp(2 * found), COUNTS / 548)
 
 
+@pytest.mark.parametrize("kind", ["inverse", "sqrt", "effective"])
+def test_a_class_that_is_kept_without_pictures_breaks_nothing(kind: str) -> None:
+    counts = np.array([30, 0, 10])
+    found = balance.class_weights(counts, BalanceConfig(weights=kind))  # type: ignore[arg-type]  # one of them
+    assert np.isfinite(found).all()
+    assert (counts * found).sum() / counts.sum() == pytest.approx(1)
+    assert balance.log_prior(counts, BalanceConfig(logit_adjustment=1))[1] == pytest.approx(np.log(1 / 40))
+
+
 # ── sampling ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

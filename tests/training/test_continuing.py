@@ -162,6 +162,10 @@ def test_settings_follow_without_what_was_measured(data: Path, tmp_path: Path) -
     assert (config.total_steps, config.budget_seconds, config.epochs, config.micro_batch) == (0, 0, 7.5, 0)
     assert (config.device, config.precision, config.threads) == ("auto", "auto", 0)
     assert (config.augment, config.optimizer, config.batch) == (base.config.augment, base.config.optimizer, 8)
+    base.config.transfer.rung, base.config.distill.teacher = "lpft", "gone"
+    again = renewed(base)
+    assert again is not None
+    assert (again.transfer.rung, again.distill.teacher) == ("none", None)
     assert renewed(Base(base.run, None, {}, False)) is None
     assert base.config.total_steps == 12  # a copy
     assert isinstance(config, TrainConfig)

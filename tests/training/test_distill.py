@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -263,6 +264,20 @@ def test_other_classes_are_refused_with_the_difference(teacher: Run) -> None:
         open_teacher(config_of(teacher, teacher.path), ("columns", "dots", "rows"))
     assert "it lacks dots" in str(refused.value)
     assert "it has checks, which the data have not" in str(refused.value)
+
+
+@pytest.mark.parametrize(("theirs", "ours", "fits"), [(4, 4, True), (4, 0, True), (4, 3, False), (3, 1, True)])
+def test_channels_are_equal_or_grey_and_colour(
+    theirs: int, ours: int, fits: bool, teacher: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    card = replace(teacher.card, channels=theirs)
+    monkeypatch.setattr(Run, "open", classmethod(lambda *_, **__: Run(teacher.path, card)))
+    config = override(config_of(teacher, teacher.path), {"data.channels": ours})
+    if fits:
+        assert open_teacher(config, CLASSES).card.channels == theirs
+    else:
+        with pytest.raises(UsageError, match="only grey and RGB can stand for each other"):
+            open_teacher(config, CLASSES)
 
 
 @pytest.mark.parametrize("option", ["distill.weight=0.5", "distill.temperature=2", "distill.sha256=" + "0" * 64])

@@ -114,12 +114,19 @@ def look(
 def decide(looked: Looked, wishes: dict[str, Any], recipe: str | None, say: Say) -> tuple[TrainConfig, Source | None]:
     """The complete configuration for checked data, the number of steps included unless it must be measured; and the
     weights to start from. Raises UsageError."""
-    from resight.training import continuing, machine, prepare
+    from resight.training import continuing, distill, machine, prepare
     from resight.training.balance import remark
 
     samples, base = looked.samples, looked.base
     settings = None if base is None else continuing.renewed(base)
     config, source = prepare.configure(samples, looked.sizes, wishes, recipe, settings)
+    if base is not None and config.transfer.rung != "none":
+        raise UsageError(
+            f"--from keeps what the last layer of {base.run.path} has learned; the recipe {config.recipe} replaces it",
+            hint=f"leave the recipe out, or take the weights alone: --weights {base.run.path}",
+        )
+    if config.distill.teacher:
+        distill.open_teacher(config, samples.classes)  # now that channels are decided
     prepare.with_path(config, looked.path)
     if note := remark(config, samples.counts()["train"]):
         say(f"note: {note}")

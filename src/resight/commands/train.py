@@ -64,13 +64,14 @@ def train(
     from resight.recipes import balance_wishes
     from resight.training import continuing
     from resight.training.distributed import broadcast_path, is_main
+    from resight.training.named import weights_path
     from resight.training.progress import reporter
 
     if epochs is not None and budget is not None:
         raise UsageError("--epochs and --budget exclude each other: one of them says how long to train")
     wishes: dict[str, Any] = {
         "model.name": model,
-        "model.weights": str(weights) if weights and str(weights) != "none" else None,
+        "model.weights": weights_path(weights) if weights and str(weights) != "none" else None,
         "distill.teacher": str(teacher) if teacher else None,
         "epochs": epochs,
         "budget_seconds": None if budget is None else seconds_of(budget),
@@ -97,7 +98,7 @@ def train(
         raise UsageError("--split and --from exclude each other: pictures of the Run stay in their parts")
     report, run_path = reporter(is_main()), None
     if is_main():
-        base = None if from_run is None else continuing.open_base(from_run, keep_absent)
+        base = None if from_run is None else continuing.open_base(from_run, keep_absent, rebalance=balance is not None)
         wishes = wishes if base is None else base.wishes(wishes)
         if out is not None:
             check_free(Path(out))  # before any time is spent

@@ -17,24 +17,26 @@ _REPEAT = np.int64(2**32)
 def class_weights(counts: Counts, config: BalanceConfig) -> NDArray[np.float64]:
     """How much a picture of each class counts: (K,), above 0, with a mean of 1 over the training pictures.
 
-    counts: training pictures of each class, (K,), at least 1 each. ``inverse`` are scikit-learn's "balanced" weights.
+    counts: training pictures of each class, (K,); a class without any, which a continued Run may keep, is taken as one
+    picture, and costs nothing. ``inverse`` are scikit-learn's "balanced" weights.
     Cui et al. 2019 let the weights sum to K instead, which makes the loss of a long tail small: the learning rate would
     change its meaning with the imbalance.
     """
-    n = counts.astype(np.float64)
+    n = np.maximum(counts, 1).astype(np.float64)
     weights = {
         "none": np.ones_like(n),
         "inverse": 1 / n,
         "sqrt": 1 / np.sqrt(n),
         "effective": (1 - config.beta) / -np.expm1(n * np.log(config.beta)),  # (1 − β) / (1 − βⁿ), eq. 2
     }[config.weights]
-    mean = (n * weights).sum() / n.sum()
+    mean = (counts * weights).sum() / counts.sum()
     return np.asarray(weights / mean)
 
 
 def log_prior(counts: Counts, config: BalanceConfig) -> NDArray[np.float64]:
-    """τ · ln(share of each class in training), (K,), at most 0: what Menon et al. 2021, eq. 10, adds to the logits."""
-    return np.asarray(config.logit_adjustment * np.log(counts / counts.sum()))
+    """τ · ln(share of each class in training), (K,), at most 0: what Menon et al. 2021, eq. 10, adds to the logits. A
+    class without pictures is taken as one."""
+    return np.asarray(config.logit_adjustment * np.log(np.maximum(counts, 1) / counts.sum()))
 
 
 def class_shares(counts: Counts, sampling: str) -> NDArray[np.float64]:

@@ -20,9 +20,10 @@ import torch
 from resight.errors import DataError, ImageError, RunError, UsageError
 from resight.evaluation import Evaluation, wilson
 from resight.images import printable, read_bytes
+from resight.inference.tasks import only_single
 from resight.models import ResNet, Source, read_weights
 from resight.recipes import TrainConfig
-from resight.recipes.sections import TransferConfig
+from resight.recipes.sections import BalanceConfig, DistillConfig, TransferConfig
 from resight.runs import CONFIG, PREDICTIONS, SPLIT, WEIGHTS, Run, RunCard
 from resight.samples import CheckReport, SampleSet, split_csv
 from resight.samples.check import content_hash
@@ -75,12 +76,19 @@ class Base:
         }
 
 
-def open_base(path: str | Path, keep_absent: bool) -> Base:
-    """Opens a sealed Run to continue it. Raises RunError as ``Run.open`` does, UsageError for what is none."""
+def open_base(path: str | Path, keep_absent: bool, *, rebalance: bool = False) -> Base:
+    """Opens a sealed Run to continue it. rebalance: what it did about classes of different size is asked for anew.
+
+    Raises RunError as ``Run.open`` does, UsageError for a Run that answers with any number of labels.
+    """
     run = Run.open(path)
+    only_single(run, "--from")
     if not run.records(CONFIG):
         return Base(run, None, {}, keep_absent)
     config = TrainConfig.from_json(run.read(CONFIG), str(run.path / CONFIG))
+    if rebalance:
+        config.balance, config.select = BalanceConfig(), "accuracy"
+        config.loss = "cross_entropy" if config.loss == "focal" else config.loss
     rows = split_csv.read(run.path / SPLIT, run.read(SPLIT)) if run.records(SPLIT) else {}
     return Base(run, config, rows, keep_absent)
 
@@ -95,6 +103,7 @@ def renewed(base: Base) -> TrainConfig | None:
     config.micro_batch = 0 if config.auto_batch else config.micro_batch
     config.model.whitening = False  # it would replace filters that have learned
     config.transfer = TransferConfig()  # a probe would replace the head that is kept
+    config.distill = DistillConfig()  # the teacher taught other classes, and may be gone
     for name in ("device", "precision", "threads", "tensorboard"):
         setattr(config, name, getattr(fresh, name))
     config.data.skip_bad = False

@@ -127,10 +127,11 @@ def open_teacher(config: TrainConfig, classes: Sequence[str]) -> Run:
     if run.card.task != "single":
         raise UsageError(f"the teacher {path} answers with several labels a picture, and the student with one")
     _check_classes(path, run.classes, classes)
-    if {run.card.channels, config.data.channels} - {0, 1, 3}:  # 0: not decided yet
+    theirs, ours = run.card.channels, config.data.channels
+    if ours not in (0, theirs) and {theirs, ours} - {1, 3}:  # 0: not decided yet
         raise UsageError(
-            f"the teacher {path} sees {run.card.channels} channels, and the student {config.data.channels}: only grey "
-            "and RGB can stand for each other"
+            f"the teacher {path} sees {theirs} channels, and the student {ours}: only grey and RGB can stand for each "
+            "other"
         )
     return run
 

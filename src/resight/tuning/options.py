@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from resight.errors import UsageError
+from resight.training.named import weights_path
 
 # Of `resight train`, `resight tune` and `resight lr-find` alike.
 FIELDS = {
@@ -35,7 +36,7 @@ def wishes_of(options: Mapping[str, Any], settings: Mapping[str, Any] | None) ->
     given = {name: value for name, value in options.items() if value is not None and value is not False}
     if str(given.get("weights")) == "none":
         del given["weights"]
-    given = {name: str(value) if name == "weights" else value for name, value in given.items()}
+    given = {name: weights_path(value) if name == "weights" else value for name, value in given.items()}
     wishes = {FIELDS[name]: value for name, value in given.items() if name != "recipe"} | dict(settings or {})
     recipe = wishes.pop("recipe", given.get("recipe"))
     if "data.path" in wishes:
