@@ -185,5 +185,6 @@ def memory(config: TrainConfig, net: NetRates, read: ReadRates, basics: Basics, 
     # The network, its gradients, a file of them being written; the state; and the checkpoint that is read at the end.
     copies = 3 * net.weights + 2 * net.saved
     learning = basics.trained_bytes + pictures + copies + OVERHEAD * kept
-    sealing = basics.sealed_bytes + net.export_bytes + 2 * net.weights
-    return int(max(learning, sealing + pictures))
+    # What training gave back is kept by the allocator; sealing loads libraries on top of it, and holds the graph twice.
+    sealing = learning - net.saved + (basics.sealed_bytes - basics.trained_bytes) + 2 * net.weights + net.export_bytes
+    return int(max(learning, sealing))
