@@ -31,8 +31,8 @@ _TRIED = 8  # pictures that show how large a part will be
 @dataclass
 class Batch:
     """pixels: uint8 (B, C, S, S), channels-last in memory. labels: int64 (B,), or uint8 (B, K) in a multi-label set.
-    indices: int64 (B,), positions
-    in the training part. parameters: what is left for ``augment.apply`` to do. step: the update they belong to."""
+    indices: int64 (B,), positions in the training part. parameters: what is left for ``augment.apply`` to do. step: the
+    update they belong to."""
 
     pixels: Tensor
     labels: Tensor
@@ -188,14 +188,18 @@ class TrainLoader:
         self.config = config
         self.rank, self.world = rank, world
         self.steps_per_epoch = len(pictures) // config.batch
-        self.order = lru_cache(maxsize=4)(self._order)
+        self._sampled: dict[int, NDArray[np.int64]] = {}  # the last two epochs: no cache that would keep pictures alive
 
-    def _order(self, epoch: int) -> NDArray[np.int64]:
+    def order(self, epoch: int) -> NDArray[np.int64]:
         """The pictures of an epoch (N,): each once, or as often as ``balance.sampling`` says (see ``sampled``)."""
         seed, sampling = self.config.seed, self.config.balance.sampling
         if sampling == "none":
             return shuffled(seed, epoch, len(self.pictures))
-        return sampled(seed, epoch, self.pictures.labels, sampling)
+        if (found := self._sampled.get(epoch)) is None:
+            found = sampled(seed, epoch, self.pictures.labels, sampling)
+            self._sampled = {number: order for number, order in self._sampled.items() if number > epoch - 2}
+            self._sampled[epoch] = found
+        return found
 
     def make(self, step: int) -> Batch:
         """The batch of one step: which pictures, cut to size, and their augmentation parameters."""
