@@ -103,6 +103,9 @@ SEEN: dict[str, tuple[dict[str, Any], Any, Observed]] = {
     "model.name": ({}, "resnet32", initial),
     "model.options": ({}, {"stem": "cifar"}, trained),
     "model.zero_gamma": ({}, True, initial),
+    "model.freeze": ({}, "stem", trained),
+    "model.norms": ({}, "frozen", trained),
+    "optimizer.layer_decay": ({}, 0.5, trained),
     "data.image_size": ({}, 32, validated),
     "model.whitening": ({}, True, initial),
     "data.train_size": ({}, 32, batch_pixels),
@@ -415,8 +418,27 @@ def check_tensorboard(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
             made(wide, tmp_path / "other", {"tensorboard": True})
 
 
+def check_rung(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    weights = tmp_path / "weights.pth"
+    torch.save(create("resnet20", num_classes=3).state_dict(), weights)
+    with pytest.raises(UsageError, match="starts from weights that were trained before"):
+        made(wide, tmp_path / "none", {"transfer.rung": "lpft"})
+    steps = {
+        rung: made(wide, tmp_path / rung, {"model.weights": str(weights), "transfer.rung": rung})[1].total_steps
+        for rung in ("none", "lpft", "features")
+    }
+    assert steps["none"] == steps["lpft"] > 0 == steps["features"]
+
+
+def check_task(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    with pytest.raises(UsageError, match="task is what the data say"):
+        made(wide, tmp_path / "run", {"task": "multi", "loss": "bce", "label_smoothing": 0})
+
+
 CHECKED: dict[str, Callable[[Path, Path, pytest.MonkeyPatch], None]] = {
     "recipe": check_recipe,
+    "task": check_task,
+    "transfer.rung": check_rung,
     "model.weights": check_weights,
     "model.checkpointing": check_checkpointing,
     "data.path": check_path,
