@@ -7,17 +7,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.training.tiny import write_patterns
+from safetensors.torch import save_file
+from tests.training.tiny import load, tiny_config, tiny_teacher, write_patterns
 
 import resight.advising.measure as measuring
 import resight.commands.resume as resuming
 import resight.exporting.seal as sealing
-from resight.advising.timing import key_of
+from resight.advising.facts import some
+from resight.advising.timing import Nets, key_of
 from resight.commands.advise import advise
 from resight.commands.auto import resolve
 from resight.commands.train import train
 from resight.errors import UsageError
 from resight.runs import ADVICE, CONFIG, ONNX, WEIGHTS, Run
+from resight.training import prepare
+from resight.training.balance import class_weights
+from resight.training.distill import Distilled
 from resight.training.spent import settle
 
 from .made_up import measured, net
@@ -44,9 +49,12 @@ def made_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(measuring, "measure", measure)
 
 
-def test_it_measures_the_whole_way_and_says_what_to_type(data: Path) -> None:
+def test_it_measures_the_whole_way_and_says_what_to_type(data: Path, tmp_path: Path) -> None:
+    """With an objective that needs the classes' numbers of pictures, and another network."""
     said: list[str] = []
-    advice = advise(data, model="resnet20", seconds=1, set=SETTINGS, say=said.append)
+    teacher = tiny_teacher(tmp_path / "teacher").path
+    settings = SETTINGS | {"balance.weights": "sqrt", "distill.teacher": str(teacher)}
+    advice = advise(data, model="resnet20", seconds=1, set=settings, say=said.append)
     best = advice.best
     assert len(advice.options) == 1
     assert best.measured
@@ -58,6 +66,51 @@ def test_it_measures_the_whole_way_and_says_what_to_type(data: Path) -> None:
     assert advice.command.startswith(f"resight train {data} --model resnet20 --image-size 28 --set")
     assert any("answers" in line for line in said)
     assert json.loads(json.dumps(advice.to_dict()))["chosen"] == 0
+
+
+def test_what_is_measured_is_the_objective_that_is_trained(tmp_path: Path) -> None:
+    """The teacher answers, too; classes count as in the whole data set, not as in what was taken of it."""
+    whole = load(write_patterns(tmp_path / "data", (40, 8, 5)))
+    teacher = tiny_teacher(tmp_path / "teacher").path
+    config = tiny_config(tmp_path / "data", {"balance.weights": "inverse", "distill.teacher": str(teacher)})
+    few = some(whole, frozenset(sample.name for sample in whole.part("train")[:20]))
+    nets = Nets(few, whole, [config], tmp_path, 0)
+    training = nets._training(next(iter(nets.nets.values())), 28, 4)
+    assert isinstance(training.objective, Distilled)
+    expected = class_weights(whole.counts()["train"], config.balance)
+    assert training.objective.labels.class_weights is not None
+    assert training.objective.labels.class_weights.numpy() == pytest.approx(expected)
+
+
+@pytest.mark.usefixtures("made_up")
+@pytest.mark.parametrize("recipe", ["transfer", "features"])
+def test_recipes_that_start_from_weights_take_them_and_refuse_none(recipe: str, data: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "resnet20.safetensors"
+    net = prepare.build_net(tiny_config(data), 5, None, lambda _: None)
+    save_file(net.state_dict(), weights)
+    fixed = {"threads": 1, "data.workers": 0, "device": "cpu"}
+    advice = advise(data, weights=weights, recipe=recipe, budget="10m", set=fixed)
+    assert advice.best.recipe == recipe
+    assert f"--weights {weights}" in advice.command
+    assert ("--epochs" in advice.command) == (recipe == "transfer")
+    assert "0.0 epochs" not in "".join(advice.brief())
+    wishes = fixed | {"model.weights": str(weights), "budget_seconds": 600}
+    assert resolve(data, wishes, recipe, lambda _: None, scratch=False)[0].get("epochs", 1) > 0
+    for none in (None, "none"):
+        with pytest.raises(UsageError, match="say which: --weights"):
+            advise(data, weights=none, recipe=recipe, set=fixed)
+
+
+@pytest.mark.usefixtures("made_up")
+def test_freezing_needs_weights_and_a_stage_that_is_there(data: Path, tmp_path: Path) -> None:
+    weights = tmp_path / "resnet20.safetensors"
+    save_file(prepare.build_net(tiny_config(data), 5, None, lambda _: None).state_dict(), weights)
+    settings = {"threads": 1, "data.workers": 0, "device": "cpu"}
+    assert advise(data, weights=weights, set=settings | {"model.freeze": "stage1"}).best.steps
+    with pytest.raises(UsageError, match="no stage4"):
+        advise(data, weights=weights, set=settings | {"model.freeze": "stage4"})
+    with pytest.raises(UsageError, match="say which: --weights"):
+        advise(data, set=settings | {"model.freeze": "stage1"})
 
 
 @pytest.mark.usefixtures("made_up")

@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -29,6 +30,7 @@ from resight.commands.train import train
 from resight.errors import DataError, Interrupted, RunError, RunLocked, UsageError
 from resight.evaluation import evaluate
 from resight.inference import unescape_cell
+from resight.recipes import TrainConfig, check_effects, override
 from resight.runs import CARD, CHECKPOINTS, CONFIG, ONNX, PREDICTIONS, SPLIT, WEIGHTS, CrossValidation, Run, stored
 from resight.runs.crossval import PLAN
 from resight.runs.storage import exclusive
@@ -335,6 +337,19 @@ def test_what_the_first_fold_measured_holds_for_all(whole: CrossValidation, data
     first = Run(whole.path / "fold-1", whole.runs[0].card)
     options, fields = asked.training(first)
     assert (options, fields) == ({"batch": "auto"}, {"save_steps": 5, "seed": 7, "total_steps": 6})
+
+
+def test_a_budget_that_ends_after_the_probe_ends_there_in_every_fold(data: Path, tmp_path: Path) -> None:
+    """What only updates would use is not passed on: the training would refuse it."""
+    wishes = {"lr": 0.1, "batch": "auto", "balance": "weights", "budget": "30s", "weights": "w.safetensors"}
+    asked = command._Asked.of(data, 3, 7, {"save_steps": 5, "augment.flip": "none"}, wishes)
+    config = override(TrainConfig(), {"transfer.rung": "features", "budget_seconds": 10, "auto_batch": True})
+    first = SimpleNamespace(path=tmp_path, read=lambda name: config.to_json())
+    options, fields = asked.training(first)  # type: ignore[arg-type]
+    assert options == {"weights": "w.safetensors"}
+    expected = {"seed": 7, "augment.flip": "none", "select": "balanced", "transfer.rung": "features"}
+    assert fields == expected
+    check_effects(override(TrainConfig(), fields), fields)
 
 
 def test_weights_that_know_the_pictures_are_refused(whole: CrossValidation, data: Path, tmp_path: Path) -> None:

@@ -513,12 +513,32 @@ def test_an_option_without_effect_is_refused(name: str) -> None:
         "loss": "bce",
         "distill.weight": 1,
         "distill.teacher": None,
+        "model.freeze": "backbone",
     }
     config = override(TrainConfig(), {other: useless[other]})
     with pytest.raises(UsageError, match=rf"{name} has no effect while {other} is"):
         check_effects(config, {name: 1})
     works = 0.5 if useful is _BELOW_ONE else "runs/a" if useful is _GIVEN else useful[0]
     check_effects(override(TrainConfig(), {other: works}), {name: 1})
+
+
+SEEN_BY_THE_PROBE = {
+    *("recipe", "task", "transfer.rung", "model.name", "model.options", "model.weights", "model.zero_gamma"),
+    *("model.whitening", "augment.flip", "select", "seed", "device", "precision", "threads"),
+    *(f"data.{name}" for name in ("path", "image_size", "geometry", "geometry_version", "crop_ratio")),
+    *(f"data.{name}" for name in ("interpolation", "mean", "std", "channels", "val_fraction", "test_fraction")),
+    *(f"data.{name}" for name in ("cache_gb", "disk_cache_gb", "workers", "skip_bad")),
+}
+
+
+@pytest.mark.parametrize("name", fields_of(TrainConfig))
+def test_without_updates_what_only_they_would_use_is_refused(name: str) -> None:
+    config = override(TrainConfig(), {"transfer.rung": "features"})
+    if name in SEEN_BY_THE_PROBE:
+        check_effects(config, {name: 1})
+        return
+    with pytest.raises(UsageError, match=rf"{name} has no effect with transfer\.rung=features"):
+        check_effects(config, {name: 1})
 
 
 def test_seeds_reach_the_draws_inside_the_network(wide: Path, tmp_path: Path) -> None:

@@ -146,6 +146,10 @@ def test_resuming_with_frozen_parts_gives_the_same_bits(patterns: Path, tmp_path
 
 @pytest.mark.parametrize("name", ["model.norms", "optimizer.layer_decay"])
 def test_where_only_the_last_layer_learns_these_are_refused(name: str) -> None:
-    changes = {"model.freeze": "backbone", name: "frozen" if name == "model.norms" else 0.5}
-    with pytest.raises(UsageError, match=f"{name} has no effect while model.freeze is backbone"):
-        check_effects(override(TrainConfig(), changes), changes)
+    value = "frozen" if name == "model.norms" else 0.5
+    for model, last in (("resnet20", "backbone"), ("resnet20", "stage3"), ("resnet18", "stage4")):
+        changes = {"model.name": model, "model.freeze": last, name: value}
+        with pytest.raises(UsageError, match=f"{name} has no effect while model.freeze is {last}"):
+            check_effects(override(TrainConfig(), changes), changes)
+    changes = {"model.name": "resnet18", "model.freeze": "stage3", name: value}
+    check_effects(override(TrainConfig(), changes), changes)

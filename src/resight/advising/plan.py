@@ -21,6 +21,7 @@ from resight.models import ResNet, Source, count_macs, create, parameter_count
 from resight.recipes import TrainConfig
 from resight.samples import SampleSet
 from resight.training import machine, prepare
+from resight.training.parts import frozen_depth
 
 SHORTEST, LONGEST = 0.5, 4.0
 """Of the recipe's own length: how far a budget shortens or lengthens a training."""
@@ -49,6 +50,7 @@ def plan(
     if config.transfer.rung != "features":  # which takes no steps
         prepare.resolve_steps(config, facts.counts["train"])
     net = network(config, facts.classes)
+    frozen_depth(net, config.model.freeze)
     return Plan(candidate, config, parameter_count(net), count_macs(net, config.data.image_size))
 
 

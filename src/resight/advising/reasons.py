@@ -55,7 +55,7 @@ def _left_out(limits: Limits, options: Sequence[Option], chosen: int) -> Iterato
 
 
 def _length(limits: Limits, best: Option) -> Iterator[str]:
-    if limits.budget is None or best.exceeds:
+    if limits.budget is None or best.exceeds or not best.steps:
         return
     share = best.epochs / best.full
     if share < 0.99:
@@ -93,7 +93,8 @@ def text(advice: Advice) -> str:
 def brief(advice: Advice) -> Iterator[str]:
     """What is advised, and why."""
     best = advice.best
-    yield f"advice: {best.candidate.title}, recipe {best.recipe}, {best.epochs:.1f} epochs"
+    length = f"{best.epochs:.1f} epochs" if best.steps else "the last layer alone, without updates"
+    yield f"advice: {best.candidate.title}, recipe {best.recipe}, {length}"
     yield f"  trains in about {show_seconds(best.seconds)}, with up to {show_bytes(best.memory)} of memory"
     yield (
         f"  answers a picture in {1000 * best.latency:.1f} ms, {best.throughput:,.0f} pictures a second; "

@@ -25,7 +25,7 @@ from resight.training.estimate import activations, timed_update
 from resight.training.fit import Training
 from resight.training.loader import sizes_of
 from resight.training.memory import peak_memory, reset_peak, resident
-from resight.training.objective import Supervised
+from resight.training.objectives import objective_for
 from resight.training.progress import Silent
 from resight.training.validate import answers
 
@@ -67,10 +67,13 @@ class Net:
 
 class Nets:
     """Measures every network at its smallest side, then at the largest, then between, until ``deadline`` (of
-    ``time.perf_counter``)."""
+    ``time.perf_counter``). whole: the data set that ``samples`` are some of: the loss depends on how many pictures its
+    classes have."""
 
-    def __init__(self, samples: SampleSet, configs: list[TrainConfig], folder: Path, deadline: float) -> None:
-        self.samples, self.deadline = samples, deadline
+    def __init__(
+        self, samples: SampleSet, whole: SampleSet, configs: list[TrainConfig], folder: Path, deadline: float
+    ) -> None:
+        self.samples, self.whole, self.deadline = samples, whole, deadline
         self.nets: dict[str, Net] = {}
         for config in configs:
             sides = {*sizes_of(config), config.data.train_size, config.data.image_size}
@@ -151,7 +154,8 @@ class Nets:
         built = prepare.build_net(config, len(self.samples.classes), None, lambda _: None)
         train = prepare.train_pictures(self.samples, config)
         val = prepare.eval_pictures(self.samples, "val", config)
-        return Training(None, config, Supervised(built, config), train, val, Silent())  # type: ignore[arg-type]
+        objective = objective_for(built, config, self.whole)
+        return Training(None, config, objective, train, val, Silent())  # type: ignore[arg-type]
 
     def _update(self, net: Net, side: int, batch: int) -> float:
         """Median seconds of an update with so many pictures of that side."""

@@ -31,7 +31,7 @@ from resight.training import machine, prepare
 from resight.training.fit import Training
 from resight.training.loader import TrainLoader
 from resight.training.memory import peak_memory
-from resight.training.objective import Supervised
+from resight.training.objectives import objective_for
 from resight.training.progress import Silent
 from resight.training.validate import answers
 
@@ -55,9 +55,9 @@ def main(text: str) -> None:
     whole, _ = load(asked["data"], configs[0])
     samples = some(whole, frozenset(asked["bad"]))
     folder = Path(asked["folder"])
-    nets = Nets(samples, configs, folder, began + asked["seconds"])
+    nets = Nets(samples, whole, configs, folder, began + asked["seconds"])
     if asked["rehearse"]:
-        basics = rehearse(samples, configs[0], folder / "rehearsal", asked["counts"], nets.embeddings())
+        basics = rehearse(samples, whole, configs[0], folder / "rehearsal", asked["counts"], nets.embeddings())
         tell(basics=asdict(basics))
     for config in one_for_each(configs, lambda c: c.data.image_size):
         tell(side=config.data.image_size, read=asdict(reading(samples, config)))
@@ -82,10 +82,12 @@ def one_for_each(configs: list[TrainConfig], key: Callable[[TrainConfig], Any]) 
 # ── the whole way, at a tiny scale ─────────────────────────────────────────────────────────────────────────────
 
 
-def rehearse(samples: SampleSet, config: TrainConfig, path: Path, counts: dict[str, int], lengths: list[int]) -> Basics:
+def rehearse(
+    samples: SampleSet, whole: SampleSet, config: TrainConfig, path: Path, counts: dict[str, int], lengths: list[int]
+) -> Basics:
     """Trains the smallest network for two steps and seals it, as ``resight train`` does: what every training takes.
 
-    lengths: of the candidates' embeddings.
+    whole: the data set that ``samples`` are some of. lengths: of the candidates' embeddings.
     """
     start = time.perf_counter()
     config = _smallest(config, min(config.batch, len(samples.part("train")), 16))
@@ -95,7 +97,7 @@ def rehearse(samples: SampleSet, config: TrainConfig, path: Path, counts: dict[s
     write_atomic(path / CONFIG, config.to_json())
     split_csv.write(path / SPLIT, samples)
     train, val = prepare.train_pictures(samples, config), prepare.eval_pictures(samples, "val", config)
-    training = Training(run, config, Supervised(net, config), train, val, Silent())
+    training = Training(run, config, objective_for(net, config, whole), train, val, Silent())
     built = time.perf_counter() - start
     training.fit()
     trained = peak_memory()
@@ -118,6 +120,7 @@ def _smallest(config: TrainConfig, batch: int) -> TrainConfig:
     changes = {"model.name": SMALLEST, "data.image_size": side, "data.train_size": side, "data.start_scale": 1.0}
     config = config.model_copy(deep=True)
     config.model.options, config.model.weights = {}, None
+    config.model.freeze = "none"  # a stage that this network may lack
     return override(config, changes | {"total_steps": 2, "batch": batch, "micro_batch": 0, "budget_seconds": 0.0})
 
 

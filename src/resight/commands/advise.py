@@ -90,7 +90,7 @@ def decide(
     from resight.advising.plan import option, plan
     from resight.advising.reasons import USUAL, reasons
     from resight.advising.timing import key_of
-    from resight.training import prepare
+    from resight.training import distill, prepare
 
     limits = Limits(
         None if budget is None else quantity("budget", budget, _TIMES),
@@ -98,10 +98,10 @@ def decide(
         None if size is None else int(quantity("size", size, _BYTES)),
     )
     wishes = dict(wishes)
-    weights = wishes.pop("model.weights", None)
     if limits.budget and {"epochs", "total_steps", "budget_seconds"} & set(wishes):
         raise UsageError("the budget says how long to train: epochs, total_steps or budget_seconds contradict it")
-    asked = prepare.first_look(wishes, recipe)
+    weights = wishes.pop("model.weights", None)
+    asked = prepare.first_look(wishes if weights in (None, "none") else {**wishes, "model.weights": weights}, recipe)
     path = _local(data)
     samples, listing = load(path, asked)
     say("looking at the data")
@@ -110,6 +110,8 @@ def decide(
             "advice is measured for one class a picture; these pictures have any number of labels",
             hint="name the network: resight train DATA --model resnet18",
         )
+    if asked.distill.teacher:
+        distill.open_teacher(asked, samples.classes)
     facts, sizes = look(path, samples, listing)
     candidates, source = _candidates(facts, weights, model, image_size, limits.budget, download)
     plans = [plan(c, samples, sizes, facts, wishes, recipe, _known(c, source)) for c in candidates]
@@ -282,7 +284,7 @@ def _command(data: str | Path, best: Any, budget: float | None, recipe: str | No
     words = ["resight", "train", str(data), "--model", candidate.model, "--image-size", str(candidate.image_size)]
     words += ["--weights", candidate.weights] if candidate.weights else []
     words += ["--recipe", recipe] if recipe else []
-    words += ["--epochs", f"{best.epochs:.4g}"] if budget else []
+    words += ["--epochs", f"{best.epochs:.4g}"] if budget and best.steps else []
     for name, value in wishes.items():
         words += ["--set", f"{name}={value}"]
     return shlex.join(printable(word, 2000) for word in words)

@@ -48,7 +48,7 @@ def resolve(
         say(f"note: {_PHOTOS}")
     wishes.pop("model.weights", None)
     wishes |= best.candidate.wishes()
-    if budget is not None:
+    if budget is not None and best.steps:
         wishes["epochs"] = best.epochs
     return wishes, advice
 

@@ -34,6 +34,7 @@ _OWN = (
     "from_run",
     "keep_absent",
 )  # options of train that crossval decides over, or takes itself
+_OF_THE_LOOP = ("epochs", "batch", "lr", "freeze", "layer_decay", "teacher")  # of train, without effect on the probe
 Say = Callable[[str], None]
 
 
@@ -160,8 +161,8 @@ class _Asked:
                 )
 
     def training(self, first: Run | None) -> tuple[dict[str, Any], dict[str, Any]]:
-        """Options and fields for one fold. What the first fold measured, it measured for all: the steps of a budget and
-        the micro-batch.
+        """Options and fields for one fold. What the first fold measured, it measured for all: the steps of a budget, or
+        that it leaves time for the probe alone, and the micro-batch.
         """
         options, fields = dict(self.options), {k: v for k, v in self.fields.items() if k != "data.val_fraction"}
         fields["seed"] = self.seed
@@ -172,6 +173,8 @@ class _Asked:
         from resight.recipes import TrainConfig
 
         config = TrainConfig.from_json(first.read(CONFIG), str(first.path / CONFIG))
+        if seconds is not None and config.transfer.rung == "features":
+            return self._probe_alone(options, fields)
         if seconds is not None:
             fields["total_steps"] = config.total_steps
         if config.auto_batch:
@@ -180,6 +183,17 @@ class _Asked:
                 del options["batch"]
             fields["micro_batch"] = config.micro_batch
         return options, fields
+
+    def _probe_alone(self, options: dict[str, Any], fields: dict[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+        """Without what only updates would use, which ``train`` refuses there."""
+        from resight.recipes import balance_wishes
+        from resight.recipes.effects import needs_the_loop
+
+        options = {name: value for name, value in options.items() if name not in _OF_THE_LOOP}
+        if (balance := options.pop("balance", None)) is not None:
+            fields = balance_wishes(balance, fields) | fields
+        fields = {name: value for name, value in fields.items() if not needs_the_loop(name)}
+        return options, fields | {"transfer.rung": "features"}
 
 
 def _plain(value: Any) -> Any:

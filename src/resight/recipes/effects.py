@@ -6,11 +6,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from resight.errors import UsageError
+from resight.models import spec_of
 from resight.recipes.config import TrainConfig
 
 _BELOW_ONE = ("a share below 1",)
 _GIVEN = ("RUN",)
-_BELOW_THE_LAST_LAYER = ("none", "stem", "stage1", "stage2", "stage3", "stage4")
+_BELOW_THE_LAST_LAYER = ("none", "stem", "any stage but the last")
 # Options that another one decides over: {option: (the other, its values with which the option has an effect)}.
 _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "augment.scale_min": ("augment.crop", ("resized",)),
@@ -41,15 +42,27 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "epochs": ("budget_seconds", (0,)),
 }
 # Without a loop, where the ladder ends with the features, these sections and options change nothing.
-_OF_THE_LOOP = ("optimizer", "schedule")
+_OF_THE_LOOP = ("optimizer", "schedule", "balance", "distill")
 _IN_THE_LOOP = {
-    *("data.train_size", "data.start_scale", "data.grow_until", "loss", "label_smoothing", "epochs", "budget_seconds"),
-    *("auto_batch", "batch", "micro_batch", "patience", "compile", "save_minutes", "save_steps", "keep", "total_steps"),
+    *("data.train_size", "data.start_scale", "data.grow_until", "loss", "focal_gamma", "label_smoothing", "epochs"),
+    *(
+        "budget_seconds",
+        "auto_batch",
+        "batch",
+        "micro_batch",
+        "patience",
+        "compile",
+        "save_minutes",
+        "save_steps",
+        "keep",
+        "total_steps",
+    ),
     *("model.freeze", "model.norms", "model.checkpointing", "tensorboard"),
 }
 
 
-def _needs_the_loop(name: str) -> bool:
+def needs_the_loop(name: str) -> bool:
+    """Whether a dotted field changes nothing where only the last layer is made, without updates."""
     section = name.partition(".")[0]
     drawn = section == "augment" and name != "augment.flip"  # which says whether mirror images are features
     return section in _OF_THE_LOOP or name in _IN_THE_LOOP or drawn
@@ -58,7 +71,7 @@ def _needs_the_loop(name: str) -> bool:
 def check_effects(config: TrainConfig, changes: Mapping[str, Any]) -> None:
     """Raises UsageError for a change that another option makes meaningless: nothing is silently ignored."""
     for name in changes:
-        if config.transfer.rung == "features" and _needs_the_loop(name):
+        if config.transfer.rung == "features" and needs_the_loop(name):
             raise UsageError(
                 f"{name} has no effect with transfer.rung=features: only the last layer is made, without updates",
                 hint="leave it out, or fine-tune from there: --recipe transfer",
@@ -68,7 +81,7 @@ def check_effects(config: TrainConfig, changes: Mapping[str, Any]) -> None:
             continue
         section, _, field = other.rpartition(".")
         value = getattr(getattr(config, section) if section else config, field)
-        if not _useful(value, useful):
+        if not _useful(config, value, useful):
             raise UsageError(
                 f"{name} has no effect while {other} is {value}",
                 hint=f"leave it out, or use --set {other}={' or '.join(map(str, useful))}",
@@ -77,7 +90,10 @@ def check_effects(config: TrainConfig, changes: Mapping[str, Any]) -> None:
         raise UsageError("total_steps says how long to train: epochs or a budget would have no effect")
 
 
-def _useful(value: Any, useful: tuple[Any, ...]) -> bool:
+def _useful(config: TrainConfig, value: Any, useful: tuple[Any, ...]) -> bool:
     if useful is _BELOW_ONE:
         return bool(value < 1)
+    if useful is _BELOW_THE_LAST_LAYER:
+        stages = len(spec_of(config.model.name, **config.model.options).depths)
+        return value not in ("backbone", f"stage{stages}")
     return bool(value) if useful is _GIVEN else value in useful
