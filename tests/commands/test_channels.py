@@ -22,9 +22,10 @@ from resight.attribution import load_network  # noqa: E402
 from resight.attribution.network import to_tensor  # noqa: E402
 from resight.cli import app  # noqa: E402
 from resight.commands.bench import decode_rate  # noqa: E402
-from resight.commands.eval import evaluate_run, load_own  # noqa: E402
+from resight.commands.eval import evaluate_run  # noqa: E402
 from resight.commands.explain import explain  # noqa: E402
 from resight.commands.import_ import import_weights  # noqa: E402
+from resight.commands.own_data import load_own  # noqa: E402
 from resight.commands.predict import predict  # noqa: E402
 from resight.commands.preview import preview  # noqa: E402
 from resight.commands.train import train  # noqa: E402
