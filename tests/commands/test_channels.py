@@ -14,15 +14,18 @@ from typer.testing import CliRunner
 
 torch = pytest.importorskip("torch")
 
+from tests.inference import tiny  # noqa: E402
+from tests.inference.test_multilabel import FIELDS  # noqa: E402
 from tests.training.tiny import CLASSES, pattern  # noqa: E402
 
 from resight.attribution import load_network  # noqa: E402
 from resight.attribution.network import to_tensor  # noqa: E402
 from resight.cli import app  # noqa: E402
 from resight.commands.bench import decode_rate  # noqa: E402
-from resight.commands.eval import evaluate_run, load_own  # noqa: E402
+from resight.commands.eval import evaluate_run  # noqa: E402
 from resight.commands.explain import explain  # noqa: E402
 from resight.commands.import_ import import_weights  # noqa: E402
+from resight.commands.own_data import load_own  # noqa: E402
 from resight.commands.predict import predict  # noqa: E402
 from resight.commands.preview import preview  # noqa: E402
 from resight.commands.train import train  # noqa: E402
@@ -131,6 +134,23 @@ def test_doctor_preview_views_and_bench_work(run: Run, tmp_path: Path) -> None:
         assert image.size[0] > 300
     assert evaluate_run(run.path, part="test", tta="flip", threads=1).augmented is not None
     assert decode_rate(run.card.geometry, channels, 1, 0.01) > 0
+
+
+def test_any_number_of_labels_and_five_channels_have_a_page(tmp_path: Path) -> None:
+    pytest.importorskip("jinja2")
+    rows = ["path,labels"]
+    for number in range(8):
+        np.save(tmp_path / f"{number}.npy", np.random.default_rng(number).integers(0, 256, (9, 9, 5), dtype=np.uint8))
+        rows.append(f"{number}.npy,{'blue|red' if number % 2 else 'green'}")
+    (tmp_path / "table.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    several = tiny.make_run(
+        tmp_path / "run",
+        model=tiny.graph(task="multi", channels=5).SerializeToString(),
+        fields=FIELDS | {"channels": 5, "mean": (0.0,) * 5, "std": (1.0,) * 5},
+    )
+    page = tmp_path / "page.html"
+    evaluate_run(several, tmp_path / "table.csv", report=page, part="all", threads=1)
+    assert "data:image/jpeg" in page.read_text("utf-8")
 
 
 def test_what_cannot_work_is_refused(run: Run, tmp_path: Path) -> None:

@@ -17,8 +17,9 @@ from typer.testing import CliRunner
 
 from resight.cli import app
 from resight.commands import train as command
-from resight.commands.eval import evaluate_run, load_own
+from resight.commands.eval import evaluate_run
 from resight.commands.explain import explain
+from resight.commands.own_data import load_own
 from resight.commands.resume import resume
 from resight.commands.train import train
 from resight.errors import DataError, Interrupted, RunError, UsageError

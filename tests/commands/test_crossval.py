@@ -15,6 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.inference import tiny
 from tests.reporting.browser import DESKTOP, PHONE, opened
 from tests.training.tiny import digest, write_patterns
 from typer.testing import CliRunner
@@ -25,16 +26,17 @@ from resight.cli import app
 from resight.commands import crossval as command
 from resight.commands.crossval import crossval
 from resight.commands.doctor import examine
+from resight.commands.predict import resolve_run
 from resight.commands.resume import resume
 from resight.commands.train import train
 from resight.errors import DataError, Interrupted, RunError, RunLocked, UsageError
-from resight.evaluation import evaluate
+from resight.evaluation import corrected_t, evaluate
 from resight.inference import unescape_cell
 from resight.recipes import TrainConfig, check_effects, override
 from resight.runs import CARD, CHECKPOINTS, CONFIG, ONNX, PREDICTIONS, SPLIT, WEIGHTS, CrossValidation, Run, stored
 from resight.runs.crossval import PLAN
 from resight.runs.storage import exclusive
-from resight.samples import split_csv
+from resight.samples import load, split_csv
 
 OPTIONS: dict[str, Any] = {"model": "resnet20", "batch": 8, "workers": 0, "device": "cpu"}
 SETTINGS: dict[str, Any] = {"model.options.stem": "tiny", "total_steps": 6, "threads": 1}
@@ -141,6 +143,46 @@ def test_pooled_metrics_are_those_of_all_answers_together(whole: CrossValidation
     assert found["deviation"] == pytest.approx(np.std(accuracies, ddof=1))
     with pytest.raises(RunError, match="no 'luck'"):
         whole.value("luck")
+
+
+def test_the_corrected_interval_counts_what_was_learned_from(whole: CrossValidation) -> None:
+    """36 pictures were tested and 66 learned from: six of each fold's 24 validated."""
+    accuracies = [run.metrics.top1 for run in whole.runs]
+    counts = [run.card.data["counts"] for run in whole.runs]
+    learned = sum(each["train"] for each in counts)
+    assert learned < 2 * 36
+    found = whole.content["metrics"]["folds"]["accuracy"]["mean"]
+    expected = corrected_t(accuracies, 36 / learned)
+    assert (found["low"], found["high"]) == (expected.low, expected.high)
+    assert (expected.low, expected.high) != tuple(corrected_t(accuracies, 1 / 2).__dict__[k] for k in ("low", "high"))
+    assert f"{36 / learned:.3f} here" in (whole.path / "report.html").read_text("utf-8")
+
+
+def test_a_cross_validation_is_not_taken_for_a_run(whole: CrossValidation) -> None:
+    with pytest.raises(RunError, match=r"is a cross-validation, .*\s.*fold-1"):
+        resolve_run(whole.path)
+    assert resolve_run(whole.path / "fold-1").card == whole.runs[0].card
+
+
+def test_pictures_are_checked_with_the_channels_that_are_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Those of --channels and of --set: what the folds are decided by is what training will read."""
+    root = write_patterns(tmp_path / "patterns", each=6)
+    for channels, asked in ((3, {"data.channels": 3}), (5, {}), (4, {"data.channels": "4"})):
+        options = {"channels": 5} if channels == 5 else {}
+        assert command._Asked.of(root, 3, 0, asked, options).channels == channels
+    seen = []
+
+    def check(samples: Any, skip_bad: bool, say: Any, channels: int = 0) -> Any:
+        seen.append(channels)
+        raise DataError("enough")
+
+    monkeypatch.setattr("resight.training.prepare.check", check)
+    for wishes in ({"fields": {"data.channels": 1}}, {"channels": 4}, {}):
+        with pytest.raises(DataError, match="enough"):
+            quick(root, tmp_path / "cv", **wishes)  # type: ignore[arg-type]
+    assert seen == [1, 4, 0]
 
 
 def test_the_table_has_every_picture_once(whole: CrossValidation) -> None:
@@ -356,6 +398,21 @@ def test_weights_that_know_the_pictures_are_refused(whole: CrossValidation, data
     with pytest.raises(UsageError, match=r"learned from .* of these 36 pictures, so each fold"):
         quick(data, tmp_path / "cv", weights=whole.runs[0].path)
     assert not (tmp_path / "cv").exists()
+
+
+def test_weights_are_refused_where_other_pictures_changed_and_where_nothing_is_known(
+    whole: CrossValidation, data: Path, tmp_path: Path
+) -> None:
+    own = tmp_path / "own"
+    shutil.copytree(data, own)
+    knowing = tiny.make_run(tmp_path / "knowing", data=load(own, val_fraction=0.2, test_fraction=0.2))
+    (own / "checks" / "00.png").rename(own / "checks" / "renamed.png")
+    with pytest.raises(UsageError, match=r"learned from \d+ of these 36 pictures, so each fold"):
+        quick(own, tmp_path / "cv", weights=knowing.path)
+    (knowing.path / SPLIT).write_bytes(b"damaged")
+    with pytest.raises(UsageError, match=r"whether .* learned from these pictures is not known") as refused:
+        quick(own, tmp_path / "cv", weights=knowing.path)
+    assert "are known" not in str(refused.value)
 
 
 def test_a_run_that_was_killed_before_it_had_begun_is_begun_anew(whole: CrossValidation, tmp_path: Path) -> None:

@@ -12,7 +12,8 @@ import pytest
 from PIL import Image
 from tests.inference import tiny
 
-from resight.commands.eval import evaluate_run, match_classes
+from resight.commands.eval import evaluate_run
+from resight.commands.own_data import learned, match_classes
 from resight.errors import DataError, MissingExtra, RunError, UsageError
 from resight.inference import BACKENDS, unescape_cell
 from resight.runs import CONFIG, SPLIT, WEIGHTS, Run
@@ -281,6 +282,19 @@ def test_a_second_run_that_learned_from_these_pictures_is_said(run: Run, data: P
     assert "learned from 24 of these 30 pictures" in warning
     assert warning in result.to_text()
     assert evaluate_run(run, against=run).against.warnings == ()  # type: ignore[union-attr]
+
+
+def test_what_a_run_learned_from_is_known_after_other_pictures_changed(run: Run, data: Path) -> None:
+    """Also of another table in the same place; not of pictures that have other names now."""
+    train = [sample for sample in load(data).samples if sample.split == "train"]
+    data.joinpath(train[0].source).rename(data / "red" / "renamed.png")
+    (warning,) = evaluate_run(run, data).warnings
+    assert "learned from 23 of these 30 pictures" in warning
+    (data / "some.csv").write_text(f"path,label\n{train[1].source},red\n{train[2].source},red\n", "utf-8")
+    samples = load(data / "some.csv", training=False)
+    assert "learned from 2 of these 2 pictures" in learned(run, samples, [0, 1])[0]
+    (run.path / SPLIT).write_bytes(b"damaged")
+    assert "is not known" in learned(run, samples, [0, 1])[0]
 
 
 def test_a_second_run_without_these_classes_is_refused(run: Run, data: Path, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 from tests.inference import tiny
+from tests.inference.test_multilabel import FIELDS
 from tests.reporting.browser import DESKTOP, PHONE, opened
 from tests.training.several import write_bands
 from typer.testing import CliRunner
@@ -144,6 +145,17 @@ def test_what_is_for_one_class_a_picture_is_refused(run: Run, option: str) -> No
         evaluate_run(run, **{option: value[option]})
 
 
+def test_refusals_do_not_contradict_each_other(tmp_path: Path) -> None:
+    """Of five channels too: not a word of --tta, which would be refused next."""
+    fields = FIELDS | {"channels": 5, "mean": (0.0,) * 5, "std": (1.0,) * 5}
+    several = tiny.make_run(
+        tmp_path / "run", fields=fields, model=tiny.graph(task="multi", channels=5).SerializeToString()
+    )
+    with pytest.raises(UsageError, match="--corruptions is for Runs that answer with one class") as refused:
+        evaluate_run(several, corruptions=True)
+    assert "--tta" not in str(refused.value)
+
+
 def test_a_run_of_one_class_a_picture_is_not_compared_with_it(run: Run, tmp_path: Path) -> None:
     data = load(tiny.write_folder(tmp_path / "data"), val_fraction=0.2, test_fraction=0.2)
     single = tiny.make_run(tmp_path / "single", data=data)
@@ -232,8 +244,6 @@ def test_hostile_names_are_harmless_on_the_page(tmp_path: Path) -> None:
     samples = load(table, val_fraction=0.2, test_fraction=0.3)
     classes = samples.classes
     assert set(classes) == set(names)
-    from tests.inference.test_multilabel import FIELDS
-
     model = tiny.graph(task="multi").SerializeToString()
     run = tiny.make_run(tmp_path / "run", classes=classes, fields=FIELDS, model=model)
     found = evaluate_run(run, table, report=tmp_path / "page.html", part="all", backend="onnxruntime")

@@ -15,7 +15,8 @@ from tests.training.tiny import CLASSES, digest, last, write_patterns
 
 from resight.commands import resume as resuming
 from resight.commands import train as command
-from resight.commands.eval import evaluate_run, load_own
+from resight.commands.eval import evaluate_run
+from resight.commands.own_data import load_own
 from resight.commands.resume import resume
 from resight.commands.start import free_name, start
 from resight.commands.train import seconds_of, train

@@ -218,6 +218,36 @@ def test_array_files_are_looked_at_too(tmp_path: Path) -> None:
     assert not any(f["command"] for f in report["findings"])
 
 
+def uneven_labels(root: Path) -> Path:
+    """Twelve times red, once blue, and three pictures without a label."""
+    rows = ["path,labels,split"]
+    for k in range(16):
+        write(root, f"{k}.jpg", scene(k))
+        rows.append(f"{k}.jpg,{'red' if k < 12 else 'blue' if k == 12 else ''},{'train' if k < 14 else 'val'}")
+    (root / "t.csv").write_text("\n".join(rows) + "\n", "utf-8")
+    return root / "t.csv"
+
+
+def test_any_number_of_labels_is_told_what_it_can_do(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    table = uneven_labels(tmp_path / "set")
+    found = look(table)
+    assert of(found, "imbalance").severity == "warning"
+    assert "--balance" not in json.dumps(found.to_dict())
+    samples = load(table, val_fraction=0, test_fraction=0, training=False)
+    lines = first_look(samples, check_files(samples, threads=1))
+    assert any("different size" in line for line in lines)
+    assert not any("--balance" in line for line in lines)
+
+
+def test_pictures_without_a_label_are_a_finding_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "set").mkdir()
+    found = look(uneven_labels(tmp_path / "set"))
+    assert named(found, "no-label") == [{f"{k}.jpg"} for k in (13, 14, 15)]
+    assert "showing none of the classes" in of(found, "no-label").effect
+    assert "layout" not in kinds(found)
+
+
 def test_the_first_look_of_a_training(root: Path) -> None:
     shutil.copy(root / "train/cat/0.jpg", root / "val/dog/copy.jpg")
     samples = load(root, val_fraction=0, test_fraction=0)

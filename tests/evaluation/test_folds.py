@@ -44,13 +44,18 @@ def test_what_makes_no_interval_is_refused(values: list[float], ratio: float) ->
         corrected_t(values, ratio)
 
 
-def test_the_plain_interval_misses_and_the_corrected_one_does_not() -> None:
-    """Folds that share an error, as overlapping training parts do: correlation 1 / k, as the correction assumes."""
+@pytest.mark.parametrize("validated", [0.0, 0.1])
+def test_the_plain_interval_misses_and_the_corrected_one_does_not(validated: float) -> None:
+    """Folds that share an error, as overlapping training parts do: correlation r / (1 + r), r tested / learned from, as
+    the correction assumes.
+    """
     random, k, held = np.random.default_rng(0), 5, {"plain": 0, "corrected": 0}
+    ratio = 1 / ((1 - validated) * (k - 1))
+    alike = ratio / (1 + ratio)
     for _ in range(2000):
         shared = random.normal()
-        values = 0.5 + 0.02 * (math.sqrt(1 / k) * shared + math.sqrt(1 - 1 / k) * random.normal(size=k))
-        found = corrected_t(values.tolist(), 1 / (k - 1))
+        values = 0.5 + 0.02 * (math.sqrt(alike) * shared + math.sqrt(1 - alike) * random.normal(size=k))
+        found = corrected_t(values.tolist(), ratio)
         plain = t_quantile(0.95, k - 1) * values.std(ddof=1) / math.sqrt(k)
         held["corrected"] += found.low <= 0.5 <= found.high
         held["plain"] += abs(values.mean() - 0.5) <= plain

@@ -17,6 +17,7 @@ from resight.evaluation.multilabel import (
     fit_thresholds,
     given,
     mean_average_precision,
+    pairs,
     reliability,
     sigmoid,
     subset_accuracy,
@@ -78,6 +79,14 @@ def test_counting_metrics_are_those_of_scikit_learn(found: MultilabelEvaluation)
     assert found.base_rate == pytest.approx(targets.mean(), abs=1e-12)
     assert found.labels_per_picture == pytest.approx((targets.sum(1).mean(), chosen.sum(1).mean()), abs=1e-12)
     assert np.array_equal(found.together, targets.T.astype(int) @ chosen.astype(int))
+
+
+def test_pairs_of_classes_are_counted_exactly() -> None:
+    random = np.random.default_rng(3)
+    rows, columns = random.random((301, 7)) < 0.5, random.random((301, 4)) < 0.3
+    found = pairs(rows, columns)
+    assert found.dtype == np.int64
+    assert found.tolist() == [[int((rows[:, i] & columns[:, j]).sum()) for j in range(4)] for i in range(7)]
 
 
 def test_losses_are_those_of_scikit_learn(found: MultilabelEvaluation) -> None:

@@ -6,6 +6,7 @@ import io
 import pickle
 import struct
 import tracemalloc
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,16 @@ def test_hostile_headers_are_refused_before_memory_is_taken(header: str, kind: t
             assert tracemalloc.get_traced_memory()[1] < 4_000_000
         finally:
             tracemalloc.stop()
+
+
+@pytest.mark.parametrize("version", [(1, 0), (2, 0)])
+def test_whole_numbers_of_python_2_are_refused_without_a_warning(version: tuple[int, int]) -> None:
+    """NumPy would read them, and say so on the terminal."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
+        with pytest.raises(UndecodableImage, match="header cannot be read"):
+            decode(made(described("(4L, 4L, 3L)"), bytes(48), version))
+    assert not said
 
 
 def test_a_header_that_says_it_is_gigabytes_long_is_not_read() -> None:

@@ -75,6 +75,14 @@ def test_a_palette_with_transparency_and_a_transparent_colour() -> None:
     keyed = encoded(Image.fromarray(grey), "PNG", transparency=int(grey[0, 2]))
     assert np.array_equal(decode(keyed, channels=2), np.dstack([grey, np.where(grey == grey[0, 2], 0, 255)]))
 
+    bits = np.array([[0, 255, 255], [255, 0, 0]], np.uint8)
+    for key, hidden in ((0, 0), (1, 255)):
+        keyed = encoded(Image.fromarray(bits).convert("1"), "PNG", transparency=key)
+        alpha = np.where(bits == hidden, 0, 255)
+        assert np.array_equal(decode(keyed, channels=2), np.dstack([bits, alpha]))
+        assert np.array_equal(decode(keyed, channels=4), np.dstack([bits] * 3 + [alpha]))
+        assert np.array_equal(decode(keyed, channels=1)[:, :, 0], np.where(bits == hidden, 255, bits))
+
 
 def test_inks_of_a_cmyk_tiff_are_four_channels_and_those_of_a_jpeg_are_not() -> None:
     pixels = noise(4, 4, 4)

@@ -35,12 +35,15 @@ def graph(
     extra: Sequence[TensorProto] = (),
     head: NDArray[np.float32] | None = None,
     task: str = "single",
+    channels: int = 3,
 ) -> onnx.ModelProto:
     """Pixels → normalised → 1 × 1 convolution → ReLU → mean → linear → softmax(logits / temperature), or its sigmoid.
 
-    The convolution passes the three channels on as blue, green, red, and their mean as one more.
+    The convolution passes the three channels on as blue, green, red, and their mean as one more; further ``channels``
+    count for nothing.
     """
     colours = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0], [1 / 3] * 3], np.float32).reshape(4, 3, 1, 1)
+    colours = np.pad(colours, ((0, 0), (0, channels - 3), (0, 0), (0, 0)))
     if head is None:
         head = np.random.default_rng(5).normal(size=(classes, 4)).astype(np.float32)
         head[:3] = 6 * np.eye(4, dtype=np.float32)[:classes][:3]
@@ -71,7 +74,7 @@ def graph(
     proto = helper.make_graph(
         nodes,
         "tiny",
-        [helper.make_tensor_value_info(input_name, TensorProto.UINT8, ["N", size, size, 3])],
+        [helper.make_tensor_value_info(input_name, TensorProto.UINT8, ["N", size, size, channels])],
         [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
         [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()] + list(extra),
     )

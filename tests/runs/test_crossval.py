@@ -58,6 +58,24 @@ def test_answers_are_joined_fold_after_fold(tmp_path: Path, folder: Path) -> Non
     assert stored(runs[0], "val") is None
 
 
+@pytest.mark.parametrize("wrong", [-1, 3, 0.5])
+def test_labels_that_are_no_classes_are_refused(tmp_path: Path, folder: Path, wrong: float) -> None:
+    """−1 would be the last class."""
+    sets, _ = fold_sets(load(folder, val_fraction=0, test_fraction=0), 3, 0, 0.2)
+    run = fold_runs(tmp_path, sets, np.zeros((18, 3), np.float32))[0]
+    with np.load(run.path / PREDICTIONS) as arrays:
+        kept = dict(arrays)
+    kept["test_labels"] = np.where(kept["test_labels"] == 2, wrong, kept["test_labels"])
+    if wrong != 0.5:
+        kept["test_labels"] = kept["test_labels"].astype(np.int64)
+    np.savez(run.path / PREDICTIONS, **kept)
+    with pytest.raises(RunError, match=r"predictions.npz is not sound: labels (from|are float64)"):
+        stored(run, "test")
+    several = Run(run.path, replace(run.card, task="multi"))
+    with pytest.raises(RunError, match="any number of labels"):
+        stored(several, "test")
+
+
 def test_suspects_are_sought_among_all_pictures_with_one_threshold(tmp_path: Path, folder: Path) -> None:
     """A wrong label in each fold is found; thresholds are means over all folds, not of one."""
     samples = load(folder, val_fraction=0, test_fraction=0)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from resight.errors import DataError, Interrupted, UsageError
 from resight.evaluation.multilabel import mean_average_precision
-from resight.recipes import RECIPES, Facts, recipe
+from resight.recipes import BALANCES, RECIPES, Facts, balance_wishes, recipe
 from resight.runs import HISTORY
 from resight.training import prepare
 from resight.training.augment import Mix, mix
@@ -44,6 +44,12 @@ def configure(data: Path, wishes: dict[str, Any]) -> Any:
     ("wishes", "message"),
     [
         ({"loss": "cross_entropy"}, "expects one class a picture"),
+        *(
+            (balance_wishes(name, {}), "one class a picture|pictures with one class each")
+            for name in BALANCES
+            if name != "none"
+        ),
+        ({"balance.logit_adjustment": "1"}, "balance.logit_adjustment: for pictures with one class each"),
         ({"label_smoothing": "0.1"}, "label_smoothing belongs to loss=cross_entropy"),
         ({"task": "single"}, "task is what the data say"),
     ],

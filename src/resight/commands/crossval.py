@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from resight import samples as data_sets
-from resight.commands.eval import learned
 from resight.commands.extras import need
 from resight.commands.outputs import check_outside_runs
+from resight.commands.own_data import check_unseen
 from resight.commands.resume import resume
 from resight.commands.train import seconds_of, train
 from resight.errors import DataError, Interrupted, ResightError, RunError, UsageError
@@ -35,6 +35,7 @@ _OWN = (
     "keep_absent",
 )  # options of train that crossval decides over, or takes itself
 _OF_THE_LOOP = ("epochs", "batch", "lr", "freeze", "layer_decay", "teacher")  # of train, without effect on the probe
+_FIELDS = ("seed", "data.val_fraction", "data.channels", "data.skip_bad")  # what the folds are decided by
 Say = Callable[[str], None]
 
 
@@ -100,6 +101,7 @@ class _Asked:
     folds: int
     seed: int
     val_fraction: float
+    channels: int
     skip_bad: bool
     options: dict[str, Any]
     fields: dict[str, Any]
@@ -118,10 +120,9 @@ class _Asked:
         fields = dict(fields or {})
         if "data.test_fraction" in fields:
             raise UsageError("data.test_fraction would have no effect: each fold is the test part once")
-        wishes: dict[str, Any] = {
-            name: fields[name] for name in ("seed", "data.val_fraction", "data.skip_bad") if name in fields
-        }
-        wishes |= {} if seed is None or "seed" in wishes else {"seed": seed}
+        wishes: dict[str, Any] = {name: fields[name] for name in _FIELDS if name in fields}
+        given = {"seed": seed, "data.channels": options.get("channels")}
+        wishes = {name: value for name, value in given.items() if value is not None} | wishes
         config = override(TrainConfig(), wishes)
         kept = {name: value for name, value in options.items() if value is not None}
         if "auto" in (kept.get("model"), fields.get("model.name")):
@@ -129,7 +130,8 @@ class _Asked:
                 "--model auto could choose another network in each fold", hint="run resight advise first, and name it"
             )
         skip = bool(config.data.skip_bad or kept.get("skip_bad"))
-        return cls(Path(data), folds, config.seed, config.data.val_fraction, skip, kept, fields)
+        chosen = config.data
+        return cls(Path(data), folds, config.seed, chosen.val_fraction, chosen.channels, skip, kept, fields)
 
     def plan(self, samples: SampleSet) -> dict[str, Any]:
         """What crossval.json begins with: equal for equal wishes and equal data."""
@@ -149,16 +151,14 @@ class _Asked:
         }
 
     def check_weights(self, samples: SampleSet) -> None:
-        """Raises UsageError for weights of a Run that learned from these pictures: every fold would know its test."""
+        """Raises UsageError for weights of a Run that learned from these pictures, or perhaps did: every fold would
+        know its test.
+        """
         for field, option in (("model.weights", "weights"), ("distill.teacher", "teacher")):
             path = Path(str(self.fields.get(field, self.options.get(option, ""))))
             if not (path / CARD).is_file():
                 continue
-            for found in learned(Run.open(path, verify=False), samples, range(len(samples))):
-                raise UsageError(
-                    f"{found.partition(':')[0]}, so each fold would be tested on pictures that are known already",
-                    hint=f"give --{option} that was trained with other pictures",
-                )
+            check_unseen(Run.open(path, verify=False), samples, option)
 
     def training(self, first: Run | None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Options and fields for one fold. What the first fold measured, it measured for all: the steps of a budget, or
@@ -257,7 +257,7 @@ def _write_splits(path: Path, asked: _Asked, samples: SampleSet, plan: dict[str,
     for warning in samples.warnings:
         say(f"note: {warning}")
     held = samples.leaving_out([HELD_OUT if sample.split == "test" else None for sample in samples.samples])
-    checked, _ = prepare.check(held, asked.skip_bad, say)
+    checked, _ = prepare.check(held, asked.skip_bad, say, asked.channels)
     sets, warnings = data_sets.fold_sets(checked, asked.folds, asked.seed, asked.val_fraction)
     for warning in warnings:
         say(f"note: {warning}")

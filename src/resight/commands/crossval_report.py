@@ -44,7 +44,8 @@ def cross_evaluate(answers: Stored, runs: Sequence[Run]) -> CrossEvaluation:
     groups = [row.group for row in answers.rows]
     pooled = evaluate(answers.logits, answers.labels, runs[0].classes, groups=groups)
     each = [Evaluation.from_dict(run.card.metrics["test"]) for run in runs]
-    return CrossEvaluation(pooled, over_folds(each, 1 / (len(runs) - 1)))
+    tested, learned = (sum(run.card.data["counts"][part] for run in runs) for part in ("test", "train"))
+    return CrossEvaluation(pooled, over_folds(each, tested / learned))
 
 
 def _tested(path: Path, runs: Sequence[Run]) -> int:

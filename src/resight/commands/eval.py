@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -16,20 +15,20 @@ from resight.commands.against import against as compared
 from resight.commands.eval_multilabel import MultilabelEvalResult, check_task, evaluate_labels
 from resight.commands.extras import need
 from resight.commands.outputs import check_outputs
+from resight.commands.own_data import ALL, default_part, learned, load_own, match_classes, parts_of
 from resight.commands.predict import resolve_run
 from resight.commands.report import write_page
 from resight.commands.robustness import Say, asked, check_channels, measure_corruptions, measure_views
-from resight.errors import DataError, RunError, UsageError
+from resight.errors import DataError, UsageError
 from resight.evaluation import Estimate, Evaluation, evaluate
 from resight.evaluation.augmented import Augmented
 from resight.evaluation.robustness import Robustness
 from resight.images import printable
 from resight.inference import AUTO, BATCH, Choice, Predictor, bad_files, check_backend, csv_row, only_single, save
 from resight.inference.unknown import share_unknown
-from resight.runs import CONFIG, SPLIT, Run
+from resight.runs import Run
 from resight.samples import SPLITS, SampleSet, load
 
-ALL = "all"
 PARTS = (*SPLITS, ALL)
 
 
@@ -157,13 +156,13 @@ def evaluate_run(
         need("a report", "report", "jinja2", "matplotlib")
     extras = asked(corruptions, corruption_pictures, tta)
     opened = resolve_run(run)
-    check_channels(opened, extras)
     other = None if against is None else resolve_run(against)
     for wish, there in (("--against", other), ("--corruptions", extras.kinds), ("--tta", extras.views)):
         if there:
             only_single(opened, wish)
     if other is not None:
         only_single(other, "--against")
+    check_channels(opened, extras)
     data = None if data is None else _path_of(data)
     samples = load_own(opened) if data is None else load(data, val_fraction=0, test_fraction=0, training=False)
     check_task(opened, samples)
@@ -171,7 +170,7 @@ def evaluate_run(
     chosen = part or default_part(samples)
     indices = [i for i, sample in enumerate(samples.samples) if chosen in (ALL, sample.split)]
     if not indices:
-        raise DataError(f"{printable(str(samples.root))} has no pictures in {chosen}; {_counts(samples)}")
+        raise DataError(f"{printable(str(samples.root))} has no pictures in {chosen}; {parts_of(samples)}")
     if data is None and opened.card.data.get("fingerprint") not in (None, samples.fingerprint()):
         warnings.append("pictures have been replaced since training: they have the same names but other sizes")
     if data is not None:  # of the Run's own data the part says it
@@ -237,24 +236,6 @@ def _second(
     return compared(run.path, ours, positions, predicted, warnings)
 
 
-def learned(run: Run, samples: SampleSet, indices: Sequence[int] | NDArray[np.int64]) -> list[str]:
-    """A warning where pictures were in the training part of the Run, which was trained with the same data."""
-    shown = printable(str(run.path))
-    try:
-        theirs = load_own(run)
-    except (DataError, UsageError):  # imported, or trained with data that is gone: nothing is known
-        return []
-    except RunError as error:
-        return [f"whether {shown} learned from these pictures is not known: {error.message}"]
-    if theirs.root.resolve() != samples.root.resolve():
-        return []
-    train = {(sample.source, sample.index) for sample in theirs.part("train")}
-    known = sum((samples.samples[i].source, samples.samples[i].index) in train for i in indices)
-    if not known:
-        return []
-    return [f"{shown} learned from {known:,} of these {len(indices):,} pictures: it will be worse on new ones"]
-
-
 def _path_of(data: str | Path) -> str | Path:
     """The path of ``data``; one of torchvision's data sets, by name, is downloaded at the first use."""
     if not str(data).startswith("torchvision:"):
@@ -263,76 +244,3 @@ def _path_of(data: str | Path) -> str | Path:
     from resight.training.named import data_path
 
     return data_path(data)
-
-
-def load_own(run: Run) -> SampleSet:
-    """The data that ``run`` was trained with, split as then.
-
-    Raises UsageError when the Run does not say where it is, DataError when it is gone or has changed.
-    """
-    path = run.path / CONFIG
-    hint = "say which data to evaluate on: resight eval RUN DATA"
-    if not run.records(CONFIG):  # of an imported Run: also one that somebody has put there
-        raise UsageError(f"{run.path} has no {CONFIG} of its own, so its data is not known", hint=hint)
-    try:
-        recorded = json.loads(run.read(CONFIG))["data"]["path"]
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunError(f"{path} does not say where the data is: {error!r}", hint=hint) from error
-    if not recorded:
-        raise UsageError(f"{run.path} was not trained here, so its data is not known", hint=hint)
-    if not Path(recorded).exists():
-        raise DataError(f"the data of {run.path} is not at {printable(recorded)} any more", hint=hint)
-    samples = load(recorded, split_csv=run.path / SPLIT, split_data=run.read(SPLIT), classes=run.classes)
-    if samples.classes != run.classes:
-        raise DataError(
-            f"{printable(recorded)} has other classes than {run.path} was trained with: "
-            f"{_names(samples.classes)}; the Run has {_names(run.classes)}",
-            hint=hint,
-        )
-    return samples
-
-
-def match_classes(found: Sequence[str], known: Sequence[str]) -> tuple[list[int], list[str]]:
-    """For each class of the data its position among the Run's classes, by name; and warnings.
-
-    Raises DataError for classes that the Run does not know.
-    """
-    positions = {name: position for position, name in enumerate(known)}
-    unknown = [name for name in found if name not in positions]
-    if unknown:
-        raise DataError(
-            f"{len(unknown)} of {len(found)} classes in the data are unknown to the Run: {_names(unknown)}\n"
-            f"  the data has: {_names(found)}\n  the Run knows: {_names(known)}",
-            hint="rename or remove these folders or labels; names must be equal, letter for letter",
-        )
-    there = set(found)
-    missing = [name for name in known if name not in there]
-    warnings = []
-    if missing:
-        warnings.append(f"{len(missing)} of the Run's {len(known)} classes are not in the data: {_names(missing)}")
-    return [positions[name] for name in found], warnings
-
-
-def default_part(samples: SampleSet) -> str:
-    """``test``, or ``all`` for data that is not split. Raises DataError for data with other parts than
-    test.
-    """
-    present = {sample.split for sample in samples.samples}
-    if "test" in present:
-        return "test"
-    if present == {"train"} and samples.kind in ("folder", "csv"):
-        return ALL
-    raise DataError(
-        f"{printable(str(samples.root))} has no test part; {_counts(samples)}",
-        hint="choose what to evaluate on: --part val, or --part all",
-    )
-
-
-def _counts(samples: SampleSet) -> str:
-    counts = {split: sum(sample.split == split for sample in samples.samples) for split in SPLITS}
-    return "it has " + ", ".join(f"{split}: {count:,}" for split, count in counts.items())
-
-
-def _names(names: Sequence[str], limit: int = 20) -> str:
-    more = f" and {len(names) - limit:,} more" if len(names) > limit else ""
-    return ", ".join(printable(name) for name in names[:limit]) + more

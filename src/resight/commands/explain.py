@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.commands.eval import load_own
 from resight.commands.extras import need
 from resight.commands.outputs import check_outside_runs
+from resight.commands.own_data import load_own
 from resight.commands.predict import Images, find_sources, resolve_run
 from resight.errors import DataError, ImageError, UsageError
 from resight.explaining import (

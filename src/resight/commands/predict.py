@@ -15,6 +15,7 @@ from resight.errors import MissingExtra, RunError, UsageError
 from resight.images import printable
 from resight.inference import AUTO, BATCH, Prediction, Predictions, Predictor, Source, check_backend
 from resight.runs import CARD, Run
+from resight.runs.crossval import fold_path, is_crossval
 from resight.samples import find_images
 
 Image = str | Path | bytes | NDArray[np.uint8]
@@ -116,6 +117,11 @@ def resolve_run(source: Run | str | Path) -> Run:
     if not str(source):
         raise UsageError("the Run's name is empty", hint="perhaps a shell variable is not set")
     path = Path(source)
+    if is_crossval(path) and not (path / CARD).exists():
+        raise RunError(
+            f"{printable(str(source))} is a cross-validation, which holds a Run for each fold",
+            hint=f"give one of them, {printable(str(fold_path(path, 1)))}, or train one with all pictures",
+        )
     if path.is_dir() or (path / CARD).exists():
         return Run.open(path, verify=False)
     shown = printable(str(source))

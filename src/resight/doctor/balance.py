@@ -20,7 +20,7 @@ ENOUGH = 30
 """Pictures of a class in a part: with fewer, a recall of 90 % has an interval wider than 22 points."""
 
 REMEDY = "--balance logit"
-"""What `resight train` is told to do about uneven classes: see docs/imbalance.md."""
+"""What `resight train` is told to do about uneven classes of which each picture has one: see docs/imbalance.md."""
 
 
 def findings(samples: SampleSet) -> list[Finding]:
@@ -92,8 +92,8 @@ def _uneven(samples: SampleSet) -> Iterator[Finding]:
         "imbalance", "warning" if ratio >= VERY_UNEVEN else "note",
         f"classes of very different size in train ({there.min():,} to {there.max():,} pictures)",
         "networks favour the large classes: accuracy looks good while small classes are missed",
-        "read the means of classes and each class's recall, not accuracy alone; add pictures to the small ones, or "
-        f"train with {REMEDY}",
+        "read the means of classes and each class's recall, not accuracy alone; add pictures to the small ones"
+        + (f", or train with {REMEDY}" if samples.task == "single" else ""),
         texts=tuple(f"{printable(samples.classes[k])}: {counts[k]:,}" for k in ends),
     )  # fmt: skip
 

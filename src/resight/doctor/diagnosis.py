@@ -17,6 +17,7 @@ from resight.doctor.scan import Scan, scan
 from resight.images import printable
 from resight.runs import CrossValidation, Run
 from resight.samples import SPLITS, SampleSet
+from resight.samples.table import UNLABELLED
 
 Progress = Callable[[str, int, int], None]
 SHOWN = 5
@@ -122,7 +123,7 @@ def diagnose(
     seen = scan(samples, threads=threads, progress=say("looking"))
     same = duplicates.find(seen, say("comparing"))
     carved = bool(balance.carved_parts(samples))
-    found += _layout(samples)
+    found += _layout(samples) + _unlabelled(samples)
     trained = run.runs[0] if isinstance(run, CrossValidation) else run
     found += quality.findings(seen, trained.card.geometry.size if trained is not None else None)
     found += duplicates.findings(seen, same, carved)
@@ -148,10 +149,23 @@ _FIRST = (
 
 
 def _layout(samples: SampleSet) -> list[Finding]:
-    if not samples.warnings:
+    warnings = tuple(text for text in samples.warnings if not text.endswith(UNLABELLED))
+    if not warnings:
         return []
     return [Finding(
         "layout", "warning", "what was left out, or is not as usual, in the folders or the table",
         "what is left out is neither learned nor evaluated; training refuses empty class folders",
-        "fill or remove the folders, convert the files, or leave it if it is meant", texts=samples.warnings,
+        "fill or remove the folders, convert the files, or leave it if it is meant", texts=warnings,
+    )]  # fmt: skip
+
+
+def _unlabelled(samples: SampleSet) -> list[Finding]:
+    bare = [k for k, sample in enumerate(samples.samples) if not sample.each]
+    if not bare:
+        return []
+    return [Finding(
+        "no-label", "note", f"pictures without a label ({len(bare):,} of {len(samples):,})",
+        "they count as showing none of the classes, in training and in every number",
+        "nothing, if that is so; write down the labels of those that show a class after all",
+        items=tuple(Item((k,)) for k in bare),
     )]  # fmt: skip

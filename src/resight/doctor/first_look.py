@@ -32,7 +32,7 @@ def first_look(samples: SampleSet, report: CheckReport, *, balanced: bool = Fals
     for finding in balance.findings(samples):
         if finding.severity != "note":
             lines.append(_short(finding))
-            if finding.kind == "imbalance" and not balanced:
+            if finding.kind == "imbalance" and samples.task == "single" and not balanced:
                 lines.append(f"more of the small classes are found with {balance.REMEDY} (docs/imbalance.md)")
     return lines
 

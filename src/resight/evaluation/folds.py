@@ -80,7 +80,8 @@ def over_folds(evaluations: Sequence[Evaluation], ratio: float) -> dict[str, Spr
 
 def corrected_t(values: Sequence[float], ratio: float, *, least: float = 0.0, most: float = 1.0) -> Estimate:
     """The mean of ``values`` (k,), one a fold, with Nadeau and Bengio's corrected 95 % interval, cut at ``least`` and
-    ``most``. ratio: n_test / n_train, 1 / (k − 1) for k folds. Raises UsageError for k < 2 or a ratio not above 0.
+    ``most``. ratio: n_test / n_train, 1 / (k − 1) for k folds without a validation part, more with one. Raises
+    UsageError for k < 2 or a ratio not above 0.
     """
     k = len(values)
     if k < 2 or not ratio > 0:

@@ -9,6 +9,7 @@ import numpy as np
 
 from resight.evaluation import fit_temperature, multilabel
 from resight.runs import Run
+from resight.samples.model import show_names
 
 
 def calibrate(run: Run, logits: np.ndarray, targets: np.ndarray, say: Callable[[str], None]) -> dict[str, Any]:
@@ -26,9 +27,8 @@ def calibrate(run: Run, logits: np.ndarray, targets: np.ndarray, say: Callable[[
         f"{len(thresholds):,} classes{between}"
     )
     if left := [name for name, threshold in zip(run.classes, thresholds, strict=True) if not threshold.fitted]:
-        shown = ", ".join(left[:5]) + (f" and {len(left) - 5:,} more" if len(left) > 5 else "")
         say(
             f"threshold 0.5 for {len(left):,} classes: fewer than {multilabel.ENOUGH_POSITIVES} validation pictures "
-            f"have them, or all: {shown}"
+            f"have them, or all: {show_names(left, 5)}"
         )
     return {"temperature": temperature, "thresholds": thresholds}

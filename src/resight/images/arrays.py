@@ -7,9 +7,9 @@ where it is exactly what the file's size says: then memory is taken, and never f
 
 from __future__ import annotations
 
+import ast
 import io
 import os
-import tokenize
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -111,9 +111,10 @@ def _parse(stream: IO[bytes], name: str | None) -> tuple[tuple[int, ...], bool, 
         version = np.lib.format.read_magic(head)
         if version not in readers:
             raise ValueError(f"version {version[0]}.{version[1]}; expected 1.0 or 2.0")
+        ast.literal_eval(_header_text(head, version))  # first: of Python 2's whole numbers (2L) NumPy only warns
         shape, fortran, dtype = readers[version](head)
         stream.seek(head.tell())
-    except (*DAMAGE, MemoryError, tokenize.TokenError) as error:  # the last: NumPy looks for Python 2's whole numbers
+    except (*DAMAGE, MemoryError) as error:
         reason = printable(str(error).partition("\n")[0], 120)
         raise UndecodableImage(
             f"the NPY file is damaged: its header cannot be read ({reason})",
@@ -121,6 +122,15 @@ def _parse(stream: IO[bytes], name: str | None) -> tuple[tuple[int, ...], bool, 
             hint="copy it again, or save it again with np.save",
         ) from error
     return shape, fortran, dtype
+
+
+def _header_text(head: io.BytesIO, version: tuple[int, int]) -> str:
+    """What NumPy's reader will parse; ``head`` stands behind the magic string, and is left there."""
+    start, width = head.tell(), 2 if version == (1, 0) else 4
+    length = int.from_bytes(head.read(width), "little")
+    text = head.read(length).decode("latin-1")
+    head.seek(start)
+    return text
 
 
 def _picture(shape: tuple[int, ...], name: str | None) -> tuple[int, int, int]:

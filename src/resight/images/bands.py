@@ -141,12 +141,11 @@ def _colour_and_alpha(image: ImageFile.ImageFile, depth: int) -> tuple[Pixels, P
 def _keyed(image: ImageFile.ImageFile, depth: int) -> tuple[Pixels, Pixels]:
     """One transparent grey or colour, of a PNG."""
     key = image.info["transparency"]
-    values = np.asarray(image)
+    values = np.asarray(image.convert("L") if image.mode == "1" else image)
     if image.mode.startswith("I;16"):
         colour, hidden = scale_to_8_bits(values, 65535), (values == key)[:, :, None]
     else:
-        plain = Image.fromarray(values) if image.mode != "1" else image.convert("L")
-        colour = to_pixels(plain)
+        colour = to_pixels(Image.fromarray(values))  # of the values alone: the picture itself hides its key
         hidden = is_key(colour, key, depth)
     return colour, np.where(hidden, np.uint8(0), np.uint8(255))
 

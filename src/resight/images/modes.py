@@ -159,7 +159,10 @@ def _hide_key(pixels: Pixels, key: int | tuple[int, ...], depth: int) -> Pixels:
 def is_key(pixels: Pixels, key: int | tuple[int, ...], depth: int) -> NDArray[np.bool_]:
     """(H, W, 1): which of (H, W, C) are the one transparent grey or colour, counted in ``depth`` bits."""
     levels = np.atleast_1d(np.asarray(key, dtype=np.int64))
-    scaled = levels >> 8 if depth == 16 else levels * 255 // (2**depth - 1)
+    if depth == 1:  # Pillow says 255 for white, or 1 as the file does
+        scaled = np.where(levels > 0, 255, 0)
+    else:
+        scaled = levels >> 8 if depth == 16 else levels * 255 // (2**depth - 1)
     found: NDArray[np.bool_] = (pixels == scaled).all(axis=2, keepdims=True)
     return found
 

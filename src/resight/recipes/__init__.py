@@ -3,7 +3,7 @@
 from resight.recipes.balances import BALANCES, balance_wishes
 from resight.recipes.config import TrainConfig, override
 from resight.recipes.effects import check_effects
-from resight.recipes.multilabel import check_task
+from resight.recipes.multilabel import check_task, check_wishes
 from resight.recipes.recipes import RECIPES, Facts, recipe
 
 __all__ = [
@@ -14,6 +14,7 @@ __all__ = [
     "balance_wishes",
     "check_effects",
     "check_task",
+    "check_wishes",
     "override",
     "recipe",
 ]

@@ -46,6 +46,7 @@ def write_crossval(
         card=result.runs[0].card,
         content=result.content,
         count=len(result.runs),
+        learned=sum(run.card.data["counts"]["train"] for run in result.runs),  # of all folds together
         spreads=[_row(name, spread) for name, spread in found.folds.items()],
         each=[_fold(found, number, run) for number, run in enumerate(result.runs)],
         folds_figure=svg(figures.class_scores(*_accuracies(result, found), what="accuracy")),

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from resight.evaluation import Comparison, Estimate, Evaluation, reliability, risk_coverage, softmax
 from resight.evaluation.metrics import Floats, Ints
-from resight.images import visible
 from resight.inference import Predictor
 from resight.reporting import figures
 from resight.reporting.heat import HeatMaps, shown, square_of
@@ -174,8 +173,7 @@ class Pictures:
         best = self._chances[positions].argmax(axis=1)
         heats = self._maps.of(squares, best)
         return [
-            self._item(int(k), shown(visible(square)), heat)
-            for k, square, heat in zip(positions, squares, heats, strict=True)
+            self._item(int(k), shown(square), heat) for k, square, heat in zip(positions, squares, heats, strict=True)
         ]
 
     def _item(self, position: int, picture: str, heat: str) -> dict[str, Any]:

@@ -48,6 +48,7 @@ def square_of(run: Run, samples: SampleSet, index: int) -> NDArray[np.uint8]:
 
 
 def shown(pixels: NDArray[np.uint8]) -> str:
-    """A thumbnail; a small picture is enlarged with its pixels left visible."""
+    """A thumbnail of (H, W, C), as `visible` shows it; a small picture is enlarged, its pixels left visible."""
+    pixels = visible(pixels)
     factor = max(1, SIDE // max(pixels.shape[:2]))
     return thumbnail(pixels.repeat(factor, axis=0).repeat(factor, axis=1), SIDE)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from resight.evaluation import Estimate
 from resight.evaluation.metrics import Floats
-from resight.evaluation.multilabel import MultilabelEvaluation, given, reliability, sigmoid
+from resight.evaluation.multilabel import MultilabelEvaluation, given, pairs, reliability, sigmoid
 from resight.inference import Predictor
 from resight.reporting import figures, multilabel_figures
 from resight.reporting.evaluation_page import GALLERY, LISTED, METHODS, SCORED, training_history
@@ -171,7 +171,7 @@ def _swapped(
     found: MultilabelEvaluation, missed: NDArray[np.bool_], invented: NDArray[np.bool_]
 ) -> list[tuple[str, str, int, int]]:
     """The most frequent pairs of a label missed and another invented on one picture: names, pictures, missed in all."""
-    together = missed.T.astype(np.int64) @ invented.astype(np.int64)
+    together = pairs(missed, invented)
     cells = np.flatnonzero(together)
     cells = cells[np.argsort(-together.ravel()[cells], kind="stable")][:SWAPPED]
     rows, columns = np.unravel_index(cells, together.shape)

@@ -22,6 +22,8 @@ from resight.samples.walk import check_link
 
 _PATH, _LABEL, _LABELS, _OPTIONAL = "path", "label", "labels", ("split", "group")
 _OTHER_SEPARATORS = ";,"
+UNLABELLED = "pictures have no label: they count as showing none of the classes"
+"""How the warning about them ends; doctor has a finding instead."""
 
 
 def read_table(table: Path) -> Draft:
@@ -74,7 +76,7 @@ def _doubts(rows: list[Row]) -> list[str]:
     warnings = []
     bare = sum(not row.labels for row in rows)
     if bare:
-        warnings.append(f"{bare:,} of {len(rows):,} pictures have no label: they count as showing none of the classes")
+        warnings.append(f"{bare:,} of {len(rows):,} {UNLABELLED}")
     names = sorted({name for row in rows for name in row.names})
     joined = [name for name in names if any(mark in name for mark in _OTHER_SEPARATORS)]
     if joined and not any(len(row.names) > 1 for row in rows):

@@ -15,7 +15,7 @@ import numpy as np
 from resight.errors import DataError, UsageError
 from resight.images import MAX_PIXELS, Geometry, decoder_versions, probe
 from resight.models import ResNet, Source, create, guess, load_weights, read_weights, spec_of, stem_for, zero_gamma
-from resight.recipes import Facts, TrainConfig, check_effects, check_task, override, recipe
+from resight.recipes import Facts, TrainConfig, check_effects, check_task, check_wishes, override, recipe
 from resight.runs.storage import cache_directory
 from resight.samples import LEFT_OUT, CheckReport, Sample, SampleSet, check_files, printable
 from resight.training.augment import to_short
@@ -86,6 +86,7 @@ def configure(
     if weights:
         source = known or read_weights(weights, wishes.get("model.name", base.model.name))
         base = _follow_weights(base, source)
+    check_wishes(samples.task, wishes)
     config = override(base, wishes)
     check_effects(config, wishes)
     check_task(config, wishes)

@@ -67,6 +67,14 @@ def counts(chosen: Bools, targets: Bools) -> tuple[Ints, Ints, Ints]:
     return right, given, have
 
 
+def pairs(rows: Bools, columns: Bools) -> Ints:
+    """int64 (K, L): for each pair of classes the pictures that have the first in ``rows`` (N, K) and the second in
+    ``columns`` (N, L). As float64, which is exact here and which BLAS multiplies: NumPy's loop over whole numbers takes
+    minutes for a thousand classes.
+    """
+    return np.rint(rows.T.astype(np.float64) @ columns.astype(np.float64)).astype(np.int64)
+
+
 def checked(scores: ArrayLike, targets: ArrayLike) -> tuple[Floats, Bools]:
     """Scores (N, K) as float64 and targets (N, K) as bool, or an error.
 

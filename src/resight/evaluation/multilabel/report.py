@@ -152,7 +152,7 @@ def evaluate_multilabel(
         classes=tuple(classes),
         metrics=found,
         per_class=_each_class(classes, thresholds, chosen, own, ranked),
-        together=_read_only(own.T.astype(np.int64) @ chosen.astype(np.int64)),
+        together=_read_only(metrics.pairs(own, chosen)),
         base_rate=float(rates.mean()) if len(rates) else 0.0,
         labels_per_picture=(float(own.sum(axis=1).mean()), float(chosen.sum(axis=1).mean())),
         uncalibrated=before,
