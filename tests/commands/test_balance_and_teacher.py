@@ -10,7 +10,7 @@ import pytest
 from tests.training.tiny import CLASSES, tiny_teacher, write_patterns
 
 from resight.commands.resume import resume
-from resight.commands.start import start
+from resight.commands.start import look, start
 from resight.errors import RunError, UsageError
 from resight.recipes import TrainConfig, balance_wishes
 from resight.runs import CONFIG, HISTORY, WEIGHTS, Run
@@ -82,3 +82,15 @@ def test_a_teacher_of_other_classes_is_refused_before_anything_is_written(uneven
     with pytest.raises(UsageError, match="it lacks columns; it has dots"):
         quick_train(uneven, tmp_path / "run", teacher=tmp_path / "teacher")
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.usefixtures("no_export")
+@pytest.mark.parametrize("given", ["distill.teacher", "model.weights", "a file of weights"])
+def test_a_run_that_knows_what_is_tested_here_is_told(given: str, uneven: Path, tmp_path: Path) -> None:
+    run, said = quick_train(uneven, tmp_path / "run", seed=1), []
+    path = run.path / WEIGHTS if given == "a file of weights" else run.path
+    wishes = {"device": "cpu", "batch": 8, given if "." in given else "model.weights": str(path)}
+    for seed, expected in ((0, True), (1, False)):
+        said.clear()
+        look(uneven, wishes | {"seed": seed}, "quick", said.append)
+        assert any("learned from" in line and "results will be too good" in line for line in said) == expected

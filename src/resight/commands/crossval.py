@@ -15,7 +15,7 @@ from typing import Any
 from resight import samples as data_sets
 from resight.commands.extras import need
 from resight.commands.outputs import check_outside_runs
-from resight.commands.own_data import check_unseen
+from resight.commands.own_data import check_unseen, run_at
 from resight.commands.resume import resume
 from resight.commands.train import seconds_of, train
 from resight.errors import DataError, Interrupted, ResightError, RunError, UsageError
@@ -155,10 +155,9 @@ class _Asked:
         know its test.
         """
         for field, option in (("model.weights", "weights"), ("distill.teacher", "teacher")):
-            path = Path(str(self.fields.get(field, self.options.get(option, ""))))
-            if not (path / CARD).is_file():
-                continue
-            check_unseen(Run.open(path, verify=False), samples, option)
+            run = run_at(self.fields.get(field, self.options.get(option)))
+            if run is not None:
+                check_unseen(run, samples, option)
 
     def training(self, first: Run | None) -> tuple[dict[str, Any], dict[str, Any]]:
         """Options and fields for one fold. What the first fold measured, it measured for all: the steps of a budget, or

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from resight.errors import DataError, RunError, UsageError
 from resight.images import printable
-from resight.runs import CONFIG, SPLIT, Run
+from resight.runs import CARD, CONFIG, SPLIT, Run
 from resight.samples import SPLITS, SampleSet, load, split_csv
 
 ALL = "all"
@@ -48,6 +48,13 @@ def count_learned(run: Run, samples: SampleSet, indices: Sequence[int] | NDArray
     train = {(os.path.join(theirs, row.source), row.index) for row in rows.values() if row.split == "train"}
     chosen = (samples.samples[i] for i in indices)
     return sum((os.path.join(ours, sample.source), sample.index) in train for sample in chosen)
+
+
+def run_at(named: str | Path | None) -> Run | None:
+    """The Run that a path names, or that a file of weights lies in; None for what is neither. Nothing is verified."""
+    path = Path(named or "")
+    path = path.parent if path.is_file() else path
+    return Run.open(path, verify=False) if (path / CARD).is_file() else None
 
 
 def check_unseen(run: Run, samples: SampleSet, option: str) -> None:

@@ -14,8 +14,9 @@ from typing import TYPE_CHECKING, Any
 from resight import samples as data_sets
 from resight.commands.extras import need
 from resight.commands.imposed import imposed_split
+from resight.commands.own_data import count_learned, run_at
 from resight.doctor import first_look
-from resight.errors import StorageError, UsageError
+from resight.errors import RunError, StorageError, UsageError
 from resight.images import printable
 from resight.runs import CONFIG, SPLIT, WEIGHTS, Architecture, Run, RunCard
 from resight.runs.storage import storage_errors, write_atomic
@@ -99,6 +100,9 @@ def look(
     if doubts or checked.misnamed:
         say(f"more, with pictures and remedies: resight doctor {shlex.quote(printable(str(data)))}")
     if base is None:
+        for option, named_run in (("teacher", asked.distill.teacher), ("weights", asked.model.weights)):
+            for line in known_already(option, named_run, samples):
+                say(line)
         return Looked(data, samples, checked.sizes)
     if samples.task == "multi":
         raise UsageError(
@@ -109,6 +113,25 @@ def look(
     for line in continuing.lines(base, samples, checked, told):
         say(line)
     return Looked(data, samples, checked.sizes, base, told)
+
+
+def known_already(option: str, named: str | None, samples: data_sets.SampleSet) -> list[str]:
+    """A warning where a Run, or the Run that a weights file lies in, learned from what is validated or tested here."""
+    run = run_at(named)
+    if run is None:
+        return []
+    judged = [i for i, sample in enumerate(samples.samples) if sample.split != "train"]
+    try:
+        known = count_learned(run, samples, judged)
+    except RunError as error:
+        return [f"warning: whether --{option} learned from pictures that are tested here is not known: {error.message}"]
+    if not known:
+        return []
+    shown = printable(str(run.path))
+    return [
+        f"warning: --{option} {shown} learned from {known:,} of the {len(judged):,} pictures that are validated or "
+        f"tested here: results will be too good. Split as it did: --split {shown}"
+    ]
 
 
 def decide(looked: Looked, wishes: dict[str, Any], recipe: str | None, say: Say) -> tuple[TrainConfig, Source | None]:
