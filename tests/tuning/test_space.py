@@ -12,7 +12,7 @@ from resight.cli import app
 from resight.errors import UsageError
 from resight.recipes import RECIPES, Facts, check_effects, override, recipe
 from resight.tuning.journal import propose
-from resight.tuning.options import FIELDS, train_command, wishes_of
+from resight.recipes.options import FIELDS, train_command, wishes_of
 from resight.tuning.space import DIMENSIONS, Dimension, dimensions, wishes_of_trial
 
 SMALL, PHOTOS = Facts(2000, 10, 32), Facts(2000, 10, 300)

@@ -79,7 +79,7 @@ def lr_find(
     Raises UsageError, DataError, TrainingError when not even the first update has a finite loss.
     """
     need("the learning-rate finder", "train", "torch", "accelerate", "pydantic", "matplotlib")
-    from resight.tuning.options import wishes_of
+    from resight.recipes.options import wishes_of
 
     check_outputs({"--out": Path(out)}, endings=_ENDINGS)
     wishes, recipe = wishes_of(options, set)

@@ -103,6 +103,11 @@ def train(
             check_free(Path(out))  # before any time is spent
         advice = None
         if wishes.get("model.name") == auto.AUTO:
+            if split is not None:
+                raise UsageError(
+                    "--model auto would look at a split that is drawn anew, not at the one of --split",
+                    hint="run resight advise first, and name the --model",
+                )
             wishes, advice = auto.resolve(data, wishes, recipe, report.say, scratch=str(weights) == "none")
         begun = auto.now()
         run_path = start(data, wishes, recipe, out, report.say, split, base).path

@@ -79,7 +79,7 @@ def tune(
     Raises UsageError, DataError, RunLocked, TrainingError, Interrupted (go on with ``resume``).
     """
     _needs()
-    from resight.tuning.options import wishes_of
+    from resight.recipes.options import wishes_of
     from resight.tuning.study import Asked, check_place
 
     wishes, recipe = wishes_of(options, set)

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from resight.evaluation import wilson
-from resight.tuning.options import text_of, train_command
+from resight.recipes.options import text_of, train_command
 from resight.tuning.repeats import Repeated, shown_score, winner
 from resight.tuning.study import Study
 

@@ -8,8 +8,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from resight.errors import UsageError
+from resight.images import printable
 
-# Of `resight train`, `resight tune` and `resight lr-find` alike.
+# Of `resight train`, `resight tune` and `resight lr-find` alike; what `resight advise` and `tune` say to type.
 FIELDS = {
     "model": "model.name",
     "weights": "model.weights",
@@ -44,7 +45,7 @@ def wishes_of(options: Mapping[str, Any], settings: Mapping[str, Any] | None) ->
 
 
 def train_command(data: str, recipe: str | None, wishes: Mapping[str, Any]) -> str:
-    """The ``resight train`` that trains with exactly these wishes, for a shell."""
+    """The ``resight train`` that trains with exactly these wishes, for a shell and safe to print."""
     words = ["resight", "train", data, *(("--recipe", recipe) if recipe else ())]
     names = {field: name for name, field in FIELDS.items()}
     for field, value in wishes.items():
@@ -54,7 +55,7 @@ def train_command(data: str, recipe: str | None, wishes: Mapping[str, Any]) -> s
             words += ["--" + names[field].replace("_", "-"), text_of(value)]
         else:
             words += ["--set", f"{field}={text_of(value)}"]
-    return shlex.join(words)
+    return shlex.join(printable(word, 2000) for word in words)
 
 
 def text_of(value: Any) -> str:
