@@ -121,7 +121,7 @@ def test_features_alone_make_a_run_without_an_update(data: Path, weights: Path, 
 
 
 def test_a_budget_counts_the_features_and_may_leave_nothing_else(data: Path, weights: Path, tmp_path: Path) -> None:
-    run = climb(data, weights, tmp_path / "run", {**SETTINGS, "batch": 16}, budget="0.001s")  # less than any features take
+    run = climb(data, weights, tmp_path / "run", {**SETTINGS, "batch": 16}, budget="0.001s")
     config = TrainConfig.from_json(run.file(CONFIG).read_bytes(), CONFIG)
     assert (config.transfer.rung, config.total_steps) == ("features", 0)
     assert "the budget of 0 s left no time" in run.card.transfer["why"]
