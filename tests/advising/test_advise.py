@@ -93,6 +93,7 @@ def test_recipes_that_start_from_weights_take_them_and_refuse_none(recipe: str, 
     assert advice.best.recipe == recipe
     assert f"--weights {weights}" in advice.command
     assert ("--epochs" in advice.command) == (recipe == "transfer")
+    assert advice.best.epochs == advice.best.full  # a budget is no aim
     assert "0.0 epochs" not in "".join(advice.brief())
     wishes = fixed | {"model.weights": str(weights), "budget_seconds": 600}
     assert resolve(data, wishes, recipe, lambda _: None, scratch=False)[0].get("epochs", 1) > 0
@@ -171,6 +172,12 @@ def test_auto_trains_what_is_advised_and_keeps_what_was_predicted(
     assert record["predicted"]["seconds"] == pytest.approx(sum(advised["parts"].values()))
     assert 0 < record["actual"]["seconds"] < 300
     assert record["actual"]["memory"] > 10**8
+
+
+def test_auto_looks_at_no_given_split(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="--model auto would look at a split that is drawn anew") as refused:
+        train(data, model="auto", split=tmp_path / "split.csv", out=tmp_path / "run")
+    assert refused.value.exit_code == 2
 
 
 @pytest.mark.usefixtures("made_up")

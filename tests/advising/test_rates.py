@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 
@@ -10,6 +11,7 @@ from resight.advising.plan import fitting
 from resight.advising.rates import OVERHEAD, at, at_rate, memory, parts, step_seconds
 from resight.recipes import TrainConfig, override
 from resight.training.loader import size_at
+from resight.transfer.features import most_pictures
 
 from .made_up import BASICS, READ, WORK, net
 
@@ -51,6 +53,14 @@ def test_every_part_is_counted_once() -> None:
     torch_answers = 100 * (0.002 + 0.008) + 100 * (0.002 + 0.008 + 0.01)
     graph_answers = (2 * 100 + 100 + 1000) * (0.01 + 0.008 / 2)
     assert found["sealing"] == pytest.approx(1.5 + torch_answers + graph_answers + 0.5 + 0.1)
+
+
+def test_the_probe_costs_the_pictures_that_it_looks_at() -> None:
+    asked = config(**{"transfer.rung": "lpft"})
+    graph, answer = 1 / net().many[64], net().answer[64]
+    assert parts(asked, net(), READ, BASICS, WORK)["features"] == pytest.approx(2100 * graph + 100 * answer)
+    many, most = replace(WORK, train=10**7), most_pictures(64, 2)
+    assert parts(asked, net(), READ, BASICS, many)["features"] == pytest.approx((2 * most + 100) * graph + 100 * answer)
 
 
 @pytest.mark.parametrize(

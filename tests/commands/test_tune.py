@@ -11,7 +11,8 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.training.tiny import write_patterns
+from safetensors.torch import save_file
+from tests.training.tiny import tiny_config, write_patterns
 
 from resight.commands import resume as resuming
 from resight.commands.lr_find import lr_find
@@ -23,6 +24,7 @@ from resight.exporting import seal as sealing
 from resight.runs import CONFIG, ONNX, SPLIT, WEIGHTS, Run
 from resight.runs.storage import exclusive
 from resight.samples import SampleSet
+from resight.training import prepare
 from resight.training.progress import Lines
 from resight.tuning import watch
 
@@ -246,6 +248,24 @@ def test_the_finder_is_reproducible_and_follows_the_seed(tmp_path: Path, data: P
         return found.curve.losses
 
     assert losses(1) == losses(1) != losses(2)
+
+
+def test_features_alone_have_nothing_to_search_and_no_rate(tmp_path: Path, data: Path) -> None:
+    for command in (tune, lr_find):
+        with pytest.raises(UsageError, match="features alone") as refused:
+            command(data, out=tmp_path / "lr.png", weights="tv_in1k", recipe="features")
+        assert refused.value.exit_code == 2
+
+
+def test_the_finder_says_that_the_last_layer_starts_anew(tmp_path: Path, data: Path) -> None:
+    """Of a recipe whose training starts from the probe: the finder makes none."""
+    net = prepare.build_net(tiny_config(data), 3, None, lambda _: None)
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    more = {"weights": tmp_path / "w.safetensors", "set": {"threads": 1}, **SHARED}
+    for recipe, anew in (("transfer", True), ("finetune", False)):
+        found = lr_find(data, out=tmp_path / "lr.svg", updates=10, recipe=recipe, **more)
+        assert found.to_dict()["last_layer_anew"] is anew
+        assert ("the last layer starts anew" in found.to_text()) == anew
 
 
 def test_what_has_no_effect_on_the_finder_is_refused(tmp_path: Path, data: Path) -> None:

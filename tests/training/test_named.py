@@ -20,7 +20,7 @@ from resight.commands.preview import preview
 from resight.errors import DownloadError, UsageError
 from resight.runs.storage import cache_directory, is_cache
 from resight.samples import load
-from resight.training.named import data_path, weights_path
+from resight.training.named import data_path
 
 
 class Quiet(SimpleHTTPRequestHandler):
@@ -78,13 +78,6 @@ def test_what_must_be_unpickled_is_not_offered() -> None:
     with pytest.raises(UsageError, match="CIFAR10") as error:
         data_path("torchvision:CIFAR10")
     assert "torchvision:FashionMNIST" in str(error.value)
-
-
-def test_weights_that_exist_are_named_absolutely(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "w.pth").touch()
-    assert weights_path("w.pth") == str(tmp_path / "w.pth")
-    assert weights_path("resnet50.tv2_in1k") == "resnet50.tv2_in1k"
 
 
 def test_a_path_stays_a_path(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import balanced_accuracy_score
 from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -64,13 +65,28 @@ def test_the_penalty_is_the_best_of_all_folds_together() -> None:
             pipeline = make_pipeline(StandardScaler(), model).fit(rows, targets)
             right += int((pipeline.predict(features[held, 0].astype(float)) == labels[held]).sum())
         scores.append(right / 80)
-    tried = {penalty: accuracy for penalty, accuracy, _ in choice.tried}
+    tried = {penalty: accuracy for penalty, accuracy, *_ in choice.tried}
     for penalty, score in zip(probe.PENALTIES, scores, strict=True):
         assert tried.get(penalty, score) == pytest.approx(score, abs=0.026)  # two pictures on the border
     assert choice.accuracy == max(tried.values())
     assert choice.on == "5-fold cross-validation of 80 training pictures"
     whole = dict(probe.path(features, labels, 4))[choice.penalty]
     np.testing.assert_array_equal(head.weight, whole.weight)
+
+
+def test_the_penalty_has_the_best_mean_recall_where_that_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(probe, "SMALL", 40)
+    features, labels = clouds(240, 4, spread=3.0)
+    few = np.flatnonzero((labels == 0) | (np.arange(240) % 12 < 4))
+    val = clouds(200, 4, seed=5, spread=3.0)
+    train = (features[few], labels[few], [None] * len(few))
+    plain, balanced = (probe.fit(train, val, 4, seed=3, balanced=on)[1] for on in (False, True))
+    assert plain.tried == balanced.tried
+    assert plain.accuracy == max(row[1] for row in plain.tried)
+    assert balanced.recall == max(row[3] for row in plain.tried)
+    head = dict(probe.path(features[few], labels[few], 4))[balanced.penalty]
+    answers = head.logits(val[0][:, 0]).argmax(1)
+    assert balanced.recall == pytest.approx(balanced_accuracy_score(val[1], answers))
 
 
 def test_a_large_validation_part_chooses_the_penalty(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +131,7 @@ def test_weaker_penalties_are_not_tried_once_the_loss_has_risen_twice() -> None:
     random = np.random.default_rng(0)
     noise, labels = random.normal(size=(60, 1, 30)).astype(np.float32), np.arange(60, dtype=np.int64) % 3
     _, choice = probe.fit((noise, labels, [None] * 60), (noise[:6], labels[:6]), 3, 0)
-    losses = [loss for _, _, loss in choice.tried]
+    losses = [loss for _, _, loss, _ in choice.tried]
     assert len(losses) < len(probe.PENALTIES)
     assert int(np.argmin(losses)) == len(losses) - 3
 

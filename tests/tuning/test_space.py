@@ -11,8 +11,8 @@ import typer
 from resight.cli import app
 from resight.errors import UsageError
 from resight.recipes import RECIPES, Facts, check_effects, override, recipe
+from resight.recipes.options import FIELDS, train_command, wishes_of
 from resight.tuning.journal import propose
-from resight.tuning.options import FIELDS, train_command, wishes_of
 from resight.tuning.space import DIMENSIONS, Dimension, dimensions, wishes_of_trial
 
 SMALL, PHOTOS = Facts(2000, 10, 32), Facts(2000, 10, 300)
@@ -24,6 +24,13 @@ def test_every_draw_of_every_recipe_is_a_configuration(name: str, facts: Facts) 
     import optuna
 
     base = recipe(name, facts)
+    if base.transfer.rung == "features":
+        sizes = [] if facts.small else ["data.image_size"]
+        if not sizes:
+            with pytest.raises(UsageError, match="nothing is left"):
+                dimensions(base, None, small=facts.small)
+            return
+        assert [d.field for d in dimensions(base, None, small=facts.small)] == sizes
     dims = dimensions(base, None, small=facts.small)
     assert all(d.distribution()._contains(d.distribution().to_internal_repr(d.base)) for d in dims)
     space = {d.field: d.distribution() for d in dims}
@@ -60,6 +67,14 @@ def test_groups() -> None:
         dimensions(small, ["speed"], small=True)
     with pytest.raises(UsageError, match="nothing is left"):
         dimensions(photos, [], small=False)
+
+
+def test_what_another_option_makes_meaningless_is_not_searched() -> None:
+    base = override(recipe("quick", PHOTOS), {"distill.teacher": "runs/a", "distill.weight": 1})
+    assert [d.field for d in dimensions(base, ["mixup"], small=False)] == ["augment.mixup"]
+    assert "label_smoothing" not in {d.field for d in dimensions(base, None, small=False)}
+    with pytest.raises(UsageError, match="--space lr: nothing of it has an effect"):
+        dimensions(recipe("features", PHOTOS), ["lr"], small=False)
 
 
 def test_numbers_are_short_and_stay_inside() -> None:

@@ -10,8 +10,9 @@ from typing import Any
 import optuna
 import pytest
 
-from resight.errors import DataError, Interrupted, NonFiniteLoss, RunError, UsageError
-from resight.recipes import Facts, recipe
+from resight.errors import DataError, Interrupted, NonFiniteLoss, OutOfMemory, ResightError, RunError, UsageError
+from resight.recipes import Facts, override, recipe
+from resight.reporting.tuning import study_figure
 from resight.runs import CHECKPOINTS
 from resight.training.progress import Silent
 from resight.tuning.findings import findings, importance, to_text
@@ -311,6 +312,53 @@ def test_other_seeds_decide(tmp_path: Path) -> None:
     assert f"trial {first.number}" in text.split("other seeds")[1]
 
 
+@pytest.mark.parametrize("error", [NonFiniteLoss("the loss became nan"), OutOfMemory("memory ran out")])
+def test_a_repetition_without_a_score_is_not_trained_again(tmp_path: Path, error: ResightError) -> None:
+    search(open_(tmp_path / "study", trials=1), trainer(), said)
+    calls = []
+
+    def train(path: Path, wishes: Mapping[str, Any], trial: Any) -> list[dict[str, Any]]:
+        calls.append(path.name)
+        raise error
+
+    study = open_(tmp_path / "study", trials=1, seeds=2)
+    found = repeat(study, train, said)
+    assert found[0].scores == (None, None)
+    lines: list[str] = []
+    assert repeat(open_(tmp_path / "study", trials=1, seeds=2), train, lines.append) == found
+    assert calls == ["trial-0000-seed-1", "trial-0000-seed-2"]
+    assert lines == [f"trial 0 with seed {seed}: {error.message}" for seed in (1, 2)]
+    assert "no score" in to_text(findings(study, found, 100))
+
+
+def test_the_start_of_the_ladder_is_epoch_zero(tmp_path: Path) -> None:
+    """Mean recall is the score where it chooses the epoch; epochs are those that were trained."""
+
+    def train(path: Path, wishes: Mapping[str, Any], trial: Any) -> list[dict[str, Any]]:
+        history: list[dict[str, Any]] = []
+        watcher = Watcher(Silent(), trial, "accuracy")
+        watcher.start(0, 2, 1)
+        for epoch in range(3):
+            entry = {"epoch": epoch, "step": epoch, "val_accuracy": 0.9, "val_recall": (4 + epoch) / 10, "val_loss": 1}
+            watcher.epoch(entry, True)
+            history.append(entry)
+        return history
+
+    config = override(CONFIG, {"select": "balanced"})
+    study = open_study(tmp_path, asked(trials=1), config, dimensions(config, ["lr"], small=True), 2)
+    search(study, train, said)
+    found = findings(study, [], 100)
+    row = found["trials"][0]
+    assert finished(study.journal)[0].intermediate_values == pytest.approx({0: 0.4, 1: 0.5, 2: 0.6})
+    assert (row["epochs"], row["first_epoch"], row["score"], row["val_recall"]) == (2, 0, 0.6, 0.6)
+    text = to_text(found)
+    assert "val mean recall" in text
+    assert "validation mean recall 60.00 %, accuracy 90.00 %" in text
+    axes = study_figure(found, {"optimizer.lr": "log"}).subfigs[0].axes
+    assert axes[0].get_ylabel() == "validation mean recall in %"
+    assert axes[1].lines[0].get_xdata().tolist() == [0, 1, 2]  # type: ignore[union-attr]
+
+
 def test_importance_finds_what_matters(straight: Study, tmp_path: Path) -> None:
     assert importance(open_(tmp_path / "none")) is None
     study = open_(tmp_path / "study", trials=16)
@@ -332,3 +380,7 @@ def test_the_kept_epoch_is_the_one_whose_weights_stay() -> None:
     assert kept(history) is history[2]
     assert score(history, "accuracy") == 0.7
     assert score(history, "loss") == 0.8
+    balanced = [{**entry, "val_recall": recall} for entry, recall in zip(history, (0.1, 0.2, 0.2, 0.3), strict=True)]
+    assert kept(balanced) is balanced[3]  # as the loop has it with select=balanced
+    assert score(balanced, "accuracy") == 0.3
+    assert score(balanced, "loss") == 0.1

@@ -24,7 +24,7 @@ from resight.training import machine, prepare
 from resight.training.parts import frozen_depth
 
 SHORTEST, LONGEST = 0.5, 4.0
-"""Of the recipe's own length: how far a budget shortens or lengthens a training."""
+"""Of the recipe's own length: how far a budget shortens or lengthens a training; the ladder's it never lengthens."""
 _RESERVE = 0.9  # of a budget, as ``estimate.steps_for`` has it
 
 
@@ -96,7 +96,8 @@ def option(planned: Plan, facts: DataFacts, found: Measured, plans: Sequence[Pla
 
     full_seconds = sum(costs(full).values())
     if limits.budget and full:
-        steps = fitting(lambda n: sum(costs(n).values()), full, _RESERVE * limits.budget)
+        longest = 1.0 if config.transfer.rung == "lpft" else LONGEST
+        steps = fitting(lambda n: sum(costs(n).values()), full, _RESERVE * limits.budget, longest)
         config.epochs = math.floor(10 * steps / per_epoch) / 10 or steps / per_epoch
         config.total_steps = max(1, round(config.epochs * per_epoch))
     spent = costs(config.total_steps)
@@ -118,10 +119,10 @@ def option(planned: Plan, facts: DataFacts, found: Measured, plans: Sequence[Pla
     )
 
 
-def fitting(seconds: Any, full: int, most: float) -> int:
-    """The largest number of steps between SHORTEST and LONGEST of ``full`` whose ``seconds(steps)`` are at most
+def fitting(seconds: Any, full: int, most: float, longest: float = LONGEST) -> int:
+    """The largest number of steps between SHORTEST and ``longest`` of ``full`` whose ``seconds(steps)`` are at most
     ``most``; the smallest of them where none is."""
-    low, high = max(1, math.ceil(SHORTEST * full)), max(1, int(LONGEST * full))
+    low, high = max(1, math.ceil(SHORTEST * full)), max(1, int(longest * full))
     if seconds(low) > most:
         return low
     while low < high:

@@ -12,6 +12,7 @@ import numpy as np
 from resight.inference.unknown import bank_size
 from resight.recipes import TrainConfig
 from resight.training.loader import size_at
+from resight.transfer.features import most_pictures
 
 Points = dict[int, float]
 """By side in pixels."""
@@ -132,7 +133,8 @@ def parts(config: TrainConfig, net: NetRates, read: ReadRates, basics: Basics, w
     bank = min(work.train, bank_size(net.embedding))
     checked = min(1000, work.val)
     seen = 2 if config.augment.flip != "none" else 1  # of each picture the probe sees its mirror image, too
-    probed = (seen * work.train + work.val) * graph + work.val * answer if config.transfer.rung != "none" else 0.0
+    looked_at = min(work.train, most_pictures(net.embedding, seen))
+    probed = (seen * looked_at + work.val) * graph + work.val * answer if config.transfer.rung != "none" else 0.0
     by_graph = (2 * work.val + work.test + bank) * (graph + read.square / work.cores)
     return {
         "start": basics.fixed + work.listing,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
@@ -17,6 +16,7 @@ from resight.images import printable
 
 if TYPE_CHECKING:
     from resight.advising import Advice, Candidate
+    from resight.advising.choose import Option
     from resight.advising.facts import DataFacts
     from resight.models import Source
 
@@ -137,7 +137,7 @@ def decide(
         chosen=chosen,
         offline=offline,
         reasons=tuple(reasons(facts, limits, options, chosen, offline)),
-        command=_command(data, options[chosen], limits.budget, recipe, wishes),
+        command=_command(str(data), options[chosen], limits.budget, recipe, wishes),
         machine=_machine(plans[0].config),
         measuring=found.seconds,
     )
@@ -279,15 +279,11 @@ def quantity(name: str, text: str | float, units: Mapping[str, float]) -> float:
     return float(match[1]) * units[unit]
 
 
-def _command(data: str | Path, best: Any, budget: float | None, recipe: str | None, wishes: Mapping[str, Any]) -> str:
-    candidate = best.candidate
-    words = ["resight", "train", str(data), "--model", candidate.model, "--image-size", str(candidate.image_size)]
-    words += ["--weights", candidate.weights] if candidate.weights else []
-    words += ["--recipe", recipe] if recipe else []
-    words += ["--epochs", f"{best.epochs:.4g}"] if budget and best.steps else []
-    for name, value in wishes.items():
-        words += ["--set", f"{name}={value}"]
-    return shlex.join(printable(word, 2000) for word in words)
+def _command(data: str, best: Option, budget: float | None, recipe: str | None, wishes: Mapping[str, Any]) -> str:
+    from resight.recipes.options import train_command
+
+    length = {"epochs": float(f"{best.epochs:.4g}")} if budget and best.steps else {}
+    return train_command(data, recipe, {**best.candidate.wishes(), **length, **wishes})
 
 
 def _machine(config: Any) -> dict[str, str]:

@@ -26,19 +26,22 @@ _ENDINGS = {"--out": (".png", ".svg")}
 
 @dataclass(frozen=True)
 class RateCurve:
-    """What was found. recipe_rate: what would be used without. plot: where the curve was drawn."""
+    """What was found. recipe_rate: what would be used without. plot: where the curve was drawn. anew: the last layer
+    started from nothing, though the recipe's training starts from a probe."""
 
     curve: Curve
     recipe_rate: float
     batch: int
     optimizer: str
     plot: Path
+    anew: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         curve = self.curve
         found = {"suggestion": curve.suggestion, "lowest": curve.lowest, "steepest": curve.steepest}
         about = {"recipe_rate": self.recipe_rate, "batch": self.batch, "optimizer": self.optimizer}
+        about["last_layer_anew"] = self.anew
         return {**found, **about, **asdict(curve), "plot": str(self.plot)}
 
     def to_text(self) -> str:
@@ -58,6 +61,11 @@ class RateCurve:
             if curve.open_end:
                 lines.append("the loss was still falling at the highest rate: try a higher --high")
             lines.append(f"the highest at which it still fell, for the peak of a schedule: --lr {curve.suggestion:g}")
+        if self.anew:
+            lines.append(
+                "note: the last layer starts anew here, where this recipe's training starts from the probe: "
+                "the rate is for a new last layer, and may be too high after the probe"
+            )
         return "\n".join([*lines, f"the curve: {printable(str(self.plot))}"])
 
 
@@ -79,11 +87,14 @@ def lr_find(
     Raises UsageError, DataError, TrainingError when not even the first update has a finite loss.
     """
     need("the learning-rate finder", "train", "torch", "accelerate", "pydantic", "matplotlib")
-    from resight.tuning.options import wishes_of
+    from resight.recipes.options import wishes_of
+    from resight.training import prepare
 
     check_outputs({"--out": Path(out)}, endings=_ENDINGS)
     wishes, recipe = wishes_of(options, set)
     _check(wishes, low, high, updates)
+    if prepare.first_look(dict(wishes), recipe).transfer.rung == "features":
+        raise UsageError("features alone are made without updates: there is no rate", hint="--recipe transfer")
     from resight.training.progress import reporter
     from resight.tuning.rates import ramp, sweep
 
@@ -97,7 +108,7 @@ def lr_find(
         raise UsageError(f"the ramp would go from {ends[0]:g} to {ends[1]:g}", hint="--high must be above --low")
     config.schedule.name, config.schedule.milestones, config.schedule.warmup = "constant", [], 0.0
     config.data.start_scale, config.optimizer.average_epochs = 1.0, 0.0
-    config.transfer.rung = "none"  # the probe belongs to a Run, and none is made
+    anew, config.transfer.rung = config.transfer.rung == "lpft", "none"  # the probe belongs to a Run, and none is made
     config.total_steps, config.auto_batch, config.compile = updates, False, False
     training = build_training(Run(Path(out), card), config, looked.samples, report, fresh=True)
     report.start(0, updates, config.batch)
@@ -109,7 +120,7 @@ def lr_find(
     if not curve.rates:
         raise TrainingError(f"the loss is not finite at the lowest rate, {ends[0]:g}", hint="give a lower --low")
     _draw(curve, recipe_rate, Path(out))
-    return RateCurve(curve, recipe_rate, config.batch, config.optimizer.name, Path(out))
+    return RateCurve(curve, recipe_rate, config.batch, config.optimizer.name, Path(out), anew)
 
 
 def _check(wishes: Mapping[str, Any], low: float | None, high: float | None, updates: Any) -> None:

@@ -62,9 +62,9 @@ def train(
         raise UsageError("--keep-absent is about the classes of a Run that is continued", hint="add --from RUN")
     need("training", "train", "torch", "accelerate", "pydantic", "jinja2", "matplotlib")  # the last two: report.html
     from resight.recipes import balance_wishes
+    from resight.recipes.options import weights_path
     from resight.training import continuing
     from resight.training.distributed import broadcast_path, is_main
-    from resight.training.named import weights_path
     from resight.training.progress import reporter
 
     if epochs is not None and budget is not None:
@@ -104,6 +104,11 @@ def train(
             check_free(Path(out))  # before any time is spent
         advice = None
         if wishes.get("model.name") == auto.AUTO:
+            if split is not None:
+                raise UsageError(
+                    "--model auto would look at a split that is drawn anew, not at the one of --split",
+                    hint="run resight advise first, and name the --model",
+                )
             wishes, advice = auto.resolve(data, wishes, recipe, report.say, scratch=str(weights) == "none")
         begun = auto.now()
         run_path = start(data, wishes, recipe, out, report.say, split, base).path

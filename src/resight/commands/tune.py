@@ -73,13 +73,13 @@ def tune(
     space: groups of ``resight.tuning.space.DIMENSIONS``; None: all that apply, without fields that options or ``set``
     decide. trials: of the study, those of earlier calls included; default 20, or no limit with a budget. budget:
     ``"1h"`` or seconds, of all calls together. seeds: other seeds that the best three settings, and the recipe's own,
-    are repeated with. objective: of the validation part. out: the study's directory; one that is there goes on. options
-    and set: as of ``train``: what all trials share.
+    are repeated with. objective: of the validation part; with ``select=balanced`` accuracy stands for mean recall.
+    out: the study's directory; one that is there goes on. options and set: as of ``train``: what all trials share.
 
     Raises UsageError, DataError, RunLocked, TrainingError, Interrupted (go on with ``resume``).
     """
     _needs()
-    from resight.tuning.options import wishes_of
+    from resight.recipes.options import wishes_of
     from resight.tuning.study import Asked, check_place
 
     wishes, recipe = wishes_of(options, set)
@@ -145,7 +145,13 @@ def _check(
     _whole("--seeds", seeds, 0)
     if objective not in ("accuracy", "loss"):
         raise UsageError(f"there is no objective {objective!r}", hint="objectives: accuracy, loss")
-    if prepare.first_look(dict(wishes), recipe).budget_seconds:
+    first = prepare.first_look(dict(wishes), recipe)
+    if first.transfer.rung == "features":
+        raise UsageError(
+            "there is nothing to tune in features alone: what is searched has an effect on updates only",
+            hint="search for the fine-tuning from there: --recipe transfer",
+        )
+    if first.budget_seconds:
         raise UsageError(
             "budget_seconds would give each trial another number of updates: they would not compare",
             hint="say with --epochs how long each trial trains, with --budget how long the study may take",
@@ -189,7 +195,7 @@ def _study(folder: Path, asked: Asked, looked: Looked, dims: Any, config: Any, r
         study = open_study(folder, asked, config, dims, -(-config.total_steps // max(1, per_epoch)))
         report.say(
             f"{folder}: {config.model.name}, {config.total_steps} updates a trial, "
-            f"searching {', '.join(d.field for d in dims)}; score: validation {asked.objective}, "
+            f"searching {', '.join(d.field for d in dims)}; score: validation {study.score_name}, "
             f"{len(looked.samples.part('val')):,} pictures"
         )
 

@@ -27,7 +27,8 @@ def study_figure(found: Mapping[str, Any], kinds: Mapping[str, str]) -> Figure:
     figure = Figure(figsize=(11, 3.6 + 2.6 * rows), layout="constrained")
     top, bottom = figure.subfigures(2, 1, squeeze=False, height_ratios=(3.4, 2.6 * rows))[:, 0]
     history, curves = top.subplots(1, 2, squeeze=False)[0]
-    factor, name = (100, "validation accuracy in %") if found["objective"] == "accuracy" else (1, "validation loss")
+    share = found["objective"] == "accuracy"
+    factor, name = (100, f"validation {found['score']} in %") if share else (1, "validation loss")
     _history(history, found, factor, name)
     _curves(curves, found, factor)
     grid = bottom.subplots(rows, _COLUMNS, squeeze=False, sharey=True).ravel()
@@ -72,7 +73,7 @@ def _curves(axes: Axes, found: Mapping[str, Any], factor: float) -> None:
     for row in found["trials"]:
         colour = RED if row["number"] == best else BLUE if row["state"] == "complete" else ORANGE
         wide, above = (1.8, 3) if row["number"] == best else (0.8, 2)
-        epochs = range(1, len(row["curve"]) + 1)
+        epochs = range(row["first_epoch"], row["first_epoch"] + len(row["curve"]))
         marker = "." if len(epochs) == 1 else ""
         scores = [factor * value for value in row["curve"]]
         axes.plot(epochs, scores, marker=marker, color=colour, linewidth=wide, zorder=above)

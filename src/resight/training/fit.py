@@ -335,7 +335,7 @@ class Training:
                 self.report.say(f"{name} was {value} and is {now.get(name)}: the result will not be bitwise the same")
 
 
-def quality(entry: dict[str, Any]) -> tuple[float, float]:
+def quality(entry: Mapping[str, Any]) -> tuple[float, float]:
     """What makes an epoch the best: the validation's accuracy (mAP with any number of labels, the classes' mean recall
     where that is asked for), then the lower loss.
     """

@@ -41,11 +41,6 @@ def data_path(data: str | Path) -> Path:
     return folder
 
 
-def weights_path(weights: str | Path) -> str:
-    """Weights as they are named, a path that exists as an absolute one: whoever resumes may stand elsewhere."""
-    return str(Path(weights).resolve()) if Path(weights).exists() else str(weights)
-
-
 def _download(name: str, root: Path) -> None:
     from torchvision import datasets
 

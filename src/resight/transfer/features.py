@@ -24,6 +24,13 @@ _AT_ONCE = 32  # pictures that the network itself answers at a time
 WORTH = 4e12
 """Multiply-accumulates from which a graph for the runtime is made. Exporting takes 3 to 8 s of a core, and saves 3 %
 (ResNet-18) to 13 % (ResNet-50) of each answer at 224 px (docs/experiments.md)."""
+_NUMBERS = 2**25
+"""Of all embeddings of training pictures together, at most: 32,768 pictures and their mirror images by a ResNet-18."""
+
+
+def most_pictures(length: int, views: int) -> int:
+    """How many training pictures the ladder looks at, at most. length: of an embedding; views: of each picture."""
+    return max(1, _NUMBERS // (length * views))
 
 
 @dataclass(frozen=True)

@@ -25,16 +25,15 @@ from resight.runs import CHECKPOINTS, Run
 from resight.runs.storage import write_atomic
 from resight.samples import SampleSet
 from resight.training import distributed, prepare
+from resight.training.balance import corrects
 from resight.training.estimate import steps_for
 from resight.training.fit import Training, quality
 from resight.training.loader import Pictures
 from resight.transfer import probe
-from resight.transfer.features import embedder, features_of
+from resight.transfer.features import embedder, features_of, most_pictures
 from resight.transfer.probe import Head
 
 PROBE = "probe.safetensors"
-_NUMBERS = 2**25
-"""Of all embeddings of training pictures together, at most: 32,768 pictures and their mirror images by a ResNet-18."""
 
 
 def first_rung(
@@ -85,7 +84,7 @@ def _computed(
     mirror = config.augment.flip != "none"
     if config.augment.crop == "resized" or config.data.train_size != config.data.image_size:
         train_set = prepare.eval_pictures(samples, "train", config, say)  # what the loop takes is not what is answered
-    chosen = _some(len(train_set), _NUMBERS // (net.fc.in_features * (1 + mirror)), config.seed)
+    chosen = _some(train_set.labels, most_pictures(net.fc.in_features, 1 + mirror), config.seed)
     everything = np.arange(len(val_set), dtype=np.int64)
     with embedder(net, config, len(chosen) * (1 + mirror) + len(everything)) as embed:
         train = features_of(embed, train_set.__getitem__, chosen, mirror=mirror)
@@ -93,11 +92,12 @@ def _computed(
     seconds = time.perf_counter() - begun
     labels, truth = train_set.labels[chosen], val_set.labels
     groups = [train_set.samples[index].group for index in chosen]
-    head, choice = probe.fit((train, labels, groups), (val, truth), len(samples.classes), config.seed)
+    balanced = config.select == "balanced"
+    head, choice = probe.fit((train, labels, groups), (val, truth), len(samples.classes), config.seed, balanced)
     name, note = "a logistic regression over the features", ""
     if own is not None:
         kept = Head(own.weight.detach().numpy(), own.bias.detach().numpy())
-        if _score(kept, val[:, 0], truth) > _score(head, val[:, 0], truth):
+        if _score(kept, val[:, 0], truth, balanced) > _score(head, val[:, 0], truth, balanced):
             head, name = kept, "the last layer of the weights"
             note = "; the last layer of the weights answers validation better, and is kept"
     right, loss = _score(head, train.reshape(-1, train.shape[2]), np.repeat(labels, train.shape[1]))
@@ -107,6 +107,7 @@ def _computed(
         "mirrored": mirror,
         **asdict(choice),
         "val_accuracy": _score(head, val[:, 0], truth)[0],
+        "val_recall": _score(head, val[:, 0], truth, balanced=True)[0],
         "train_accuracy": right,
         "train_loss": -loss,
         "feature_seconds": seconds,
@@ -115,21 +116,32 @@ def _computed(
     mirrored = " and their mirror images" if mirror else ""
     say(
         f"features: {len(chosen):,} training pictures{mirrored} in {seconds:.1f} s; "
-        f"penalty {choice.penalty:g}, {100 * choice.accuracy:.1f} % by {choice.on}; "
-        f"{100 * about['val_accuracy']:.1f} % of validation{note}"
+        f"penalty {choice.penalty:g}, {_percent(choice.recall if balanced else choice.accuracy, balanced)} by "
+        f"{choice.on}; {_percent(about['val_recall' if balanced else 'val_accuracy'], balanced)} of validation{note}"
     )
+    if corrects(config.balance):
+        say("note: the probe counts every picture alike: balance corrects the fine-tuning only")
     return head, about
 
 
-def _some(count: int, most: int, seed: int) -> np.ndarray:
-    """Positions of at most ``most`` of ``count`` pictures, drawn by the seed, in order."""
-    return np.sort(np.random.default_rng(seed).permutation(count)[: max(1, most)])
+def _some(labels: probe.Labels, most: int, seed: int) -> probe.Labels:
+    """Positions of at most ``most`` pictures, drawn by the seed, in order: of each class one for each fold, as far as
+    it has them, and the rest as they come.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rounds = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        mine = order[labels[order] == label]
+        rounds[mine] = np.minimum(np.arange(len(mine)), probe.FOLDS)
+    found: probe.Labels = np.sort(order[np.argsort(rounds[order], kind="stable")][:most])
+    return found
 
 
-def _score(head: Head, features: probe.Floats, labels: probe.Labels) -> tuple[float, float]:
-    """Accuracy and negative loss: the larger, the better."""
+def _score(head: Head, features: probe.Floats, labels: probe.Labels, balanced: bool = False) -> tuple[float, float]:
+    """Accuracy, or with ``balanced`` the classes' mean recall, and negative loss: the larger, the better."""
     logits = head.logits(features)
-    return accuracy(logits, labels).share, -log_loss(logits, labels)
+    share = probe.mean_recall(logits, labels) if balanced else accuracy(logits, labels).share
+    return share, -log_loss(logits, labels)
 
 
 @torch.no_grad()
@@ -182,19 +194,24 @@ Entry = dict[str, Any]
 def conclusion(transfer: Mapping[str, Any], config: TrainConfig, history: Sequence[Entry]) -> dict[str, Any]:
     """The card's ``transfer`` once training is over: what was kept, ``features`` or ``fine-tuning``, and why."""
     start, tuned = history[0], history[1:]
-    probed, limit = _percent(start), config.budget_seconds
+    balanced = "val_recall" in start  # then it decides, as ``quality`` says
+
+    def shown(entry: Entry) -> str:
+        return _percent(quality(entry)[0], balanced)
+
+    probed, limit = shown(start), config.budget_seconds
     if not tuned:
         more = f"the budget of {limit:.0f} s left no time for more" if limit else "nothing more was asked for"
         return {**transfer, "kept": "features", "why": f"the probe has {probed} of validation, and {more}", "epochs": 0}
     rival, epochs = max(tuned, key=quality), tuned[-1]["epoch"]
     best = max((start, rival), key=quality)  # the first of equals, as the loop decides
-    loss = " at a lower loss" if rival["val_accuracy"] == start["val_accuracy"] else ""
+    loss = " at a lower loss" if quality(rival)[0] == quality(start)[0] else ""
     if best is start:
-        why = f"the probe has {probed} of validation{loss}, {epochs} epochs of fine-tuning at best {_percent(rival)}"
+        why = f"the probe has {probed} of validation{loss}, {epochs} epochs of fine-tuning at best {shown(rival)}"
         return {**transfer, "kept": "features", "why": why, "epochs": epochs}
-    why = f"epoch {rival['epoch']} of {epochs} has {_percent(rival)} of validation{loss}, the probe {probed}"
+    why = f"epoch {rival['epoch']} of {epochs} has {shown(rival)} of validation{loss}, the probe {probed}"
     return {**transfer, "kept": "fine-tuning", "why": why, "epochs": epochs}
 
 
-def _percent(entry: Entry) -> str:
-    return f"{100 * entry['val_accuracy']:.1f} %"
+def _percent(share: float, balanced: bool) -> str:
+    return f"{100 * share:.1f} %{' mean recall' if balanced else ''}"

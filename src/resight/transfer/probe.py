@@ -13,7 +13,7 @@ from sklearn.exceptions import ConvergenceWarning
 from sklearn.linear_model import LogisticRegression
 from sklearn.model_selection import StratifiedGroupKFold, StratifiedKFold
 
-from resight.evaluation import accuracy, log_loss
+from resight.evaluation import accuracy, confusion, log_loss, macro
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -42,15 +42,20 @@ class Head:
         return found
 
 
+Tried = tuple[float, float, float, float]
+
+
 @dataclass(frozen=True)
 class Choice:
-    """How the penalty was chosen: on which pictures, and the accuracy there, [0, 1], and loss, nats, of each tried."""
+    """How the penalty was chosen: on which pictures, and what it has there: accuracy and the classes' mean recall, both
+    in [0, 1], loss in nats. tried: (penalty, accuracy, loss, mean recall) of each."""
 
     penalty: float
     on: str
     accuracy: float
     loss: float
-    tried: tuple[tuple[float, float, float], ...]
+    recall: float
+    tried: tuple[Tried, ...]
 
 
 def path(features: Floats, labels: Labels, classes: int) -> Iterator[tuple[float, Head]]:
@@ -88,13 +93,18 @@ def _folded(model: LogisticRegression, mean: NDArray[Any], std: NDArray[Any], cl
 
 
 def fit(
-    train: tuple[Floats, Labels, Sequence[str | None]], val: tuple[Floats, Labels], classes: int, seed: int
+    train: tuple[Floats, Labels, Sequence[str | None]],
+    val: tuple[Floats, Labels],
+    classes: int,
+    seed: int,
+    balanced: bool = False,
 ) -> tuple[Head, Choice]:
     """The head of all training pictures, with the penalty that answers held-out pictures best.
 
     train: features float32 (N, V, D), labels int64 (N,), groups; val: features float32 (M, V, D), labels. Held out are
     the validation pictures, or, where these are fewer than ``SMALL``, each fifth of the training part in turn
-    (stratified; with groups, whole groups). Only pictures as they are count there, not mirrored.
+    (stratified; with groups, whole groups). Only pictures as they are count there, not mirrored. Best is the highest
+    accuracy, with ``balanced`` the highest mean recall of the classes; of equals the lower loss.
     """
     features, labels, groups = train
     folds = list(_folds(labels, groups, seed)) if len(val[1]) < SMALL else []
@@ -105,9 +115,14 @@ def fit(
         parts = [(features, labels, val[0][:, 0], val[1])]
         on = f"{len(val[1]):,} validation pictures"
     tried = _scores(parts, classes)
-    penalty, best, loss = max(tried, key=lambda row: (row[1], -row[2]))
+    penalty, right, loss, recall = max(tried, key=lambda row: (row[3] if balanced else row[1], -row[2]))
     head = next(head for found, head in path(features, labels, classes) if found == penalty)
-    return head, Choice(penalty, on, best, loss, tuple(tried))
+    return head, Choice(penalty, on, right, loss, recall, tuple(tried))
+
+
+def mean_recall(logits: Floats, labels: Labels) -> float:
+    """Of the classes that there are pictures of, in [0, 1]. logits: float32 (N, K)."""
+    return macro(confusion(logits.argmax(1), labels, logits.shape[1])).recall
 
 
 def _folds(
@@ -126,15 +141,16 @@ def _folds(
     yield from ((fit, held) for fit, held in found if len(held) and len(set(labels[fit].tolist())) > 1)
 
 
-def _scores(parts: Sequence[tuple[Floats, Labels, Floats, Labels]], classes: int) -> list[tuple[float, float, float]]:
-    """(penalty, accuracy, loss) over all held-out pictures together, until ``_PATIENCE`` losses in turn were worse."""
+def _scores(parts: Sequence[tuple[Floats, Labels, Floats, Labels]], classes: int) -> list[Tried]:
+    """(penalty, accuracy, loss, mean recall) over all held-out pictures together, until ``_PATIENCE`` losses in turn
+    were worse."""
     paths = [path(features, labels, classes) for features, labels, _, _ in parts]
     truth = np.concatenate([held for *_, held in parts])
-    found: list[tuple[float, float, float]] = []
+    found: list[Tried] = []
     for penalty in PENALTIES:
         heads = [next(heads)[1] for heads in paths]
         logits = np.concatenate([head.logits(part[2]) for head, part in zip(heads, parts, strict=True)])
-        found.append((penalty, accuracy(logits, truth).share, log_loss(logits, truth)))
+        found.append((penalty, accuracy(logits, truth).share, log_loss(logits, truth), mean_recall(logits, truth)))
         best = min(range(len(found)), key=lambda place: found[place][2])
         if len(found) - 1 - best >= _PATIENCE:
             break

@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from resight.evaluation import wilson
-from resight.tuning.options import text_of, train_command
+from resight.recipes.options import text_of, train_command
 from resight.tuning.repeats import Repeated, shown_score, winner
 from resight.tuning.study import Study
 
@@ -32,6 +32,7 @@ def findings(study: Study, repeated: Sequence[Repeated], pictures: int) -> dict[
     rows = [_row(study, trial) for trial in study.journal.get_trials(deepcopy=False) if trial.state.is_finished()]
     found: dict[str, Any] = {
         "objective": study.asked.objective,
+        "score": study.score_name,
         "validation_pictures": pictures,
         "trials": rows,
         "repeated": [{**asdict(r), "mean": r.mean, "deviation": _number(r.deviation)} for r in repeated],
@@ -54,11 +55,13 @@ def _row(study: Study, trial: optuna.trial.FrozenTrial) -> dict[str, Any]:
         "state": trial.state.name.lower(),
         "score": trial.value if trial.state.name == "COMPLETE" else None,
         "val_accuracy": attributes.get("val_accuracy"),
+        "val_recall": attributes.get("val_recall"),
         "val_loss": attributes.get("val_loss"),
-        "epochs": len(trial.intermediate_values),
+        "epochs": max(trial.intermediate_values, default=0),
         "seconds": attributes["seconds"],
         "note": attributes["note"],
         "values": values,
+        "first_epoch": min(trial.intermediate_values, default=1),
         "curve": [trial.intermediate_values[epoch] for epoch in sorted(trial.intermediate_values)],
         "run": study.folder(trial.number).name,
     }
@@ -95,12 +98,14 @@ def _table(found: Mapping[str, Any]) -> list[str]:
     ordered = sorted(complete, key=lambda row: (sign * row["score"], row["val_loss"]))
     ordered += [row for row in rows if row["state"] != "complete"]
     fields = list(rows[0]["values"]) if rows else []
-    cells = [["trial", "val accuracy", "val loss", "epochs", "time", *map(short, fields), ""]]
+    recall = ["val mean recall"] if found["score"] == "mean recall" else []
+    cells = [["trial", *recall, "val accuracy", "val loss", "epochs", "time", *map(short, fields), ""]]
     for row in ordered:
         done = row["state"] == "complete"
         cells.append(
             [
                 str(row["number"]),
+                *([f"{100 * row['val_recall']:.2f} %" if done else "–"] if recall else []),
                 f"{100 * row['val_accuracy']:.2f} %" if done else "–",
                 f"{row['val_loss']:.4f}" if done else "–",
                 str(row["epochs"]),
@@ -118,7 +123,8 @@ def _table(found: Mapping[str, Any]) -> list[str]:
 def _repeats(found: Mapping[str, Any]) -> list[str]:
     if not found["repeated"]:
         return []
-    lines = [f"with {len(found['repeated'][0]['seeds'])} other seeds (the first score was picked for being high):"]
+    seeds = len(found["repeated"][0]["seeds"])
+    lines = [f"validation {found['score']} with {seeds} other seeds (the first one was picked for being good):"]
     by_number = {row["number"]: row for row in found["trials"]}
     for one in found["repeated"]:
         spread = f" ± {shown_score(one['deviation'], found['objective'])}" if one["deviation"] is not None else ""
@@ -136,16 +142,18 @@ def _best(found: Mapping[str, Any]) -> list[str]:
         return ["no trial came to its end"]
     pictures = found["validation_pictures"]
     share = wilson(best["val_accuracy"] * pictures, pictures)
+    recall = f"mean recall {100 * best['val_recall']:.2f} %, " if best["val_recall"] is not None else ""
     lines = [
-        f"best: trial {best['number']}, validation accuracy {100 * best['val_accuracy']:.2f} % of {pictures:,} "
+        f"best: trial {best['number']}, validation {recall}accuracy {100 * best['val_accuracy']:.2f} % of {pictures:,} "
         f"pictures (95 % interval {100 * share.low:.1f} to {100 * share.high:.1f}; the best of many is lucky too)"
     ]
     own = next((row for row in found["trials"] if row["number"] == 0 and row["state"] == "complete"), None)
     if best["number"] == 0:
         lines.append("nothing was better than the recipe's own values")
     elif own:
-        gain = 100 * (best["val_accuracy"] - own["val_accuracy"])
-        lines.append(f"the recipe's own values: {100 * own['val_accuracy']:.2f} %, {gain:.2f} points less")
+        score, what = ("val_recall", "mean recall ") if recall else ("val_accuracy", "")
+        gain = 100 * (best[score] - own[score])
+        lines.append(f"the recipe's own values: {what}{100 * own[score]:.2f} %, {gain:.2f} points less")
     return [*lines, f"train it again: {best['command']}"]
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from resight.errors import Interrupted, NonFiniteLoss, UsageError
+from resight.errors import Interrupted, NonFiniteLoss, OutOfMemory, UsageError
 from resight.runs import CHECKPOINTS
 from resight.tuning.study import BEST, Study, Train
 from resight.tuning.watch import Objective, score
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Repeated:
-    """A trial's settings with other seeds than the study's. scores: by seed; None where the training diverged."""
+    """A trial's settings with other seeds than the study's. scores: by seed; None where the training diverged or memory
+    ran out."""
 
     number: int
     seeds: tuple[int, ...]
@@ -28,7 +29,7 @@ class Repeated:
 
     @property
     def mean(self) -> float:
-        """NaN when all diverged."""
+        """NaN when there is no score."""
         good = [value for value in self.scores if value is not None]
         return statistics.fmean(good) if good else float("nan")
 
@@ -50,19 +51,25 @@ def repeat(study: Study, train: Train, say: Callable[[str], None]) -> list[Repea
         seeds = [study.config.seed + n for n in range(1, study.asked.seeds + 1)]
         scores: list[float | None] = []
         for n, seed in enumerate(seeds, start=1):
-            begun = time.monotonic()
+            folder, begun = study.folder(trial.number, n), time.monotonic()
+            if folder.name in study.ended:
+                say(f"trial {trial.number} with seed {seed}: {study.ended[folder.name]}")
+                scores.append(None)
+                continue
             try:
-                history = train(study.folder(trial.number, n), {**study.settings(trial), "seed": seed}, None)
+                history = train(folder, {**study.settings(trial), "seed": seed}, None)
                 scores.append(score(history, study.asked.objective))
-            except NonFiniteLoss as error:
+            except (NonFiniteLoss, OutOfMemory) as error:  # a finding, which another attempt would only repeat
                 say(f"trial {trial.number} with seed {seed}: {error.message}")
                 scores.append(None)
+                study.ended[folder.name] = error.message
             except Interrupted as error:
                 error.hint = f"go on with: resight resume {study.path}"
                 raise
             finally:
                 study.spent += time.monotonic() - begun
-            shutil.rmtree(study.folder(trial.number, n) / CHECKPOINTS, ignore_errors=True)
+                study.write()
+            shutil.rmtree(folder / CHECKPOINTS, ignore_errors=True)
             say(f"trial {trial.number} with seed {seed}: {shown_score(scores[-1], study.asked.objective)}")
         found.append(Repeated(trial.number, tuple(seeds), tuple(scores)))
     sign = -1.0 if study.maximize else 1.0
@@ -72,7 +79,7 @@ def repeat(study: Study, train: Train, say: Callable[[str], None]) -> list[Repea
 def shown_score(value: float | None, objective: Objective) -> str:
     """For people: ``93.10 %`` or ``0.2134``."""
     if value is None:
-        return "diverged"
+        return "no score"
     return f"{100 * value:.2f} %" if objective == "accuracy" else f"{value:.4f}"
 
 

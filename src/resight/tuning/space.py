@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from resight.errors import UsageError
-from resight.recipes import TrainConfig
+from resight.recipes import TrainConfig, check_effects
 
 if TYPE_CHECKING:
     from optuna.distributions import BaseDistribution
@@ -123,18 +123,34 @@ def dimensions(
     """The dimensions of the groups ``names``; None: all that apply, but for ``fixed`` fields, that a wish has decided.
 
     config: complete, with the wishes; its values lie inside. small: the pictures are taken at their own size.
-    Raises UsageError for a group that does not exist or does not apply, and when nothing is left to search.
+    A field that another one makes meaningless is none. Raises UsageError for a group that does not exist or does not
+    apply, and when nothing is left to search.
     """
     check_names(names)
+    found: list[Dimension] = []
     if names is not None:
-        found = [dimension for name in dict.fromkeys(names) for dimension in DIMENSIONS[name](config, small)]
+        for name in dict.fromkeys(names):
+            own = [d for d in DIMENSIONS[name](config, small) if _has_effect(config, d)]
+            if not own:
+                raise UsageError(f"--space {name}: nothing of it has an effect here", hint="leave it out")
+            found += own
     else:
         every = [group for name, group in DIMENSIONS.items() if name != "size" or not small]
         decided = set(fixed)
-        found = [d for group in every for d in group(config, small) if d.field not in decided]
+        found = [
+            d for group in every for d in group(config, small) if d.field not in decided and _has_effect(config, d)
+        ]
     if not found:
         raise UsageError("nothing is left to search", hint=f"groups: {', '.join(DIMENSIONS)}")
     return found
+
+
+def _has_effect(config: TrainConfig, dimension: Dimension) -> bool:
+    try:
+        check_effects(config, {dimension.field: dimension.base})
+    except UsageError:
+        return False
+    return True
 
 
 def wishes_of_trial(dims: Sequence[Dimension], params: Mapping[str, Any], base: TrainConfig) -> dict[str, Any]:

@@ -58,7 +58,8 @@ class Asked:
 @dataclass
 class Study:
     """An open study. config: what the recipe and the wishes make. spent: seconds of all calls. sealed: trials whose
-    Runs were finished, and so answered the test part, in order. result: what was found so far."""
+    Runs were finished, and so answered the test part, in order. ended: of repetitions without a score, by the name of
+    their directory, why. result: what was found so far."""
 
     path: Path
     asked: Asked
@@ -67,11 +68,19 @@ class Study:
     journal: optuna.Study
     spent: float = 0.0
     sealed: list[int] = field(default_factory=list)
+    ended: dict[str, str] = field(default_factory=dict)
     result: dict[str, Any] | None = None
 
     @property
     def maximize(self) -> bool:
         return self.asked.objective == "accuracy"
+
+    @property
+    def score_name(self) -> str:
+        """What a trial's score is, of the validation part: ``accuracy``, ``mean recall`` or ``loss``."""
+        if self.asked.objective == "accuracy" and self.config.select == "balanced":
+            return "mean recall"
+        return self.asked.objective
 
     def folder(self, number: int, seed: int = 0) -> Path:
         """The Run of a trial; of its ``seed``-th repetition."""
@@ -95,6 +104,7 @@ class Study:
             "dimensions": [dimension.to_dict() for dimension in self.dims],
             "spent_seconds": round(self.spent, 1),
             "sealed": self.sealed,
+            "ended": self.ended,
             "result": self.result,
         }
         write_atomic(self.path / STUDY, (json.dumps(plain, indent=2, ensure_ascii=False) + "\n").encode())
@@ -136,6 +146,7 @@ def open_study(folder: Path, asked: Asked, config: TrainConfig, dims: list[Dimen
                 hint=f"go on as it was started: resight resume {folder}    or choose another --out",
             )
         study.spent, study.sealed = float(before["spent_seconds"]), [int(n) for n in before["sealed"]]
+        study.ended = dict(before.get("ended", {}))
         study.result = before["result"]
     study.journal = open_journal(folder, maximize=study.maximize, warmup=epochs // 3)
     study.write()
@@ -206,11 +217,13 @@ def _run(study: Study, trial: optuna.trial.Trial, train: Train, say: Callable[[s
     trial.set_user_attr("note", note)
     if ended is TrialState.COMPLETE:
         best = kept(history)
-        for name in ("val_accuracy", "val_loss", "epoch"):
-            trial.set_user_attr(name, best[name])
+        for name in ("val_accuracy", "val_recall", "val_loss", "epoch"):
+            if name in best:
+                trial.set_user_attr(name, best[name])
         study.journal.tell(trial.number, score(history, study.asked.objective))
+        recall = f"mean recall {100 * best['val_recall']:.2f} %, " if "val_recall" in best else ""
         say(
-            f"trial {trial.number}: validation accuracy {100 * best['val_accuracy']:.2f} %, "
+            f"trial {trial.number}: validation {recall}accuracy {100 * best['val_accuracy']:.2f} %, "
             f"loss {best['val_loss']:.4f}, {seconds:.0f} s"
         )
     else:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
+from resight.training.fit import quality
+
 if TYPE_CHECKING:
     from optuna.trial import Trial
 
@@ -18,13 +20,15 @@ class Pruned(Exception):
 
 
 def kept(history: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The entry of the epoch whose weights a Run keeps: highest validation accuracy, then lowest loss."""
-    return max(history, key=lambda entry: (entry["val_accuracy"], -entry["val_loss"]))
+    """The entry of the epoch whose weights a Run keeps."""
+    return max(history, key=quality)
 
 
 def score(history: Sequence[Mapping[str, Any]], objective: Objective) -> float:
-    """What is searched for, of the kept epoch: validation accuracy in [0, 1], or validation loss in nats."""
-    return float(kept(history)[f"val_{objective}"])
+    """What is searched for, of the kept epoch: what it was kept for, validation accuracy or with ``select=balanced``
+    mean recall, in [0, 1]; or validation loss in nats."""
+    best = kept(history)
+    return float(quality(best)[0] if objective == "accuracy" else best["val_loss"])
 
 
 class Watcher:
@@ -50,9 +54,9 @@ class Watcher:
         self.total = total
         if self.trial is not None and self.history:
             known = self.trial.study.get_trials(deepcopy=False)[self.trial.number].intermediate_values
-            for number in range(1, len(self.history) + 1):
-                if number not in known:
-                    self.trial.report(score(self.history[:number], self.objective), number)
+            for number, entry in enumerate(self.history, start=1):
+                if entry["epoch"] not in known:
+                    self.trial.report(score(self.history[:number], self.objective), entry["epoch"])
             self._judge(done)
         self.report.start(done, total, batch)
 
@@ -63,7 +67,7 @@ class Watcher:
         """Not passed on: a study of many trainings is read by trial, not by epoch."""
         self.history.append(entry)
         if self.trial is not None:
-            self.trial.report(score(self.history, self.objective), len(self.history))
+            self.trial.report(score(self.history, self.objective), entry["epoch"])
             self._judge(entry["step"])
 
     def _judge(self, step: int) -> None:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from resight.errors import UsageError
-from resight.training.named import weights_path
+from resight.images import printable
 
-# Of `resight train`, `resight tune` and `resight lr-find` alike.
+# Of `resight train`, `resight tune` and `resight lr-find` alike; what `resight advise` and `tune` say to type.
 FIELDS = {
     "model": "model.name",
     "weights": "model.weights",
@@ -24,6 +25,11 @@ FIELDS = {
     "workers": "data.workers",
     "skip_bad": "data.skip_bad",
 }
+
+
+def weights_path(weights: str | Path) -> str:
+    """Weights as they are named, a path that exists as an absolute one: whoever resumes may stand elsewhere."""
+    return str(Path(weights).resolve()) if Path(weights).exists() else str(weights)
 
 
 def wishes_of(options: Mapping[str, Any], settings: Mapping[str, Any] | None) -> tuple[dict[str, Any], str | None]:
@@ -45,7 +51,7 @@ def wishes_of(options: Mapping[str, Any], settings: Mapping[str, Any] | None) ->
 
 
 def train_command(data: str, recipe: str | None, wishes: Mapping[str, Any]) -> str:
-    """The ``resight train`` that trains with exactly these wishes, for a shell."""
+    """The ``resight train`` that trains with exactly these wishes, for a shell and safe to print."""
     words = ["resight", "train", data, *(("--recipe", recipe) if recipe else ())]
     names = {field: name for name, field in FIELDS.items()}
     for field, value in wishes.items():
@@ -55,7 +61,7 @@ def train_command(data: str, recipe: str | None, wishes: Mapping[str, Any]) -> s
             words += ["--" + names[field].replace("_", "-"), text_of(value)]
         else:
             words += ["--set", f"{field}={text_of(value)}"]
-    return shlex.join(words)
+    return shlex.join(printable(word, 2000) for word in words)
 
 
 def text_of(value: Any) -> str:
