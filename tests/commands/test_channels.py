@@ -153,6 +153,21 @@ def test_any_number_of_labels_and_five_channels_have_a_page(tmp_path: Path) -> N
     assert "data:image/jpeg" in page.read_text("utf-8")
 
 
+@pytest.mark.parametrize(("channels", "found"), [(3, ["a.png"]), (5, ["a.npy", "a.png"])])
+def test_arrays_beside_pictures_are_answered_where_the_run_needs_them(
+    tmp_path: Path, channels: int, found: list[str]
+) -> None:
+    fields = {"channels": channels, "mean": (0.0,) * channels, "std": (1.0,) * channels}
+    model = tiny.graph(channels=channels).SerializeToString()
+    small = tiny.make_run(tmp_path / "run", model=model, fields=fields)
+    (tmp_path / "a").mkdir()
+    np.save(tmp_path / "a" / "a.npy", np.zeros((9, 9, channels), np.uint8))
+    Image.new("RGB", (9, 9)).save(tmp_path / "a" / "a.png")
+    answers = predict(small, tmp_path / "a", threads=1)
+    assert [Path(answer.source).name for answer in answers] == found
+    assert answers[0].error is None
+
+
 def test_what_cannot_work_is_refused(run: Run, tmp_path: Path) -> None:
     channels = run.card.channels
     with pytest.raises(UsageError, match="corruptions are defined for grey and RGB"):

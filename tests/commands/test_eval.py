@@ -307,5 +307,8 @@ def test_groups_of_a_table_have_results(run: Run, data: Path) -> None:
     (data / "t.csv").write_text(
         "path,label,split,group\nred/1.png,red,test,a\nblue/1.png,red,test,b\nblue/2.png,blue,test,b\n", "utf-8"
     )
-    groups = evaluate_run(run, data / "t.csv").evaluation.groups
+    found = evaluate_run(run, data / "t.csv", report=data.parent / "page.html")
+    for text in (found.to_text(), (data.parent / "page.html").read_text("utf-8")):
+        assert "Pictures of one group are alike" in text
+    groups = found.evaluation.groups
     assert [(group.name, group.n, group.accuracy.value) for group in groups] == [("b", 2, 0.5), ("a", 1, 1.0)]

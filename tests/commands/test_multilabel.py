@@ -133,9 +133,46 @@ def test_classes_of_other_data_are_matched_by_name(run: Run, tmp_path: Path) -> 
     assert isinstance(found, MultilabelEvalResult)
     assert found.targets.tolist() == [[0, 0, 1], [0, 1, 1], [0, 0, 0]]
     assert any("1 of the Run's 3 classes are not in the data: blue" in text for text in found.warnings)
+    assert any("count as absent" in text for text in found.warnings)
     table.write_text("path,label\n000.png,red\n001.png,green\n", "utf-8")
     with pytest.raises(DataError, match=r"has pictures with one label each, .* answers for any number of labels"):
         evaluate_run(run, table)
+
+
+def test_classes_without_a_column_are_left_out(run: Run, tmp_path: Path) -> None:
+    """Nothing is known of them. The page is made of the other classes' own numbers."""
+    whole = data_of(run).read_text("utf-8").splitlines()[1:]
+    table = data_of(run).parent / "columns.csv"
+    rows = [(line.partition(",")[0], set(cells.split(line.partition(",")[2]))) for line in whole]
+    lines = [f"{name},{int('red' in own)},{int('green' in own)}" for name, own in rows]
+    table.write_text("\n".join(["path,red,green", *lines]), "utf-8")
+    found = evaluate_run(run, table, backend="onnxruntime", report=tmp_path / "page.html")
+    every = evaluate_run(run, data_of(run), part="all", backend="onnxruntime")
+    assert isinstance(found, MultilabelEvalResult)
+    assert isinstance(every, MultilabelEvalResult)
+    assert found.evaluation.classes == ("green", "red")
+    assert found.evaluation.per_class == every.evaluation.per_class[1:]
+    values = [result.average_precision.value for result in every.evaluation.per_class[1:] if result.average_precision]
+    assert found.evaluation.metrics["map"].value == pytest.approx(np.mean(values))
+    assert any("left out of every number" in text for text in found.warnings)
+    assert found.probabilities.shape == found.predicted.shape == (len(rows), 2)
+    thresholds = {name: one.value for name, one in zip(run.classes, run.card.thresholds, strict=True)}
+    assert [result.threshold for result in found.evaluation.per_class] == [thresholds["green"], thresholds["red"]]
+    found.save_predictions(tmp_path / "predictions.csv")
+    told = list(csv.DictReader((tmp_path / "predictions.csv").read_text("utf-8").splitlines()))
+    assert list(told[0]) == ["source", "true", "predicted", "p green", "p red"]
+
+
+@pytest.mark.parametrize("grouped", [False, True])
+def test_pictures_in_groups_are_said(run: Run, tmp_path: Path, grouped: bool) -> None:
+    table = data_of(run).parent / "groups.csv"
+    rows = [f"{k:03d}.png,red,{'one' if grouped else k}" for k in range(6)]
+    table.write_text("\n".join(["path,labels,group", *rows]), "utf-8")
+    found = evaluate_run(run, table, backend="onnxruntime", report=tmp_path / "page.html")
+    assert isinstance(found, MultilabelEvalResult)
+    stored = MultilabelEvaluation.from_dict(json.loads(json.dumps(found.evaluation.to_dict())))
+    for text in (stored.to_text(), (tmp_path / "page.html").read_text("utf-8")):
+        assert ("Pictures of one group are alike" in text) == grouped
 
 
 @pytest.mark.parametrize("option", ["against", "corruptions", "tta"])
@@ -254,7 +291,20 @@ def test_hostile_names_are_harmless_on_the_page(tmp_path: Path) -> None:
     assert "\u202e" not in found.evaluation.to_text()
 
 
-def test_preview_names_the_labels(run: Run, tmp_path: Path) -> None:
+def test_preview_names_the_labels(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from resight.commands.preview import preview
+    from resight.training.loader import TrainLoader
 
-    assert preview(data_of(run), image_size=28, out=tmp_path / "preview.png").stat().st_size > 1000
+    drawn: list[str] = []
+    monkeypatch.setattr("resight.commands.preview._sheet", lambda pixels, names, out: drawn.extend(names) or out)
+    seen: list[Any] = []
+    make = TrainLoader.make
+    monkeypatch.setattr(TrainLoader, "make", lambda self, step: seen.append(make(self, step)) or seen[-1])
+    preview(data_of(run), image_size=28, out=tmp_path / "preview.png")
+    train = load(data_of(run)).part("train")
+    (batch,) = seen
+    table = dict(line.split(",") for line in data_of(run).read_text("utf-8").splitlines()[1:])
+    wanted = [set(cells.split(table[train[int(k)].source])) for k in batch.indices]
+    assert [set(cells.split(name)) if name != "(no label)" else set() for name in drawn] == wanted
+    assert len({frozenset(labels) for labels in wanted}) > 3
+    assert set() in wanted

@@ -41,6 +41,7 @@ def test_arrays_beside_pictures_are_something_else_and_this_is_said(tmp_path: Pa
     assert [sample.source for sample in samples.samples] == [inner + n for n in ("a/1.png", "b/1.png", "b/2.png")]
     assert any("1 × .npy" in warning for warning in samples.warnings)
     assert [path.name for path in find_images([tmp_path / inner / "a"])] == ["1.png"]
+    assert [path.name for path in find_images([tmp_path / inner / "a"], arrays=True)] == ["1.npy", "1.png"]
     assert len(find_images([tmp_path / inner / "a" / "1.npy"])) == 1  # what is named itself is taken
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.commands.outputs import check_outputs
-from resight.commands.predict import Images, find_sources, resolve_run
+from resight.commands.predict import Images, find_sources, resolve_run, run_and_sources
 from resight.errors import ImageError, UsageError
 from resight.images import printable
 from resight.inference import AUTO, BATCH, Choice, Prediction, Predictor, Reference, Source, check_backend, unit
@@ -86,8 +86,8 @@ def embed(
     Raises what ``resight.predict`` raises; UsageError when not one picture could be read.
     """
     check_backend(backend)
-    sources = find_sources(images)
-    predictor = Predictor(resolve_run(run), backend=backend, threads=threads, batch=batch, pictures=len(sources))
+    opened, sources = run_and_sources(run, images)
+    predictor = Predictor(opened, backend=backend, threads=threads, batch=batch, pictures=len(sources))
     return _embedded(predictor, sources)
 
 
@@ -111,8 +111,7 @@ def similar(
         raise UsageError(f"top is {top!r}; expected a whole number, 1 or more")
     check_backend(backend)
     (wanted,) = _one(image)
-    sources = [] if images is None else find_sources(images)
-    opened = resolve_run(run)
+    opened, sources = (resolve_run(run), []) if images is None else run_and_sources(run, images)
     predictor = Predictor(opened, backend=backend, threads=threads, batch=batch, pictures=len(sources) + 1)
     reference = predictor.reference if images is None else None
     others = [source for source in sources if not _same(source, wanted)]

@@ -26,7 +26,8 @@ class MultilabelEvalResult:
     """An evaluation and what it was made of, picture by picture.
 
     part: train, val, test, or all. logits: float32 (N, K), divided by the temperature. probabilities: float32 (N, K) in
-    0 … 1. targets: uint8 (N, K), in the order of the Run's classes. The rest as in ``EvalResult``.
+    0 … 1. targets: uint8 (N, K). K are the classes of ``evaluation``: those of the Run, in its order, except where a
+    table with a column for each class has no column for some. The rest as in ``EvalResult``.
     """
 
     run: Path
@@ -102,6 +103,18 @@ def check_task(run: Run, samples: SampleSet) -> None:
         )
 
 
+def _known(run: Run, samples: SampleSet, numbers: list[int]) -> tuple[list[int], list[str]]:
+    """The classes of the Run that are evaluated, by position, and what to say of the others: a table with a column for
+    each class says nothing of classes without one; in any other, a label that is not given is not there.
+    """
+    if len(numbers) == len(run.classes):
+        return sorted(numbers), []
+    if samples.by_column:
+        return sorted(numbers), ["classes that the table has no column for are left out of every number"]
+    doubt = "classes that are missing count as absent from every picture: where they are answered, as invented"
+    return list(range(len(run.classes))), [doubt]
+
+
 def evaluate_labels(
     run: Run,
     samples: SampleSet,
@@ -123,21 +136,31 @@ def evaluate_labels(
     found = predictor.answers(samples, indices)
     if found.bad and not skip_bad:
         raise bad_files(found.bad)
-    targets = np.zeros((len(found.indices), len(run.classes)), np.uint8)
-    targets[:, numbers] = samples.targets([samples.samples[i] for i in found.indices])
-    thresholds = [threshold.value for threshold in run.card.thresholds]
-    evaluation = evaluate_multilabel(found.logits, targets, run.classes, thresholds, temperature=run.card.temperature)
+    places, doubt = _known(run, samples, numbers)
+    chosen = [samples.samples[i] for i in found.indices]
+    targets = np.zeros((len(chosen), len(run.classes)), np.uint8)
+    targets[:, numbers] = samples.targets(chosen)
+    targets = targets[:, places]
+    logits, probabilities = found.logits[:, places], found.probabilities[:, places]
+    evaluation = evaluate_multilabel(
+        logits,
+        targets,
+        [run.classes[k] for k in places],
+        [run.card.thresholds[k].value for k in places],
+        temperature=run.card.temperature,
+        groups=[sample.group for sample in chosen],
+    )
     result = MultilabelEvalResult(
         run=run.path,
         data=samples.root if data is None else data,
         part=part,
         evaluation=evaluation,
-        logits=found.logits,
-        probabilities=found.probabilities,
+        logits=logits,
+        probabilities=probabilities,
         targets=targets,
-        sources=tuple(samples.samples[i].name for i in found.indices),
+        sources=tuple(sample.name for sample in chosen),
         skipped=found.bad,
-        warnings=(*samples.warnings, *warnings),
+        warnings=(*samples.warnings, *warnings, *doubt),
         choice=predictor.choice,
         unknown=share_unknown(predictor.unknowns, found),
     )
@@ -154,7 +177,7 @@ def evaluate_labels(
             data is None,
             found.indices,
             targets,
-            found.logits,
+            logits,
             evaluation,
             result.warnings,
             result.skipped,

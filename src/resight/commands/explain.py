@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from resight.commands.extras import need
 from resight.commands.outputs import check_outside_runs
 from resight.commands.own_data import load_own
-from resight.commands.predict import Images, find_sources, resolve_run
+from resight.commands.predict import Images, resolve_run, run_and_sources
 from resight.errors import DataError, ImageError, UsageError
 from resight.explaining import (
     Bank,
@@ -100,8 +100,7 @@ def explain(
         need("explaining with gradients and activations", "train", "torch", "captum")
     check_backend(backend)
     check_outside_runs(Path(out))
-    sources = [] if alone else find_sources(images)
-    opened = resolve_run(run)
+    opened, sources = (resolve_run(run), []) if alone else run_and_sources(run, images)
     targets = [_class_number(opened, name) for name in dict.fromkeys(classes)]
     work = _Work(opened, method, targets, top or TOP, faithful, sanity, inside, backend, threads, compare, say)
     folder = Path(out)

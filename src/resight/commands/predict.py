@@ -86,13 +86,21 @@ def prepare(
 ) -> Ready:
     """Find the pictures and open the Run. Raises what ``predict`` raises."""
     check_backend(backend)
-    sources = find_sources(images)
-    opened = resolve_run(run)
+    opened, sources = run_and_sources(run, images)
     return Ready(Predictor(opened, backend=backend, threads=threads, batch=batch, pictures=len(sources)), sources)
 
 
-def find_sources(images: Images) -> list[Source]:
-    """What ``images`` mean: paths, folders and patterns become files; bytes and arrays stay as they are.
+def run_and_sources(run: Run | str | Path, images: Images) -> tuple[Run, list[Source]]:
+    """The Run, and what ``images`` mean to it: of a folder also ``.npy`` files beside pictures where the Run answers
+    neither grey nor RGB, since they are its usual form. Wrong names are found before weights are imported.
+    """
+    sources, opened = find_sources(images), resolve_run(run)
+    return opened, sources if opened.card.channels in (1, 3) else find_sources(images, arrays=True)
+
+
+def find_sources(images: Images, *, arrays: bool = False) -> list[Source]:
+    """What ``images`` mean: paths, folders and patterns become files; bytes and arrays stay as they are. ``arrays``: as
+    of ``find_images``.
 
     Raises UsageError for nothing, for what does not exist, and for files mixed with bytes or arrays.
     """
@@ -101,7 +109,7 @@ def find_sources(images: Images) -> list[Source]:
     pictures = [item for item in given if not isinstance(item, (str, Path))]
     if paths and pictures:
         raise UsageError("give either paths or pictures (bytes, arrays), not both at once")
-    return [*pictures] if pictures else [*find_images(paths)]
+    return [*pictures] if pictures else [*find_images(paths, arrays=arrays)]
 
 
 def resolve_run(source: Run | str | Path) -> Run:

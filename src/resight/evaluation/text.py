@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from resight.evaluation.report import ClassResult, Evaluation
 
 NAME_WIDTH = 32
+GROUPED = "Pictures of one group are alike: intervals take them as independent, and so are too narrow."
 FEW = 30  # below this, a bootstrap interval says less than it seems to
 JOINERS = "\u200c\u200d"  # needed to write Persian, Hindi and others; harmless
 NUMBERS = ("log_loss", "brier")  # all others are shares
@@ -69,6 +70,8 @@ def _metrics(evaluation: Evaluation) -> str:
             "",
             f"With fewer than {FEW} pictures the intervals of means, loss and calibration are too narrow.",
         ]
+    if any(group.n > 1 for group in evaluation.groups):
+        lines += ["", GROUPED]
     return "\n".join(lines)
 
 

@@ -96,11 +96,13 @@ def _answered(
 ) -> Answered | MultilabelAnswered:
     """The evaluation of a part of the Run's own data, with what its page is made of."""
     logits, indices, name = answers.logits, answers.indices, samples.root.name
+    groups = [samples.samples[i].group for i in indices]
     if run.card.task == "multi":
         thresholds = [threshold.value for threshold in run.card.thresholds]
-        several = evaluate_multilabel(logits, truth, run.classes, thresholds, temperature=run.card.temperature)
+        several = evaluate_multilabel(
+            logits, truth, run.classes, thresholds, temperature=run.card.temperature, groups=groups
+        )
         return MultilabelAnswered(run, samples, name, part, True, indices, truth, logits, several, unknown=unknown)
-    groups = [samples.samples[i].group for i in indices]
     found = evaluate(logits, truth, run.classes, temperature=run.card.temperature, groups=groups)
     return Answered(run, samples, name, part, True, indices, truth, logits, found, unknown=unknown)
 

@@ -46,7 +46,8 @@ MEANINGS = {
 @dataclass(frozen=True, eq=False)
 class MultilabelAnswered:
     """What the page is made of. ``indices`` int64 (N,): positions in ``samples``; ``targets`` (N, K) of 0 and 1, in the
-    order of the Run's classes; ``logits`` (N, K), divided by the temperature. The rest as in `Answered`.
+    order of the evaluation's classes, which are the Run's or some of them; ``logits`` (N, K), divided by the
+    temperature. The rest as in `Answered`.
     """
 
     run: Run
@@ -70,11 +71,12 @@ def write_multilabel_report(path: Path, answered: MultilabelAnswered, predictor:
 
 def _context(answered: MultilabelAnswered, predictor: Predictor) -> dict[str, Any]:
     found, run = answered.evaluation, answered.run
+    places = [run.classes.index(name) for name in found.classes]
     chances, own = sigmoid(answered.logits), answered.targets.astype(bool)
     thresholds = np.array([result.threshold for result in found.per_class])
     chosen = given(chances.astype(np.float32), thresholds.tolist())
     heats = HeatMaps(run, predictor)
-    gallery = _Gallery(answered, chances, chosen, heats)
+    gallery = _Gallery(answered, chances, chosen, heats, places)
     missed = _surest(np.where(own & ~chosen, thresholds - chances, -1.0))
     invented = _surest(np.where(chosen & ~own, chances - thresholds, -1.0))
     worst = _worst_first(found)
@@ -87,7 +89,7 @@ def _context(answered: MultilabelAnswered, predictor: Predictor) -> dict[str, An
         "rows": [(name, *MEANINGS[name], estimate) for name, estimate in found.metrics.items()],
         "methods": METHODS,
         "before": [(name, MEANINGS[name][0], raw, found.metrics[name]) for name, raw in found.uncalibrated.items()],
-        "classes": [(found.per_class[k], run.card.thresholds[k]) for k in worst],
+        "classes": [(found.per_class[k], run.card.thresholds[places[k]]) for k in worst],
         "averages": _averages(found, worst),
         "curves_of_classes": svg(
             multilabel_figures.precision_recall([(found.per_class[k], chances[:, k], own[:, k]) for k in drawn])
@@ -118,8 +120,16 @@ def _surest(margins: Floats) -> list[tuple[int, int]]:
 class _Gallery:
     """Pictures with a mistake in one class, each with the heat map of that class beside it."""
 
-    def __init__(self, answered: MultilabelAnswered, chances: Floats, chosen: NDArray[np.bool_], heats: HeatMaps):
-        self._answered, self._chances, self._chosen, self._heats = answered, chances, chosen, heats
+    def __init__(
+        self,
+        answered: MultilabelAnswered,
+        chances: Floats,
+        chosen: NDArray[np.bool_],
+        heats: HeatMaps,
+        places: list[int],
+    ) -> None:
+        self._answered, self._chances, self._chosen = answered, chances, chosen
+        self._heats, self._places = heats, places  # of its classes among the Run's
 
     def of(self, mistakes: list[tuple[int, int]]) -> list[dict[str, Any]]:
         if not mistakes:
@@ -128,14 +138,14 @@ class _Gallery:
         squares = np.stack(
             [square_of(answered.run, answered.samples, int(answered.indices[row])) for row, _ in mistakes]
         )
-        heats = self._heats.of(squares, np.array([k for _, k in mistakes], np.int64))
+        heats = self._heats.of(squares, np.array([self._places[k] for _, k in mistakes], np.int64))
         return [
             self._item(row, k, shown(square), heat)
             for (row, k), square, heat in zip(mistakes, squares, heats, strict=True)
         ]
 
     def _item(self, row: int, k: int, picture: str, heat: str) -> dict[str, Any]:
-        answered, names = self._answered, self._answered.run.classes
+        answered, names = self._answered, self._answered.evaluation.classes
         return {
             "picture": picture,
             "heat": heat,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from resight.evaluation import Estimate
 from resight.evaluation.multilabel import MultilabelEvaluation
+from resight.evaluation.text import GROUPED
 from resight.reporting.verdict import FEW, FEW_OF_A_CLASS, Sentence, list_names, own_data_cares, percent, unknown_share
 
 
@@ -71,6 +72,8 @@ def _small(found: MultilabelEvaluation) -> list[str]:
         cares.append(
             f"Fewer than {FEW_OF_A_CLASS} pictures with {list_names(small)}: numbers of such classes say little."
         )
+    if found.grouped:
+        cares.append(GROUPED)
     absent = [r.name for r in found.per_class if not r.support]
     if absent:
         cares.append(f"No pictures with {list_names(absent)}: of these, only labels that were invented can be counted.")

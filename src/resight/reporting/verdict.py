@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from resight.evaluation import Estimate, Evaluation
 from resight.evaluation.metrics import Floats
+from resight.evaluation.text import GROUPED
 
 FEW = 200  # pictures in all: intervals are wide
 FEW_OF_A_CLASS = 20
@@ -98,6 +99,8 @@ def _cares(found: Evaluation, part: str, own_data: bool) -> list[str]:
         cares.append(
             f"Fewer than {FEW_OF_A_CLASS} pictures of {list_names(small)}: numbers of {_these(small)} say little."
         )
+    if any(group.n > 1 for group in found.groups):
+        cares.append(GROUPED)
     absent = [result.name for result in found.per_class if not result.support]
     if absent:
         cares.append(f"No pictures of {list_names(absent)}: nothing is known of {_these(absent)}.")

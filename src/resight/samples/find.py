@@ -13,14 +13,13 @@ from resight.samples.order import natural_key
 from resight.samples.walk import Tally, images_below, only_arrays
 
 
-def find_images(inputs: Sequence[str | Path]) -> list[Path]:
+def find_images(inputs: Sequence[str | Path], *, arrays: bool = False) -> list[Path]:
     """Expand files, folders (with all below them) and patterns such as ``photos/*.jpg`` to files.
 
-    What is named itself is taken whatever its extension; in folders, files with the extension of a picture
-    that is read are, hidden ones not; ``.npy`` only where there are no others. Natural order within each input, each
-    file once.
-    Raises ``UsageError`` for addresses, for what does not exist, and for inputs without any picture;
-    ``DataError`` for links that lead out of a folder.
+    What is named itself is taken whatever its extension; in folders, files with the extension of a picture that is read
+    are, hidden ones not; ``.npy`` only where there are no others, or with ``arrays`` always. Natural order within each
+    input, each file once. Raises ``UsageError`` for addresses, for what does not exist, and for inputs without any
+    picture; ``DataError`` for links that lead out of a folder.
     """
     found: dict[Path, Path] = {}
     for given in inputs:
@@ -28,7 +27,7 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
             raise UsageError(f"{printable(str(given))} is an address, not a file", hint="download it first")
         if not str(given):
             raise UsageError("an empty name was given as a picture", hint="perhaps a shell variable is not set")
-        pictures = _expand(Path(given))
+        pictures = _expand(Path(given), arrays)
         if not pictures:
             raise UsageError(f"there are no pictures in {printable(str(given))}")
         for path in pictures:
@@ -38,10 +37,10 @@ def find_images(inputs: Sequence[str | Path]) -> list[Path]:
     return list(found.values())
 
 
-def _expand(path: Path) -> list[Path]:
+def _expand(path: Path, arrays: bool) -> list[Path]:
     try:
         if path.is_dir():
-            return _in_folder(path)
+            return _in_folder(path, arrays)
         if path.exists():
             return [path]
     except (OSError, ValueError) as error:
@@ -51,15 +50,15 @@ def _expand(path: Path) -> list[Path]:
     matches = sorted(glob.glob(str(path), recursive=True), key=natural_key)
     if not matches:
         raise UsageError(f"nothing matches {printable(str(path))}", hint="check the pattern")
-    return [picture for match in matches for picture in _expand_match(Path(match))]
+    return [picture for match in matches for picture in _expand_match(Path(match), arrays)]
 
 
-def _expand_match(path: Path) -> list[Path]:
+def _expand_match(path: Path, arrays: bool) -> list[Path]:
     if path.is_dir():
-        return _in_folder(path)
+        return _in_folder(path, arrays)
     return [path] if path.exists() else []
 
 
-def _in_folder(folder: Path) -> list[Path]:
-    tally = Tally(arrays=only_arrays([folder], folder))
+def _in_folder(folder: Path, arrays: bool) -> list[Path]:
+    tally = Tally(arrays=arrays or only_arrays([folder], folder))
     return [folder / relative for relative in images_below(folder, folder, tally)]

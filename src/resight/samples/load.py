@@ -147,6 +147,7 @@ def _finish(draft: Draft, classes: tuple[str, ...], splits: list[str]) -> Sample
         warnings=tuple(draft.warnings),
         read_array=draft.read_array,
         task=draft.task,
+        by_column=draft.task == "multi" and draft.classes is not None,
     )
     loaded._arrays.update(draft.arrays)
     return loaded

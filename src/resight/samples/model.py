@@ -59,10 +59,11 @@ class Sample:
 class SampleSet:
     """All samples of a data set, and how to read them. Immutable, and picklable for spawned loader workers.
 
-    ``classes`` are in natural order, exactly as named on disk. ``channels`` is 1 for idx, 3 for CIFAR, and
-    None where it is not known before decoding. ``warnings`` are whole sentences that deserve to be shown.
-    ``dropped`` are samples left out by ``without``, with their reasons. ``task``: "single", one class a picture, or
-    "multi", any number of classes, none included.
+    ``classes`` are in natural order, exactly as named on disk. ``channels`` is 1 for idx, 3 for CIFAR, and None where
+    it is not known before decoding. ``warnings`` are whole sentences that deserve to be shown. ``dropped`` are samples
+    left out by ``without``, with their reasons. ``task``: "single", one class a picture, or "multi", any number of
+    classes, none included. ``by_column``: a table says of each class whether a picture has it, so that of others
+    nothing is known.
     """
 
     root: Path
@@ -74,6 +75,7 @@ class SampleSet:
     dropped: tuple[tuple[Sample, str], ...] = ()
     read_array: ArrayReader | None = field(default=None, repr=False, compare=False)
     task: Task = "single"
+    by_column: bool = False
     _arrays: dict[str, NDArray[np.uint8]] = field(default_factory=dict, init=False, repr=False, compare=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, init=False, repr=False, compare=False)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -51,6 +52,7 @@ class MultilabelEvaluation:
     the share of pictures that have it: the mAP of answers by chance. ``uncalibrated``: "log_loss", "brier" and "ece"
     without the temperature, or nothing. ``together``: int64 (K, K), read-only: pictures that have the class of the row
     and were answered with that of the column; ``labels_per_picture``: mean of what they have and were answered with.
+    ``grouped``: some pictures share a group, so that intervals are too narrow.
     """
 
     n: int
@@ -61,6 +63,7 @@ class MultilabelEvaluation:
     base_rate: float
     labels_per_picture: tuple[float, float]
     uncalibrated: Mapping[str, Estimate] = field(default_factory=dict)
+    grouped: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; ``task`` is "multi". ``together``: [true, answered, count] of what is not 0."""
@@ -76,6 +79,7 @@ class MultilabelEvaluation:
             "together": cells.tolist(),
             "base_rate": self.base_rate,
             "labels_per_picture": list(self.labels_per_picture),
+            "grouped": self.grouped,
         }
 
     @classmethod
@@ -96,6 +100,7 @@ class MultilabelEvaluation:
                 base_rate=float(stored["base_rate"]),
                 labels_per_picture=(float(have), float(answered_with)),
                 uncalibrated={name: Estimate(**fields) for name, fields in stored["uncalibrated"].items()},
+                grouped=bool(stored.get("grouped", False)),
             )
         except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
             raise DataError(
@@ -120,14 +125,16 @@ def evaluate_multilabel(
     *,
     seed: int = 0,
     temperature: float = 1.0,
+    groups: Sequence[str | None] | None = None,
 ) -> MultilabelEvaluation:
     """All metrics, with 95 % intervals: of ranks by the infinitesimal jackknife over pictures, of means over classes
     and of all labels together by a bootstrap over pictures, of single proportions Wilson's
     (`resight.evaluation.intervals`).
 
     ``logits`` (N, K) float, as they are answered with: already divided by ``temperature``. ``targets`` (N, K) of 0 and
-    1. ``thresholds``: K probabilities from which on a label is given. ``seed`` fixes the bootstrap. Raises UsageError
-    and DataError as `metrics.checked` does, UsageError also where the K do not fit.
+    1. ``thresholds``: K probabilities from which on a label is given. ``seed`` fixes the bootstrap. ``groups``: of each
+    picture, None where it has none. Raises UsageError and DataError as `metrics.checked` does, UsageError also where
+    the K do not fit.
     """
     scores, own = metrics.checked(logits, targets)
     if isinstance(classes, str) or not len(classes) == len(thresholds) == scores.shape[1]:
@@ -156,6 +163,7 @@ def evaluate_multilabel(
         base_rate=float(rates.mean()) if len(rates) else 0.0,
         labels_per_picture=(float(own.sum(axis=1).mean()), float(chosen.sum(axis=1).mean())),
         uncalibrated=before,
+        grouped=any(count > 1 for group, count in Counter(groups or ()).items() if group is not None),
     )
 
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from resight.evaluation.text import FEW, NUMBERS, clean, nats, percent, table
+from resight.evaluation.text import FEW, GROUPED, NUMBERS, clean, nats, percent, table
 
 if TYPE_CHECKING:
     from resight.evaluation.multilabel.report import LabelResult, MultilabelEvaluation
@@ -47,6 +47,8 @@ def _metrics(evaluation: MultilabelEvaluation) -> str:
     lines += table(rows, "lrl")
     if evaluation.n < FEW:
         lines += ["", f"With fewer than {FEW} pictures the intervals of means are too narrow."]
+    if evaluation.grouped:
+        lines += ["", GROUPED]
     return "\n".join(lines)
 
 
