@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import functools
 import hashlib
+import inspect
 import json
 import shutil
 from collections.abc import Iterator
@@ -22,7 +23,7 @@ from typer.testing import CliRunner
 
 pytest.importorskip("torch")
 
-from resight.cli import app
+from resight.cli import app, folds, making
 from resight.commands import crossval as command
 from resight.commands.crossval import crossval
 from resight.commands.doctor import examine
@@ -392,6 +393,24 @@ def test_a_budget_that_ends_after_the_probe_ends_there_in_every_fold(data: Path,
     expected = {"seed": 7, "augment.flip": "none", "select": "balanced", "transfer.rung": "features"}
     assert fields == expected
     check_effects(override(TrainConfig(), fields), fields)
+
+
+def test_the_command_line_has_the_options_of_train(monkeypatch: pytest.MonkeyPatch) -> None:
+    known = inspect.signature(making.train).parameters.keys() - {"split", "from_run", "keep_absent"}
+    assert known == inspect.signature(folds.crossval).parameters.keys() - {"folds"}
+    given: dict[str, Any] = {}
+
+    def taken(data: Path, **options: Any) -> Any:
+        given.update(options)
+        raise UsageError("enough")
+
+    monkeypatch.setattr(command, "crossval", taken)
+    line = ["crossval", "DATA", "--channels", "4", "--freeze", "stage2", "--layer-decay", "0.5", "--batch", "auto"]
+    CliRunner().invoke(app, [*line, "--lr", "0.1"])
+    assert {name: given[name] for name in ("channels", "freeze", "layer_decay", "batch", "lr")} == {
+        "channels": 4, "freeze": "stage2", "layer_decay": 0.5, "batch": "auto", "lr": 0.1,
+    }  # fmt: skip
+    assert set(given) - {"folds", "seed", "out", "set"} <= inspect.signature(train).parameters.keys()
 
 
 def test_weights_that_know_the_pictures_are_refused(whole: CrossValidation, data: Path, tmp_path: Path) -> None:

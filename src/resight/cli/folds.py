@@ -7,30 +7,51 @@ from typing import Annotated
 
 import typer
 
-from resight.cli.options import Data, ImageSize, Json, Model, Recipe, Seed, Settings, SkipBad, pairs, print_json
+from resight.cli.options import (
+    Balance,
+    Channels,
+    Data,
+    Device,
+    Freeze,
+    ImageSize,
+    Json,
+    LayerDecay,
+    Model,
+    Precision,
+    Rate,
+    Recipe,
+    Seed,
+    Settings,
+    SkipBad,
+    Teacher,
+    UpdateSize,
+    Weights,
+    Workers,
+    pairs,
+    print_json,
+)
 
 
 def crossval(
     data: Data,
     folds: Annotated[int, typer.Option(min=2, help="Trainings; each is tested on another part of the pictures.")] = 5,
     model: Model = None,
-    weights: Annotated[str | None, typer.Option(metavar="none|TAG|PATH|RUN", help="Start from these weights.")] = None,
-    teacher: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Learn from this Run's answers, beside the labels.")
-    ] = None,
-    balance: Annotated[
-        str | None, typer.Option(help="Classes of different size: none, weights, sampling, logit or focal.")
-    ] = None,
+    weights: Weights = None,
+    teacher: Teacher = None,
+    balance: Balance = None,
     recipe: Recipe = None,
     epochs: Annotated[float | None, typer.Option(help="Passes over the training pictures, in each fold.")] = None,
     budget: Annotated[str | None, typer.Option(help="Wall-clock time of all folds together: 90s, 20m, 2h.")] = None,
     image_size: ImageSize = None,
-    batch: Annotated[str | None, typer.Option(metavar="N|auto", help="Pictures in one update.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate, for the whole batch.")] = None,
+    channels: Channels = None,
+    batch: UpdateSize = None,
+    lr: Rate = None,
+    freeze: Freeze = None,
+    layer_decay: LayerDecay = None,
     seed: Seed = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Threads that decode pictures.")] = None,
+    device: Device = None,
+    precision: Precision = None,
+    workers: Workers = None,
     skip_bad: SkipBad = False,
     out: Annotated[
         Path | None, typer.Option(help="A folder for all Runs and the report; default: runs/DATA-crossval-N.")
@@ -55,8 +76,11 @@ def crossval(
         epochs=epochs,
         budget=budget,
         image_size=image_size,
+        channels=channels,
         batch=batch,
         lr=lr,
+        freeze=freeze,
+        layer_decay=layer_decay,
         device=device,
         precision=precision,
         workers=workers,

@@ -10,16 +10,26 @@ import typer
 from resight.cli import searching
 from resight.cli.options import (
     AutoModel,
+    Balance,
     Channels,
     Data,
+    Device,
+    Freeze,
     ImageSize,
     Json,
+    LayerDecay,
     Model,
+    Precision,
+    Rate,
     Recipe,
     RunPath,
     Seed,
     Settings,
     SkipBad,
+    Teacher,
+    UpdateSize,
+    Weights,
+    Workers,
     numbers,
     pairs,
     print_json,
@@ -121,13 +131,9 @@ def advise(
 def train(
     data: Data,
     model: AutoModel = None,
-    weights: Annotated[str | None, typer.Option(metavar="none|TAG|PATH|RUN", help="Start from these weights.")] = None,
-    teacher: Annotated[
-        Path | None, typer.Option(metavar="RUN", help="Learn from this Run's answers, beside the labels.")
-    ] = None,
-    balance: Annotated[
-        str | None, typer.Option(help="Classes of different size: none, weights, sampling, logit or focal.")
-    ] = None,
+    weights: Weights = None,
+    teacher: Teacher = None,
+    balance: Balance = None,
     from_run: Annotated[
         Path | None, typer.Option("--from", metavar="RUN", help="Continue this Run with new classes or new pictures.")
     ] = None,
@@ -139,18 +145,14 @@ def train(
     budget: Annotated[str | None, typer.Option(help="Wall-clock time instead of epochs: 90s, 20m, 2h.")] = None,
     image_size: ImageSize = None,
     channels: Channels = None,
-    batch: Annotated[str | None, typer.Option(metavar="N|auto", help="Pictures in one update.")] = None,
-    lr: Annotated[float | None, typer.Option(help="Peak learning rate, for the whole batch.")] = None,
-    freeze: Annotated[
-        str | None, typer.Option(metavar="PART", help="Keep the weights up to: stem, stage1 … stage4, backbone.")
-    ] = None,
-    layer_decay: Annotated[
-        float | None, typer.Option(help="Rate of each stage, as a share of the next one's; 1: all alike.")
-    ] = None,
+    batch: UpdateSize = None,
+    lr: Rate = None,
+    freeze: Freeze = None,
+    layer_decay: LayerDecay = None,
     seed: Seed = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")] = None,
-    precision: Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Threads that decode pictures.")] = None,
+    device: Device = None,
+    precision: Precision = None,
+    workers: Workers = None,
     skip_bad: SkipBad = False,
     split: Annotated[
         Path | None, typer.Option(metavar="RUN|FILE", help="Split exactly as this Run or split.csv.")

@@ -26,6 +26,22 @@ ImageSize = Annotated[int | None, typer.Option(help="Side of the square that the
 Channels = Annotated[
     int | None, typer.Option(min=1, max=16, help="1 grey, 3 RGB, 4 with alpha, up to 16; default: what the files have.")
 ]
+Weights = Annotated[str | None, typer.Option(metavar="none|TAG|PATH|RUN", help="Start from these weights.")]
+Teacher = Annotated[Path | None, typer.Option(metavar="RUN", help="Learn from this Run's answers, beside the labels.")]
+Balance = Annotated[
+    str | None, typer.Option(help="Classes of different size: none, weights, sampling, logit or focal.")
+]
+UpdateSize = Annotated[str | None, typer.Option("--batch", metavar="N|auto", help="Pictures in one update.")]
+Rate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate, for the whole batch.")]
+Freeze = Annotated[
+    str | None, typer.Option(metavar="PART", help="Keep the weights up to: stem, stage1 … stage4, backbone.")
+]
+LayerDecay = Annotated[
+    float | None, typer.Option(help="Rate of each stage, as a share of the next one's; 1: all alike.")
+]
+Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")]
+Precision = Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")]
+Workers = Annotated[int | None, typer.Option(min=0, help="Threads that decode pictures.")]
 Seed = Annotated[int | None, typer.Option(help="Seed of splits, initialisation, order and augmentation.")]
 Settings = Annotated[
     list[str] | None,

@@ -7,13 +7,24 @@ from typing import Annotated, Any
 
 import typer
 
-from resight.cli.options import Data, ImageSize, Json, Model, Recipe, Seed, Settings, SkipBad, pairs, print_json
+from resight.cli.options import (
+    Data,
+    Device,
+    ImageSize,
+    Json,
+    Model,
+    Precision,
+    Recipe,
+    Seed,
+    Settings,
+    SkipBad,
+    Weights,
+    Workers,
+    pairs,
+    print_json,
+)
 
-Weights = Annotated[str | None, typer.Option(metavar="none|TAG|PATH|RUN", help="Start from these weights.")]
 Pictures = Annotated[int | None, typer.Option("--batch", min=1, help="Pictures in one update.")]
-Device = Annotated[str | None, typer.Option(help="auto, cpu, cuda or mps.")]
-Precision = Annotated[str | None, typer.Option(help="auto, fp32, bf16 or fp16.")]
-Workers = Annotated[int | None, typer.Option(min=0, help="Threads that decode pictures.")]
 
 
 def tune(
