@@ -125,7 +125,9 @@ def test_quick_for_photos_and_for_small_pictures() -> None:
     assert (small.batch, small.optimizer.name, small.optimizer.lr) == (32, "muon", 0.05)
     assert (small.data.start_scale, small.model.zero_gamma) == (0.5, False)
     tuned = recipe("finetune", Facts(count=900, classes=10, side=400))
-    assert (tuned.data.start_scale, tuned.optimizer.name, tuned.epochs) == (1.0, "sgd", 15)
+    assert (tuned.data.start_scale, tuned.optimizer.name, tuned.batch, tuned.epochs) == (1.0, "sgd", 32, 21)
+    few = recipe("finetune", Facts(count=100, classes=10, side=400))
+    assert (few.batch, few.optimizer.lr, few.epochs) == (8, 0.0025, 48)  # some 600 updates
 
 
 def test_unknown_recipes_name_the_known_ones() -> None:

@@ -347,14 +347,14 @@ def test_a_stage_that_the_network_lacks_is_refused(data: Path, weights: Path, tm
 @pytest.mark.parametrize("count", [20, 50, 200, 500, 900, 5000])
 def test_few_pictures_get_smaller_batches_at_lower_rates_and_enough_updates(count: int) -> None:
     config = recipe("transfer", Facts(count, 10, 300))
-    assert config.optimizer.lr / config.batch == pytest.approx(0.02 / 32)
-    assert config.epochs * count / config.batch >= min(100, 20 * count / config.batch) - count / config.batch
-    assert (config.model.norms, config.optimizer.clip, config.data.start_scale) == ("frozen", 5.0, 1.0)
+    assert config.optimizer.lr / config.batch == pytest.approx(0.01 / 32)
+    assert config.epochs * count / config.batch >= min(600, 60 * count / config.batch) - count / config.batch
+    assert (config.model.norms, config.data.start_scale) == ("train", 1.0)
 
 
-def test_plenty_of_pictures_get_longer_training_and_stronger_augmentation() -> None:
+def test_plenty_of_pictures_get_stronger_augmentation() -> None:
     few, many = (recipe("transfer", Facts(count, 10, 300)) for count in (PLENTY - 1, PLENTY))
-    assert many.epochs > few.epochs
+    assert many.epochs == few.epochs
     assert (few.augment.mixup, few.augment.policy) == (0, "none")
     assert many.augment.mixup > 0
     assert many.augment.policy == "trivial"

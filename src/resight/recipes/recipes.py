@@ -75,32 +75,18 @@ mix pictures (Kolesnikov et al. 2020, §3.3)."""
 def transfer(facts: Facts) -> TrainConfig:
     """The default with weights: a ladder from frozen features to fine-tuning; the best by validation is kept.
 
-    First the last layer alone, by logistic regression over the frozen network's features. Then all layers from there,
-    so that the first updates do not destroy the features (LP-FT, Kumar et al. 2022): lower rates for earlier stages,
-    norms with the statistics of the weights, one cycle, averaged weights. From 20,000 pictures on longer, with stronger
+    First the last layer alone, by logistic regression over the frozen network's features. Then all layers from there
+    (LP-FT, Kumar et al. 2022), as ``finetune`` has it: some 600 updates. From 20,000 pictures on with stronger
     augmentation: a rule from the literature, not measured here.
-    Source: Kumar et al. 2022; Howard and Ruder 2018; Kolesnikov et al. 2020, §3.3; docs/transfer.md for the numbers.
+    Source: Kumar et al. 2022; Kolesnikov et al. 2020, §3.3; docs/transfer.md for the numbers.
     Command: ``resight train DATA --weights TAG|PATH|RUN``. Expected: docs/transfer.md.
     """
     config = finetune(facts)
     config.recipe = "transfer"
     config.transfer.rung = "lpft"
-    config.model.norms = "frozen"
-    config.schedule = ScheduleConfig(name="onecycle", warmup=0.2)
-    # Clipped: norms with fixed statistics no longer hold the activations, and without it the loss rose at 128 px.
-    config.optimizer = OptimizerConfig(lr=0.02, weight_decay=1e-4, layer_decay=0.7, clip=5.0, average_epochs=1.0)
-    config.batch = 32
-    config.epochs = 4
-    # Few pictures make few updates: smaller batches, at lower rates, and more epochs, about a hundred updates.
-    while config.batch > 8 and facts.count < 16 * config.batch:
-        config.batch //= 2
-        config.optimizer.lr /= 2
-    config.epochs = max(config.epochs, min(20, round(100 * config.batch / max(1, facts.count))))
     if facts.count >= PLENTY:
         config.batch = 64
-        config.epochs = 15
         config.augment = AugmentConfig(crop="resized", scale_min=0.25, policy="trivial", mixup=0.1)
-        config.optimizer.layer_decay = 1.0
     return config
 
 
@@ -118,9 +104,9 @@ def features(facts: Facts) -> TrainConfig:
 
 
 def finetune(facts: Facts) -> TrainConfig:
-    """Full fine-tuning: all layers from the start, a low rate, a light augmentation.
+    """Full fine-tuning: all layers from the start, a low rate, a light augmentation, at least some 600 updates.
 
-    Source: the fine-tuning setting of Kornblith et al. 2019, §A.5, shortened.
+    Source: the fine-tuning setting of Kornblith et al. 2019, §A.5, shortened; its length: docs/experiments.md.
     Command: ``resight train DATA --weights TAG|PATH|RUN --recipe finetune``. Expected: docs/transfer.md.
     """
     config = quick(facts)
@@ -130,8 +116,11 @@ def finetune(facts: Facts) -> TrainConfig:
     config.augment = AugmentConfig(crop="resized", scale_min=0.35)
     config.optimizer = OptimizerConfig(lr=0.01, weight_decay=1e-4, average_epochs=1.0)
     config.schedule = ScheduleConfig(name="cosine", warmup=0.1)
-    config.batch = 64
-    config.epochs = 15
+    config.batch = 32
+    while config.batch > 8 and facts.count < 16 * config.batch:  # few pictures make few updates
+        config.batch //= 2
+        config.optimizer.lr /= 2
+    config.epochs = max(15, min(60, round(600 * config.batch / max(1, facts.count))))
     return config
 
 
