@@ -439,6 +439,7 @@ CHECKED: dict[str, Callable[[Path, Path, pytest.MonkeyPatch], None]] = {
     "recipe": check_recipe,
     "task": check_task,
     "transfer.rung": check_rung,
+    "transfer.head": check_rung,
     "model.weights": check_weights,
     "model.checkpointing": check_checkpointing,
     "data.path": check_path,
@@ -514,6 +515,7 @@ def test_an_option_without_effect_is_refused(name: str) -> None:
         "distill.weight": 1,
         "distill.teacher": None,
         "model.freeze": "backbone",
+        "transfer.rung": "none",
     }
     config = override(TrainConfig(), {other: useless[other]})
     with pytest.raises(UsageError, match=rf"{name} has no effect while {other} is"):

@@ -111,6 +111,16 @@ def test_a_start_that_stays_best_is_what_is_sealed(data: Path, weights: Path, tm
     assert all(torch.equal(sealed[name], given[name]) for name in given if not name.startswith("fc."))
 
 
+@pytest.mark.parametrize("head", ["probe", "new"])
+def test_what_the_last_layer_starts_as(head: str, data: Path, weights: Path, tmp_path: Path) -> None:
+    changes = {"total_steps": 1, "optimizer.lr": 1e-9, "transfer.head": head}
+    run = climb(data, weights, tmp_path / "run", SHORT | changes)
+    after = last(run.path).weights["fc.weight"]
+    made = load_file(run.path / CHECKPOINTS / ladder.PROBE)["weight"]
+    assert torch.allclose(after, made, atol=1e-6) == (head == "probe")
+    assert run.card.transfer["probe"]["val_accuracy"] == history(run)[0]["val_accuracy"]  # it was a candidate
+
+
 def test_features_alone_make_a_run_without_an_update(data: Path, weights: Path, tmp_path: Path) -> None:
     run = climb(data, weights, tmp_path / "run", SETTINGS, recipe="features")
     assert [entry["epoch"] for entry in history(run)] == [0]

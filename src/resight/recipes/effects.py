@@ -37,6 +37,7 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "distill.sha256": ("distill.teacher", _GIVEN),
     "optimizer.layer_decay": ("model.freeze", _BELOW_THE_LAST_LAYER),
     "model.norms": ("model.freeze", _BELOW_THE_LAST_LAYER),
+    "transfer.head": ("transfer.rung", ("lpft",)),
     "save_minutes": ("save_steps", (0,)),
     "auto_batch": ("micro_batch", (0,)),
     "epochs": ("budget_seconds", (0,)),
@@ -57,7 +58,7 @@ _IN_THE_LOOP = {
         "keep",
         "total_steps",
     ),
-    *("model.freeze", "model.norms", "model.checkpointing", "tensorboard"),
+    *("model.freeze", "model.norms", "model.checkpointing", "transfer.head", "tensorboard"),
 }
 
 

@@ -35,11 +35,13 @@ class TransferConfig(Section):
     """How weights are used that come from elsewhere.
 
     rung: ``none``: all layers are trained from the weights as they are. ``features``: the last layer alone, by logistic
-    regression over the frozen network's embeddings. ``lpft``: training starts from that layer (Kumar et al. 2022), and
-    the best by validation is kept, which may be the start.
+    regression over the frozen network's embeddings. ``lpft``: that layer is the first candidate, then all layers are
+    trained, and the best by validation is kept, which may be the first. head: what the last layer of that training
+    starts as: the ``probe`` (LP-FT, Kumar et al. 2022), or ``new``, which a long training is better with.
     """
 
     rung: Literal["none", "features", "lpft"] = "none"
+    head: Literal["probe", "new"] = "probe"
 
 
 class DataConfig(Section):

@@ -172,6 +172,8 @@ class Training:
             if self.epoch_due():  # interrupted between an epoch's last step and its validation
                 self.end_epoch(stop)
                 self.stop_if_asked(stop)
+            if state.step == 0 and config.transfer.rung == "lpft" and config.transfer.head == "new":
+                self.renew_head()
             if not state.stopped_early:
                 try:
                     self.run_steps(stop)
@@ -179,6 +181,15 @@ class Training:
                     if self.config.total_steps:
                         self.report.say(self.clock.text())
         return state
+
+    @torch.no_grad()
+    def renew_head(self) -> None:
+        """A last layer that has learned nothing, by the seed: the probe was a candidate, and is stored."""
+        torch.manual_seed(self.config.seed)
+        self.net.fc.reset_parameters()
+        if self.average:
+            for name, value in self.net.fc.state_dict().items():
+                self.average.state[f"fc.{name}"].copy_(value)
 
     def run_steps(self, stop: StopRequest) -> None:
         config, state, clock = self.config, self.state, self.clock

@@ -159,7 +159,7 @@ def starting_from(run: Run) -> dict[str, float]:
 
 def decide_length(run: Run, config: TrainConfig, build: Callable[..., Training], say: Callable[[str], None]) -> None:
     """Sets ``config.total_steps`` to what fits into the budget after the probe, at most the recipe's epochs; where not
-    one step does, ``transfer.rung`` becomes ``features``.
+    half of them do, ``transfer.head`` becomes ``probe``; where not one step does, ``transfer.rung`` ``features``.
 
     build: makes a training, which is used up here.
     """
@@ -181,6 +181,8 @@ def decide_length(run: Run, config: TrainConfig, build: Callable[..., Training],
         )
         return
     config.epochs = config.total_steps / per_epoch
+    if 2 * config.total_steps < most:
+        config.transfer.head = "probe"  # too short to learn a new last layer
     rest = "all that the recipe asks for" if config.total_steps == most else f"of {most}"
     say(
         f"budget: {config.total_steps} steps of fine-tuning ({config.epochs:.1f} epochs), {rest}, fit into "
