@@ -123,7 +123,7 @@ def lost_row(
     lost: Mapping[str, float] | None = None,
     *,
     unit: str,
-    target: float,
+    target: float | None,
     equal: str,
 ) -> dict[str, Any]:
     """One line of a result whose target is what may be lost, such as points of accuracy. Without values it was not

@@ -144,7 +144,7 @@ def outcome(row: Mapping[str, Any]) -> tuple[str, str, str]:
     if "lost" not in row:
         target = "" if row["target"] is None else f"≥ {row['target']:g}×"
         return spread(row["ratio"], "×"), str(row["ratio"]["n"]), target
-    target = f"≤ {row['target']:g} points lost"
+    target = "" if row["target"] is None else f"≤ {row['target']:g} points lost"
     return (f"{spread(row['lost'])} points lost", f"{row['lost']['n']:,}", target) if row["lost"] else ("", "", target)
 
 
