@@ -31,7 +31,8 @@ def test_the_window_is_where_the_square_came_from(geometry: Geometry, width: int
         found = square[:, :, channel].astype(float)
         grid = np.broadcast_to(expected if channel == 0 else expected[:, None], found.shape)
         middle = inside & (grid > 20 + 400 / length * 2) & (grid < 220 - 400 / length * 2)
-        assert np.abs(found - grid)[middle].max(initial=0) <= 1.5 + 100 / length
+        cell = (end - start) / 32 / length * 200  # where few cells lie in the picture, its edge cuts the filter off
+        assert np.abs(found - grid)[middle].max(initial=0) <= 1.5 + 100 / length + cell / 8
 
 
 def test_the_window_of_extreme_pictures() -> None:
