@@ -94,7 +94,7 @@ def test_recipes_that_start_from_weights_take_them_and_refuse_none(recipe: str, 
     assert f"--weights {weights}" in advice.command
     assert ("--epochs" in advice.command) == (recipe == "transfer")
     assert advice.best.epochs == advice.best.full  # a budget is no aim
-    assert "0.0 epochs" not in "".join(advice.brief())
+    assert ", 0.0 epochs" not in "".join(advice.brief())
     wishes = fixed | {"model.weights": str(weights), "budget_seconds": 600}
     assert resolve(data, wishes, recipe, lambda _: None, scratch=False)[0].get("epochs", 1) > 0
     for none in (None, "none"):
