@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from resight.commands.own_data import ALL, default_part, learned, load_own, matc
 from resight.commands.predict import resolve_run
 from resight.commands.report import write_page
 from resight.commands.robustness import Say, asked, check_channels, measure_corruptions, measure_views
+from resight.commands.told import paragraphs, plain
 from resight.errors import DataError, UsageError
 from resight.evaluation import Estimate, Evaluation, evaluate
 from resight.evaluation.augmented import Augmented
@@ -68,15 +69,7 @@ class EvalResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the arrays."""
-        return {
-            "run": str(self.run),
-            "data": str(self.data),
-            "part": self.part,
-            "backend": None if self.choice is None else asdict(self.choice),
-            "skipped": [{"source": source, "reason": reason} for source, reason in self.skipped],
-            "warnings": list(self.warnings),
-            "unknown": None if self.unknown is None else asdict(self.unknown),
-            "evaluation": self.evaluation.to_dict(),
+        return plain(self) | {
             "against": None if self.against is None else self.against.to_dict(),
             "robustness": None if self.robustness is None else self.robustness.to_dict(),
             "tta": None if self.augmented is None else self.augmented.to_dict(),
@@ -84,20 +77,8 @@ class EvalResult:
 
     def to_text(self) -> str:
         """For a terminal: what was evaluated, warnings, skipped pictures, the tables of the evaluation."""
-        part = "all pictures" if self.part == ALL else f"part {self.part}"
-        lines = [f"{printable(str(self.run))} on {printable(str(self.data))}, {part}"]
-        lines += [f"warning: {text}" for text in self.warnings]
-        if self.skipped:
-            lines.append(f"{len(self.skipped):,} pictures could not be read and are not counted:")
-            lines += [f"  {printable(source)}: {printable(reason)}" for source, reason in self.skipped]
-        parts = ["\n".join(lines), self.evaluation.to_text()]
-        if self.unknown is not None:
-            share, low, high = (100 * value for value in (self.unknown.value, self.unknown.low, self.unknown.high))
-            n = self.evaluation.n
-            called = round(self.unknown.value * n)
-            parts.append(f"called unknown: {called:,} of {n:,}, {share:.1f} %  [{low:.1f}, {high:.1f}]")
-        parts += [part.to_text() for part in (self.against, self.robustness, self.augmented) if part is not None]
-        return "\n\n".join(parts)
+        more = (self.against, self.robustness, self.augmented)
+        return "\n\n".join([*paragraphs(self), *(part.to_text() for part in more if part is not None)])
 
     def save_predictions(self, path: Path) -> None:
         """Write a CSV file with source, true, predicted, probability (of the predicted class), atomically.

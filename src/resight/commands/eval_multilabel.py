@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.commands.told import paragraphs, plain
 from resight.errors import DataError
 from resight.evaluation import Estimate
 from resight.evaluation.multilabel import MultilabelEvaluation, evaluate_multilabel, given
@@ -50,31 +51,11 @@ class MultilabelEvalResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the arrays."""
-        return {
-            "run": str(self.run),
-            "data": str(self.data),
-            "part": self.part,
-            "backend": None if self.choice is None else asdict(self.choice),
-            "skipped": [{"source": source, "reason": reason} for source, reason in self.skipped],
-            "warnings": list(self.warnings),
-            "unknown": None if self.unknown is None else asdict(self.unknown),
-            "evaluation": self.evaluation.to_dict(),
-        }
+        return plain(self)
 
     def to_text(self) -> str:
         """For a terminal: what was evaluated, warnings, skipped pictures, the tables of the evaluation."""
-        part = "all pictures" if self.part == "all" else f"part {self.part}"
-        lines = [f"{printable(str(self.run))} on {printable(str(self.data))}, {part}"]
-        lines += [f"warning: {text}" for text in self.warnings]
-        if self.skipped:
-            lines.append(f"{len(self.skipped):,} pictures could not be read and are not counted:")
-            lines += [f"  {printable(source)}: {printable(reason)}" for source, reason in self.skipped]
-        parts = ["\n".join(lines), self.evaluation.to_text()]
-        if self.unknown is not None:
-            share, low, high = (100 * value for value in (self.unknown.value, self.unknown.low, self.unknown.high))
-            called = round(self.unknown.value * self.evaluation.n)
-            parts.append(f"called unknown: {called:,} of {self.evaluation.n:,}, {share:.1f} %  [{low:.1f}, {high:.1f}]")
-        return "\n\n".join(parts)
+        return "\n\n".join(paragraphs(self))
 
     def save_predictions(self, path: Path) -> None:
         """Write a CSV file, atomically: source, true and predicted (names as in a table of data), then the probability

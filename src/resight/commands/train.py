@@ -62,38 +62,36 @@ def train(
         raise UsageError("--keep-absent is about the classes of a Run that is continued", hint="add --from RUN")
     need("training", "train", "torch", "accelerate", "pydantic", "jinja2", "matplotlib")  # the last two: report.html
     from resight.recipes import balance_wishes
-    from resight.recipes.options import weights_path
+    from resight.recipes.options import wishes_of
     from resight.training import continuing
     from resight.training.distributed import broadcast_path, is_main
     from resight.training.progress import reporter
 
     if epochs is not None and budget is not None:
         raise UsageError("--epochs and --budget exclude each other: one of them says how long to train")
-    wishes: dict[str, Any] = {
-        "model.name": model,
-        "model.weights": weights_path(weights) if weights and str(weights) != "none" else None,
-        "distill.teacher": str(teacher) if teacher else None,
+    options = {
+        "model": model,
+        "weights": weights,
+        "teacher": teacher,
+        "recipe": recipe,
         "epochs": epochs,
-        "budget_seconds": None if budget is None else seconds_of(budget),
-        "data.image_size": image_size,
-        "data.channels": channels,
-        "auto_batch": True if batch == "auto" else None,
+        "image_size": image_size,
+        "channels": channels,
         "batch": None if batch in (None, "auto") else _whole("batch", batch),
-        "optimizer.lr": lr,
-        "model.freeze": freeze,
-        "optimizer.layer_decay": layer_decay,
+        "lr": lr,
+        "freeze": freeze,
+        "layer_decay": layer_decay,
         "seed": seed,
         "device": device,
         "precision": precision,
-        "data.workers": workers,
-        "data.skip_bad": True if skip_bad else None,
+        "workers": workers,
+        "skip_bad": skip_bad,
     }
-    wishes = {name: value for name, value in wishes.items() if value is not None} | dict(set or {})
+    settings: dict[str, Any] = {"auto_batch": True} if batch == "auto" else {}
+    settings |= {} if budget is None else {"budget_seconds": seconds_of(budget)}
+    wishes, recipe = wishes_of(options, settings | dict(set or {}))
     if balance is not None:
         wishes |= balance_wishes(balance, wishes)
-    recipe = wishes.pop("recipe", recipe)
-    if "data.path" in wishes:
-        raise UsageError("data.path is the data set to train on, not an option")
     if split is not None and from_run is not None:
         raise UsageError("--split and --from exclude each other: pictures of the Run stay in their parts")
     report, run_path = reporter(is_main()), None

@@ -149,7 +149,7 @@ def _check(
     if first.transfer.rung == "features":
         raise UsageError(
             "there is nothing to tune in features alone: what is searched has an effect on updates only",
-            hint="search for the fine-tuning from there: --recipe transfer",
+            hint="search for the training of all layers: --recipe transfer",
         )
     if first.budget_seconds:
         raise UsageError(

@@ -46,18 +46,8 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
 _OF_THE_LOOP = ("optimizer", "schedule", "balance", "distill")
 _IN_THE_LOOP = {
     *("data.train_size", "data.start_scale", "data.grow_until", "loss", "focal_gamma", "label_smoothing", "epochs"),
-    *(
-        "budget_seconds",
-        "auto_batch",
-        "batch",
-        "micro_batch",
-        "patience",
-        "compile",
-        "save_minutes",
-        "save_steps",
-        "keep",
-        "total_steps",
-    ),
+    *("budget_seconds", "auto_batch", "batch", "micro_batch", "patience", "compile", "save_minutes", "save_steps"),
+    *("keep", "total_steps"),
     *("model.freeze", "model.norms", "model.checkpointing", "transfer.head", "tensorboard"),
 }
 
@@ -75,7 +65,7 @@ def check_effects(config: TrainConfig, changes: Mapping[str, Any]) -> None:
         if config.transfer.rung == "features" and needs_the_loop(name):
             raise UsageError(
                 f"{name} has no effect with transfer.rung=features: only the last layer is made, without updates",
-                hint="leave it out, or fine-tune from there: --recipe transfer",
+                hint="leave it out, or train the other layers, too: --recipe transfer",
             )
         other, useful = _ONLY_WITH.get(name, ("", ()))
         if not other:

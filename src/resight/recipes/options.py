@@ -15,10 +15,14 @@ from resight.images import printable
 FIELDS = {
     "model": "model.name",
     "weights": "model.weights",
+    "teacher": "distill.teacher",
     "epochs": "epochs",
     "image_size": "data.image_size",
+    "channels": "data.channels",
     "batch": "batch",
     "lr": "optimizer.lr",
+    "freeze": "model.freeze",
+    "layer_decay": "optimizer.layer_decay",
     "seed": "seed",
     "device": "device",
     "precision": "precision",
@@ -40,9 +44,12 @@ def wishes_of(options: Mapping[str, Any], settings: Mapping[str, Any] | None) ->
     if unknown := options.keys() - FIELDS.keys() - {"recipe"}:
         raise UsageError(f"there is no option '{min(unknown)}'", hint=f"options: recipe, {', '.join(FIELDS)}")
     given = {name: value for name, value in options.items() if value is not None and value is not False}
-    if str(given.get("weights")) == "none":
+    if str(given.get("weights")) in ("none", ""):
         del given["weights"]
-    given = {name: weights_path(value) if name == "weights" else value for name, value in given.items()}
+    if "weights" in given:
+        given["weights"] = weights_path(given["weights"])
+    if "teacher" in given:
+        given["teacher"] = str(given["teacher"])
     wishes = {FIELDS[name]: value for name, value in given.items() if name != "recipe"} | dict(settings or {})
     recipe = wishes.pop("recipe", given.get("recipe"))
     if "data.path" in wishes:

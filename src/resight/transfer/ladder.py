@@ -1,4 +1,4 @@
-"""The rungs in order: features and probe, fine-tuning from there, and what was kept in the end, with the reason.
+"""The rungs in order: features and probe, all layers, and what was kept in the end, with the reason.
 
 The probe is computed once. It lies in the Run's ``checkpoints/``, its hash in ``run.json``; a training that was stopped
 between two rungs goes on from it, and computes it again only where it is missing or damaged.
