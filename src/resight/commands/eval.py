@@ -182,7 +182,9 @@ def evaluate_run(
         run=opened.path,
         data=samples.root if data is None else Path(data),
         part=chosen,
-        evaluation=evaluate(found.logits, labels, opened.classes, temperature=opened.card.temperature, groups=groups),
+        evaluation=evaluate(
+            found.logits, labels, opened.classes, temperature=predictor.card.temperature, groups=groups
+        ),
         logits=found.logits,
         probabilities=found.probabilities,
         labels=labels,

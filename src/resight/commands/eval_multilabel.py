@@ -127,8 +127,8 @@ def evaluate_labels(
         logits,
         targets,
         [run.classes[k] for k in places],
-        [run.card.thresholds[k].value for k in places],
-        temperature=run.card.temperature,
+        [predictor.card.thresholds[k].value for k in places],
+        temperature=predictor.card.temperature,
         groups=[sample.group for sample in chosen],
     )
     result = MultilabelEvalResult(

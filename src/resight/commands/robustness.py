@@ -142,7 +142,7 @@ def measure_views(
     Both times hold reading, decoding and geometry once. ``labels`` and ``say``: as in `measure_corruptions`. Raises
     ImageError when a picture cannot be read any more.
     """
-    temperature = predictor.run.card.temperature
+    temperature = predictor.card.temperature
     plain, mean = [], []
     reading = first = all_ = 0.0
     done, progress = 0, _Progress("augmented", len(labels), say)

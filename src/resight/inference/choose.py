@@ -18,8 +18,9 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from resight.errors import StorageError
+from resight.errors import StorageError, UsageError
 from resight.inference.backend import AUTO, BACKENDS, check_backend, installed_backends
+from resight.runs import Artifact
 from resight.runs.storage import cache_directory, make_cache, write_atomic
 
 SCHEMA = 1
@@ -78,6 +79,20 @@ def choose(
     )
     how = "many pictures" if pictures is None else "1 picture" if pictures == 1 else f"{pictures:,} pictures"
     return Choice(best, f"as measured here, {how} would take {others}", note)
+
+
+def only_choice(backend: str, artifact: Artifact) -> Choice:
+    """The backend of an artefact. Raises UsageError where another is asked for, or none answers with it here;
+    MissingExtra where it is not installed.
+    """
+    check_backend(backend)
+    name, own = artifact.card.name, artifact.card.backend
+    if own is None:
+        raise UsageError(f"nothing here answers with the artefact {name!r}: it is for {artifact.card.target}")
+    check_backend(own)
+    if backend not in (AUTO, own):
+        raise UsageError(f"the artefact {name!r} is for {own}, not for {backend}", hint="leave --backend out")
+    return Choice(own, f"which the artefact {name} is for")
 
 
 def recall(sha256: str | None, threads: int, batch: int) -> tuple[dict[str, Speed], str | None]:

@@ -16,13 +16,13 @@ from resight.errors import DataError, ImageError, RunError, UsageError
 from resight.images import decode_for, fit
 from resight.inference.answers import Answers, Outputs, bad_files, reasons
 from resight.inference.backend import AUTO, Backend, Floats, Pixels, thread_count
-from resight.inference.choose import Choice, choose
+from resight.inference.choose import choose, only_choice
 from resight.inference.pipeline import batched, map_ordered
 from resight.inference.prediction import Prediction, Unlikeness
 from resight.inference.sessions import Sessions
 from resight.inference.tasks import FORMULAS, labels_of, probabilities_of
 from resight.inference.unknown import Reference, Unknowns, read_reference, read_unknowns
-from resight.runs import ONNX, REFERENCE, Run
+from resight.runs import ONNX, REFERENCE, Run, RunCard, open_artifact
 from resight.samples import SampleSet
 
 Source = Path | bytes | NDArray[np.uint8]
@@ -39,7 +39,8 @@ class Predictor:
     backend: a name in ``resight.inference.BACKENDS``, or ``auto``: the quickest by what ``resight bench`` stored;
     ``choice`` says which and why. threads: default: all processors that this process may use. batch: the most
     pictures computed at a time by one thread; it changes speed and memory, not answers. pictures: how many will be
-    asked for, as far as ``auto`` must know; None: many.
+    asked for, as far as ``auto`` must know; None: many. artifact: answer with what was exported under this name, by its
+    own backend and with its own temperature and threshold; ``card`` has these.
 
     How threads work is decided for each call. Of many pictures each thread decodes and answers some of its own; fewer
     than two for each thread are decoded, and then answered by all threads together, which is quickest for a single
@@ -66,17 +67,28 @@ class Predictor:
         threads: int | None = None,
         batch: int = BATCH,
         pictures: int | None = None,
+        artifact: str | None = None,
     ) -> None:
         if type(batch) is not int or batch < 1:
             raise UsageError(f"batch is {batch!r}; expected a whole number, 1 or more")
         self.run = run
+        self.artifact = None if artifact is None else open_artifact(run, artifact)
         self.batch = batch
         self.threads = thread_count(threads)
         callers = 1 if pictures is not None and self._is_few(pictures) else self.threads
-        sha256 = run.card.files.get(ONNX)
-        self.choice: Choice = choose(backend, sha256, self.threads, batch, pictures=pictures, callers=callers)
-        self._sessions = Sessions(self.choice.name, run.file(ONNX), self.threads, sha256=sha256, callers=callers)
+        if self.artifact is None:
+            self.graph, sha256 = run.file(ONNX), run.card.files.get(ONNX)
+            self.choice = choose(backend, sha256, self.threads, batch, pictures=pictures, callers=callers)
+        else:
+            self.graph, sha256 = self.artifact.graph, self.artifact.card.files[self.artifact.card.graph]
+            self.choice = only_choice(backend, self.artifact)
+        self._sessions = Sessions(self.choice.name, self.graph, self.threads, sha256=sha256, callers=callers)
         self._width = _check_fits(self, self._sessions.any)
+
+    @property
+    def card(self) -> RunCard:
+        """The Run's, with the temperature, thresholds, 'unknown' and metrics of the artefact where one answers."""
+        return self.run.card if self.artifact is None else self.artifact.run_card
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -89,7 +101,7 @@ class Predictor:
 
         Raises RunError as ``reference`` does.
         """
-        return read_unknowns(self.run, lambda: self.reference) if self.run.card.unknown else None
+        return read_unknowns(self.run, self.card.unknown, lambda: self.reference) if self.card.unknown else None
 
     @cached_property
     def reference(self) -> Reference:
@@ -270,7 +282,7 @@ class Predictor:
     def _prediction(self, name: str, probabilities: Floats, top: int, unlike: Floats | None = None) -> Prediction:
         best = np.argsort(-probabilities, kind="stable")[:top]
         pairs = tuple((self.classes[k], float(probabilities[k])) for k in best)
-        found = Prediction(name, *pairs[0], top=pairs, labels=labels_of(self.run.card, probabilities))
+        found = Prediction(name, *pairs[0], top=pairs, labels=labels_of(self.card, probabilities))
         if unlike is None or self.unknowns is None:
             return found
         score = Unlikeness(self.unknowns.score, float(unlike), self.unknowns.threshold)
@@ -284,7 +296,7 @@ class Predictor:
         """
         rows, kept, bad = self._sample_rows(samples, indices, self._asked("logits", "probabilities"))
         logits, probabilities, *unlike = rows
-        calibrated = (logits / self.run.card.temperature).astype(np.float32)
+        calibrated = (logits / self.card.temperature).astype(np.float32)
         return Answers(calibrated, probabilities, kept, bad, *unlike)
 
     def embeddings(self, samples: SampleSet, indices: Sequence[int]) -> Floats:
@@ -348,7 +360,7 @@ def _check_fits(predictor: Predictor, session: Backend) -> int:
     """Ask for one picture of coloured noise: the shapes and the temperature must be those of the card. Returns the
     width of an embedding.
     """
-    run = predictor.run
+    run, card, graph = predictor.run, predictor.card, predictor.graph
     size, channels, classes = run.card.geometry.size, run.card.channels, len(run.classes)
     try:
         noise = np.random.default_rng(0).integers(0, 256, (1, size, size, channels))
@@ -356,12 +368,12 @@ def _check_fits(predictor: Predictor, session: Backend) -> int:
         asked = ("probabilities", "logits", EMBEDDING)
         probabilities, logits, embedding = predictor._computed(session, noise.astype(np.uint8), asked)
     except UsageError as error:
-        raise RunError(f"{run.path / ONNX} does not fit the Run's card: {error.message}") from error
+        raise RunError(f"{graph} does not fit the Run's card: {error.message}") from error
     if probabilities.shape != (1, classes) or logits.shape != (1, classes):
-        raise RunError(f"{run.path / ONNX} answers with {probabilities.shape[-1]} classes, its card names {classes}")
-    if np.abs(probabilities_of(run.card, logits) - probabilities).max() > 1e-4:
+        raise RunError(f"{graph} answers with {probabilities.shape[-1]} classes, its card names {classes}")
+    if np.abs(probabilities_of(card, logits) - probabilities).max() > 1e-4:
         raise RunError(
-            f"{run.path / ONNX}: the probabilities are not {FORMULAS[run.card.task]}, with the "
-            f"temperature {run.card.temperature:g} of the Run's card"
+            f"{graph}: the probabilities are not {FORMULAS[card.task]}, with the "
+            f"temperature {card.temperature:g} of its card"
         )
     return int(embedding.shape[1])

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -255,12 +255,12 @@ def read_reference(run: Run) -> Reference:
     return found
 
 
-def read_unknowns(run: Run, reference: Callable[[], Reference]) -> Unknowns:
-    """How a Run whose card has ``unknown`` tells unknown pictures; ``reference`` gives its own.
+def read_unknowns(run: Run, card: Mapping[str, Any], reference: Callable[[], Reference]) -> Unknowns:
+    """How a Run tells unknown pictures by the ``unknown`` of a card, its own or an artefact's; ``reference`` gives the
+    Run's.
 
     Raises RunError for a score that this version does not compute, and for a ``k`` that is no neighbour there.
     """
-    card = run.card.unknown
     if card["score"] != SCORE:
         raise RunError(
             f"{run.path} tells unknown pictures by {card['score']!r}, this version by {SCORE!r}",

@@ -1,5 +1,6 @@
 """The Run: the one artefact that training makes and everything else opens."""
 
+from resight.runs.artifacts import ARTIFACTS, Artifact, ArtifactCard, artifact_names, drafted, open_artifact, publish
 from resight.runs.card import Architecture, RunCard, Threshold
 from resight.runs.crossval import CrossValidation, is_crossval, out_of_fold
 from resight.runs.predictions import Stored, stored
@@ -22,6 +23,7 @@ from resight.runs.run import (
 
 __all__ = [
     "ADVICE",
+    "ARTIFACTS",
     "CARD",
     "CHECKPOINTS",
     "CONFIG",
@@ -33,14 +35,20 @@ __all__ = [
     "SPLIT",
     "WEIGHTS",
     "Architecture",
+    "Artifact",
+    "ArtifactCard",
     "CrossValidation",
     "Metrics",
     "Run",
     "RunCard",
     "Stored",
     "Threshold",
+    "artifact_names",
     "check_free",
+    "drafted",
     "is_crossval",
+    "open_artifact",
     "out_of_fold",
+    "publish",
     "stored",
 ]

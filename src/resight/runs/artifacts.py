@@ -1,0 +1,234 @@
+"""What was exported from a Run: ``artifacts/NAME/`` beside its sealed files, each with a card of its own.
+
+A Run never changes; its artefacts come and go. An artefact counts only with ``card.json``, which records the SHA-256 of
+each of its files and of the Run's ``model.onnx`` that it was made from: that of another Run is refused.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field, fields, replace
+from pathlib import Path
+from typing import Any
+
+from resight.errors import RunError, UsageError
+from resight.images import printable
+from resight.runs.card import RunCard, Threshold, impossible
+from resight.runs.run import ONNX, Run
+from resight.runs.storage import fsync_directory, sha256_of, storage_errors, write_atomic
+
+ARTIFACTS, ARTIFACT_CARD = "artifacts", "card.json"
+SCHEMA = 1
+_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+
+@dataclass(frozen=True)
+class ArtifactCard:
+    """``card.json``.
+
+    target: what it is for, as given to ``--to``. precision: ``fp32`` or ``int8``. backend: which of
+    ``resight.inference.BACKENDS`` answers with it here; None: none does (it is for another program). graph: the file
+    that the backend opens, or the main one. made_from: SHA-256 of the Run's model.onnx. classes, channels, geometry,
+    mean, std: as in the Run, so that an artefact that is taken away still says what it answers. temperature,
+    thresholds, unknown: its own, as far as they differ from the Run's. parity: how it agrees with model.onnx, measured
+    when it was exported. metrics: its own, per part, as in run.json. quantization: how int8 was made and what stayed
+    fp32; empty for fp32. notes: what was not checked. environment: versions that it was made with. files: SHA-256 by
+    path below its folder.
+    """
+
+    name: str
+    target: str
+    precision: str
+    backend: str | None
+    graph: str
+    made_from: str
+    classes: tuple[str, ...]
+    channels: int
+    geometry: dict[str, Any]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    task: str = "single"
+    temperature: float = 1.0
+    thresholds: tuple[Threshold, ...] = ()
+    unknown: dict[str, Any] = field(default_factory=dict)
+    parity: dict[str, Any] = field(default_factory=dict)
+    metrics: dict[str, Any] = field(default_factory=dict)
+    quantization: dict[str, Any] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
+    created: str = ""
+    files: dict[str, str] = field(default_factory=dict)
+    schema: int = SCHEMA
+
+    @classmethod
+    def of(cls, run: Run, name: str, *, target: str, precision: str, backend: str | None, graph: str) -> ArtifactCard:
+        """With all that an artefact has from its Run; the rest by ``dataclasses.replace``."""
+        card = run.card
+        return cls(
+            name=name,
+            target=target,
+            precision=precision,
+            backend=backend,
+            graph=graph,
+            made_from=card.files[ONNX],
+            classes=card.classes,
+            channels=card.channels,
+            geometry=card.geometry.to_dict(),
+            mean=card.mean,
+            std=card.std,
+            task=card.task,
+            temperature=card.temperature,
+            thresholds=card.thresholds,
+            unknown=card.unknown,
+        )
+
+    def to_json(self) -> bytes:
+        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        return text.encode("utf-8", "backslashreplace")
+
+
+@dataclass(frozen=True)
+class Artifact:
+    """One that was exported: where it lies, its card, and the Run's card with what the artefact has of its own."""
+
+    path: Path
+    card: ArtifactCard
+    run_card: RunCard
+
+    @property
+    def graph(self) -> Path:
+        return self.path / self.card.graph
+
+    def verify(self) -> None:
+        """Raises RunError where a file is missing or was changed."""
+        for name, expected in self.card.files.items():
+            place = self.path / name
+            if not place.is_file() or sha256_of(place) != expected:
+                raise RunError(f"{printable(str(place))} is missing or was changed after it was exported", hint=_AGAIN)
+
+
+_AGAIN = "export it again: resight export RUN --to …"
+
+
+def artifact_names(run: Run) -> list[str]:
+    """Of the artefacts that the Run has, in order. Those without a card are none."""
+    folder = run.path / ARTIFACTS
+    if not folder.is_dir():
+        return []
+    return sorted(
+        path.name for path in folder.iterdir() if _NAME.fullmatch(path.name) and (path / ARTIFACT_CARD).is_file()
+    )
+
+
+def open_artifact(run: Run, name: str) -> Artifact:
+    """The artefact of this name; of its files only the card is read.
+
+    Raises UsageError for a name that the Run has not, RunError for a card that is damaged or of another Run.
+    """
+    path = _place(run, name) if _NAME.fullmatch(name) else None
+    if path is None:
+        there = ", ".join(artifact_names(run)) or "none"
+        raise UsageError(
+            f"{run.path} has no artefact {printable(name)!r}; it has: {there}",
+            hint="make one: resight export RUN --to …",
+        )
+    card = _read(path / ARTIFACT_CARD)
+    if card.made_from != run.card.files.get(ONNX):
+        raise RunError(f"{path} was exported from another Run than {run.path}", hint=_AGAIN)
+    run_card = replace(
+        run.card,
+        temperature=card.temperature,
+        thresholds=card.thresholds,
+        unknown=card.unknown,
+        parity=card.parity,
+        metrics=card.metrics,
+    )
+    if wrong := impossible(run_card):
+        raise RunError(f"{path / ARTIFACT_CARD} has an impossible value in: {', '.join(wrong)}", hint=_AGAIN)
+    if card.graph not in card.files or any(not _inside(name) for name in card.files):
+        raise RunError(f"{path / ARTIFACT_CARD} names files that an artefact cannot have", hint=_AGAIN)
+    return Artifact(path, card, run_card)
+
+
+@contextmanager
+def drafted(run: Run, name: str) -> Iterator[Path]:
+    """An empty folder to export into, beside the artefacts; gone afterwards, unless ``publish`` moved it.
+
+    Raises UsageError for a name that is not of small letters, digits, ``.``, ``_`` and ``-``; StorageError.
+    """
+    if not _NAME.fullmatch(name):
+        raise UsageError(
+            f"an artefact cannot be named {printable(name)!r}", hint="use small letters, digits, . _ and -"
+        )
+    folder = run.path / ARTIFACTS
+    with storage_errors(folder):
+        folder.mkdir(exist_ok=True)
+        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
+    try:
+        yield draft
+    finally:
+        shutil.rmtree(draft, ignore_errors=True)
+
+
+def publish(run: Run, draft: Path, card: ArtifactCard) -> Artifact:
+    """Hashes the files of a draft, writes its card and puts it into its place; one of the same name is replaced.
+
+    A crash at any moment leaves the earlier artefact or the new one. Raises StorageError.
+    """
+    files = {p.relative_to(draft).as_posix(): sha256_of(p) for p in sorted(draft.rglob("*")) if p.is_file()}
+    card = replace(card, files=files)
+    write_atomic(draft / ARTIFACT_CARD, card.to_json())
+    place, previous = run.path / ARTIFACTS / card.name, _previous(run, card.name)
+    with storage_errors(place):
+        draft.chmod(0o755)
+        if place.exists():
+            shutil.rmtree(previous, ignore_errors=True)
+            os.replace(place, previous)
+        os.replace(draft, place)
+        fsync_directory(place.parent)
+        shutil.rmtree(previous, ignore_errors=True)
+    return open_artifact(run, card.name)
+
+
+def _place(run: Run, name: str) -> Path | None:
+    """Where the artefact lies; the previous one where a crash came between its removal and the new one."""
+    places = (run.path / ARTIFACTS / name, _previous(run, name))
+    return next((place for place in places if (place / ARTIFACT_CARD).is_file()), None)
+
+
+def _previous(run: Run, name: str) -> Path:
+    return run.path / ARTIFACTS / f".previous-{name}"
+
+
+def _inside(name: str) -> bool:
+    """Whether a file's name stays below the artefact's folder."""
+    path = Path(name)
+    return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
+
+
+def _read(path: Path) -> ArtifactCard:
+    """Raises RunError for anything that is not a card of this schema."""
+    try:
+        plain = json.loads(path.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        raise RunError(f"{path} cannot be read: {error}", hint=_AGAIN) from error
+    if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
+        raise RunError(f"{path} is not an artefact's card of schema {SCHEMA}", hint=_AGAIN)
+    try:
+        if unknown := set(plain) - {f.name for f in fields(ArtifactCard)}:
+            raise ValueError(f"unknown fields: {', '.join(sorted(unknown))}")
+        listed = {name: tuple(plain[name]) for name in ("classes", "mean", "std", "notes")}
+        thresholds = tuple(Threshold(**one) for one in plain["thresholds"])
+        card = ArtifactCard(**plain | listed | {"thresholds": thresholds})
+        texts = [card.name, card.target, card.precision, card.graph, card.made_from, *card.files, *card.files.values()]
+        if not all(isinstance(text, str) for text in texts) or not isinstance(card.backend, str | None):
+            raise TypeError("a text is none")
+    except (TypeError, KeyError, ValueError, AttributeError) as error:
+        raise RunError(f"{path} lacks or misspells a field: {error}", hint=_AGAIN) from error
+    return card
