@@ -374,6 +374,6 @@ def _check_fits(predictor: Predictor, session: Backend) -> int:
     if np.abs(probabilities_of(card, logits) - probabilities).max() > 1e-4:
         raise RunError(
             f"{graph}: the probabilities are not {FORMULAS[card.task]}, with the "
-            f"temperature {card.temperature:g} of its card"
+            f"temperature {card.temperature:g} of the Run's card"
         )
     return int(embedding.shape[1])
