@@ -56,6 +56,7 @@ _WHERE = {
     "errors": "",
     "evaluate_run": "resight.commands.eval",
     "explain": "resight.commands.explain",
+    "export": "resight.commands.export",
     "examine": "resight.commands.doctor",
     "images": "",
     "import_weights": "resight.commands.import_",

@@ -79,9 +79,9 @@ def opened(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many callers each session was opened for, in order."""
     found = []
 
-    def record(name: str, path: Path, threads: int, *, sha256: str | None, callers: int) -> Backend:
+    def record(name: str, path: Path, threads: int, *, callers: int, **hashes: str | None) -> Backend:
         found.append(callers)
-        return open_backend(name, path, threads, sha256=sha256, callers=callers)
+        return open_backend(name, path, threads, callers=callers, **hashes)
 
     monkeypatch.setattr("resight.inference.sessions.open_backend", record)
     return found

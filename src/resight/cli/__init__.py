@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from resight import __version__
-from resight.cli import answering, folds, making, searching
+from resight.cli import answering, exporting, folds, making, searching
 from resight.errors import ResightError
 
 app = typer.Typer(
@@ -36,6 +36,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "predict": answering.predict,
     "explain": answering.explain,
     "embed": answering.embed,
+    "export": exporting.export,
     "bench": answering.bench,
     "models": making.models,
     "cache": making.cache,

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from resight.cli.options import (
+    ArtifactName,
     Backend,
     Batch,
     Format,
@@ -54,6 +55,7 @@ def eval_(
         bool, typer.Option("--tta", help="Also with test-time augmentation: mirrored, and its cost.")
     ] = False,
     tta_shifts: Annotated[bool, typer.Option("--tta-shifts", help="With --tta: shifted too, ten views.")] = False,
+    artifact: ArtifactName = None,
     backend: Backend = "auto",
     threads: Threads = None,
     batch: Batch = 8,
@@ -76,6 +78,7 @@ def eval_(
         predictions=predictions,
         report=report_to or (Path("report.html") if report else None),
         against=against,
+        artifact=artifact,
         backend=backend,
         threads=threads,
         batch=batch,
@@ -98,6 +101,7 @@ def predict(
     format: Format = None,
     json_: Json = False,
     out: OutFile = None,
+    artifact: ArtifactName = None,
     backend: Backend = "auto",
     threads: Threads = None,
     batch: Batch = 8,
@@ -109,7 +113,7 @@ def predict(
 
     chosen = format_of(format, json_, tuple(FORMATS))
     check_outputs({"--out": out})
-    ready = prepare(run, images, backend=backend, threads=threads, batch=batch)
+    ready = prepare(run, images, artifact=artifact, backend=backend, threads=threads, batch=batch)
     say_backend(backend, ready.predictor.choice)
     failed = 0
 
@@ -136,6 +140,7 @@ def embed(
     top: Annotated[int | None, typer.Option(min=1, help="How many are shown; default: 5.")] = None,
     format: Annotated[str | None, typer.Option(help="table or json, for --similar-to.")] = None,
     json_: Json = False,
+    artifact: ArtifactName = None,
     backend: Backend = "auto",
     threads: Threads = None,
     batch: Batch = 8,
@@ -152,14 +157,21 @@ def embed(
         raise UsageError("no pictures were given", hint="name files, folders or patterns")
     if out is not None:
         command.check_out(out)
-        found = command.embed(run, images or [], backend=backend, threads=threads, batch=batch)
+        found = command.embed(run, images or [], artifact=artifact, backend=backend, threads=threads, batch=batch)
         found.save(out)
         errors = found.errors
         say_backend(backend, found.choice)
         typer.echo(f"{len(found.sources):,} embeddings of {found.embeddings.shape[1]:,} numbers", err=True)
     else:
         result = command.similar(
-            run, similar_to or "", images or None, top=top or 5, backend=backend, threads=threads, batch=batch
+            run,
+            similar_to or "",
+            images or None,
+            top=top or 5,
+            artifact=artifact,
+            backend=backend,
+            threads=threads,
+            batch=batch,
         )
         errors = result.errors
         say_backend(backend, result.choice)
@@ -197,6 +209,7 @@ def explain(
             min=0, help="Training pictures looked through for the nearest, at most; 0: none; default: all kept."
         ),
     ] = None,
+    artifact: ArtifactName = None,
     backend: Backend = "auto",
     threads: Threads = None,
     json_: Json = False,
@@ -216,6 +229,7 @@ def explain(
         sanity=sanity,
         inside=inside,
         compare=compare,
+        artifact=artifact,
         backend=backend,
         threads=threads,
         say=lambda text: typer.echo(text, err=True),

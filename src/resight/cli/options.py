@@ -54,6 +54,9 @@ OutFile = Annotated[Path | None, typer.Option(help="Write to this file instead o
 Backend = Annotated[
     str, typer.Option(help="onnxruntime, openvino, or auto: the quickest by what `resight bench` stored.")
 ]
+ArtifactName = Annotated[
+    str | None, typer.Option("--artifact", metavar="NAME", help="Answer with what was exported under this name.")
+]
 Threads = Annotated[int | None, typer.Option(min=1, help="Threads that compute; default: all cores.")]
 Batch = Annotated[
     int,

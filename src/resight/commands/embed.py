@@ -77,6 +77,7 @@ def embed(
     run: Run | str | Path,
     images: Images,
     *,
+    artifact: str | None = None,
     backend: str = AUTO,
     threads: int | None = None,
     batch: int = BATCH,
@@ -87,7 +88,8 @@ def embed(
     """
     check_backend(backend)
     opened, sources = run_and_sources(run, images)
-    predictor = Predictor(opened, backend=backend, threads=threads, batch=batch, pictures=len(sources))
+    how: dict[str, Any] = {"artifact": artifact, "backend": backend, "threads": threads, "batch": batch}
+    predictor = Predictor(opened, pictures=len(sources), **how)
     return _embedded(predictor, sources)
 
 
@@ -97,6 +99,7 @@ def similar(
     images: Images | None = None,
     *,
     top: int = 5,
+    artifact: str | None = None,
     backend: str = AUTO,
     threads: int | None = None,
     batch: int = BATCH,
@@ -112,7 +115,8 @@ def similar(
     check_backend(backend)
     (wanted,) = _one(image)
     opened, sources = (resolve_run(run), []) if images is None else run_and_sources(run, images)
-    predictor = Predictor(opened, backend=backend, threads=threads, batch=batch, pictures=len(sources) + 1)
+    how: dict[str, Any] = {"artifact": artifact, "backend": backend, "threads": threads, "batch": batch}
+    predictor = Predictor(opened, pictures=len(sources) + 1, **how)
     reference = predictor.reference if images is None else None
     others = [source for source in sources if not _same(source, wanted)]
     if reference is None and not others:

@@ -105,6 +105,7 @@ def evaluate_run(
     predictions: Path | None = None,
     report: Path | None = None,
     against: Run | str | Path | None = None,
+    artifact: str | None = None,
     backend: str = AUTO,
     threads: int | None = None,
     batch: int = BATCH,
@@ -116,14 +117,15 @@ def evaluate_run(
     """Evaluate a Run on labelled pictures; classes are matched by name.
 
     data: by default the data that the Run was trained with, split as then; else a path, or
-    ``torchvision:FashionMNIST`` and the like, which needs PyTorch. part: train, val, test or all; by default
-    test, or all where ``data`` is not split; one class, or a test part alone, will do. skip_bad: leave out
-    pictures that cannot be read, and count them, where otherwise they are an error. predictions: a CSV file to
-    write, see ``EvalResult.save_predictions``. report: a page to write, one self-contained HTML file, never into a
-    Run; needs the extra ``report``. against: a second Run, which answers the same pictures. corruptions: also answer
-    corrupted pictures, of all kinds or of these; corruption_pictures: of so many, or "all"; default 1,000. tta: also
-    average over views, "flip" or "flip+shift". say: gets lines of progress. The last four are for Runs that answer with
-    one class a picture; others have a MultilabelEvalResult.
+    ``torchvision:FashionMNIST`` and the like, which needs PyTorch. part: train, val, test or all; by default test, or
+    all where ``data`` is not split; one class, or a test part alone, will do. skip_bad: leave out pictures that
+    cannot be read, and count them, where otherwise they are an error. predictions: a CSV file to write, see
+    ``EvalResult.save_predictions``. report: a page to write, one self-contained HTML file, never into a Run; needs
+    the extra ``report``. artifact: answer with what was exported under this name. against: a second Run, which
+    answers the same pictures. corruptions: also answer corrupted pictures, of all kinds or of these;
+    corruption_pictures: of so many, or "all"; default 1,000. tta: also average over views, "flip" or "flip+shift".
+    say: gets lines of progress. The last four are for Runs that answer with one class a picture; others have a
+    MultilabelEvalResult.
 
     Raises DataError for data with classes that the Run does not know, without the part, changed since
     training, or with bad pictures; UsageError for wrong arguments, RunError for a Run that is missing or
@@ -159,9 +161,11 @@ def evaluate_run(
     if opened.card.task == "multi":
         given = None if data is None else Path(data)
         outputs: dict[str, Any] = {"predictions": predictions, "report": report, "skip_bad": skip_bad, "data": given}
-        how: dict[str, Any] = {"backend": backend, "threads": threads, "batch": batch}
+        how: dict[str, Any] = {"artifact": artifact, "backend": backend, "threads": threads, "batch": batch}
         return evaluate_labels(opened, samples, numbers, indices, chosen, warnings, **outputs, **how)
-    predictor = Predictor(opened, backend=backend, threads=threads, batch=batch, pictures=len(indices))
+    predictor = Predictor(
+        opened, artifact=artifact, backend=backend, threads=threads, batch=batch, pictures=len(indices)
+    )
     found = predictor.answers(samples, indices)
     if found.bad and not skip_bad:
         raise bad_files(found.bad)

@@ -69,6 +69,7 @@ def explain(
     sanity: bool = False,
     inside: bool = False,
     compare: int | None = None,
+    artifact: str | None = None,
     backend: str = AUTO,
     threads: int | None = None,
     say: Callable[[str], None] = lambda _: None,
@@ -102,7 +103,9 @@ def explain(
     check_outside_runs(Path(out))
     opened, sources = (resolve_run(run), []) if alone else run_and_sources(run, images)
     targets = [_class_number(opened, name) for name in dict.fromkeys(classes)]
-    work = _Work(opened, method, targets, top or TOP, faithful, sanity, inside, backend, threads, compare, say)
+    work = _Work(
+        opened, method, targets, top or TOP, faithful, sanity, inside, artifact, backend, threads, compare, say
+    )
     folder = Path(out)
     with storage_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
@@ -167,6 +170,7 @@ class _Work:
     faithful: bool
     sanity: bool
     inside: bool
+    artifact: str | None
     backend: str
     threads: int | None
     compare: int | None
@@ -175,7 +179,7 @@ class _Work:
     def __post_init__(self) -> None:
         shown = shown_as(self.run.card.channels)
         self.notes: list[str] = [f"pictures are shown by {shown}; the network sees all of them"] if shown else []
-        self.predictor = Predictor(self.run, backend=self.backend, threads=self.threads)
+        self.predictor = Predictor(self.run, artifact=self.artifact, backend=self.backend, threads=self.threads)
         if self.predictor.choice.note:
             self.say(f"note: {printable(self.predictor.choice.note, 2000)}")
         if self.backend == AUTO:

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,25 +32,26 @@ def predict(
     images: Images,
     *,
     top: int = 5,
+    artifact: str | None = None,
     backend: str = AUTO,
     threads: int | None = None,
     batch: int = BATCH,
 ) -> Predictions:
     """Answer for each picture, in order.
 
-    run: a Run, its directory, or weights (a tag such as ``resnet50.tv2_in1k``, a file), which are imported
-    first. images: files, folders and patterns such as ``"photos/*.jpg"``, each file once; or encoded
-    pictures (bytes); or decoded ones (arrays uint8 (H, W) or (H, W, C)). A picture that cannot be used is a
-    Prediction with ``error``. backend: ``onnxruntime``, ``openvino``, or ``auto``, the quickest by what
-    ``resight bench`` has stored, else onnxruntime. batch: the most pictures computed at a time by each thread; of few
-    pictures each thread takes less, so that all have work.
+    run: a Run, its directory, or weights (a tag such as ``resnet50.tv2_in1k``, a file), which are imported first.
+    images: files, folders and patterns such as ``"photos/*.jpg"``, each file once; or encoded pictures (bytes); or
+    decoded ones (arrays uint8 (H, W) or (H, W, C)). A picture that cannot be used is a Prediction with ``error``.
+    artifact: answer with what was exported under this name. backend: ``onnxruntime``, ``openvino``, or ``auto``, the
+    quickest by what ``resight bench`` has stored, else onnxruntime. batch: the most pictures computed at a time by
+    each thread; of few pictures each thread takes less, so that all have work.
 
         resight.predict(run, "photos/*.jpg").to_csv("out.csv")
 
     Raises RunError for a Run that is missing, unfinished or damaged; UsageError for arguments and inputs
     without pictures; MissingExtra for weights where PyTorch is not installed, and for a backend that is not.
     """
-    return Predictions(stream(run, images, top=top, backend=backend, threads=threads, batch=batch))
+    return Predictions(stream(run, images, top=top, artifact=artifact, backend=backend, threads=threads, batch=batch))
 
 
 def stream(
@@ -57,6 +59,7 @@ def stream(
     images: Images,
     *,
     top: int = 5,
+    artifact: str | None = None,
     backend: str = AUTO,
     threads: int | None = None,
     batch: int = BATCH,
@@ -64,7 +67,7 @@ def stream(
     """As ``predict``, one by one, for more pictures than fit into memory. What is wrong is raised at the
     call.
     """
-    ready = prepare(run, images, backend=backend, threads=threads, batch=batch)
+    ready = prepare(run, images, artifact=artifact, backend=backend, threads=threads, batch=batch)
     return ready.predictor.predict(ready.sources, top)
 
 
@@ -80,6 +83,7 @@ def prepare(
     run: Run | str | Path,
     images: Images,
     *,
+    artifact: str | None = None,
     backend: str = AUTO,
     threads: int | None = None,
     batch: int = BATCH,
@@ -87,7 +91,8 @@ def prepare(
     """Find the pictures and open the Run. Raises what ``predict`` raises."""
     check_backend(backend)
     opened, sources = run_and_sources(run, images)
-    return Ready(Predictor(opened, backend=backend, threads=threads, batch=batch, pictures=len(sources)), sources)
+    how: dict[str, Any] = {"artifact": artifact, "backend": backend, "threads": threads, "batch": batch}
+    return Ready(Predictor(opened, pictures=len(sources), **how), sources)
 
 
 def run_and_sources(run: Run | str | Path, images: Images) -> tuple[Run, list[Source]]:

@@ -99,9 +99,16 @@ def check_backend(name: str) -> None:
 
 
 def open_backend(
-    name: str, path: Path, threads: int | None = None, *, sha256: str | None = None, callers: int = 1
+    name: str,
+    path: Path,
+    threads: int | None = None,
+    *,
+    sha256: str | None = None,
+    weights: str | None = None,
+    callers: int = 1,
 ) -> Backend:
-    """Open ``path`` with the backend of this name, not ``auto``; the arguments are those of ``OnnxRuntime``.
+    """Open ``path`` with the backend of this name, not ``auto``; the arguments are those of ``OnnxRuntime``. weights:
+    what the second file of a graph of two must hash to, see ``OpenVino``.
 
     Raises what ``check_backend`` and the backend raise.
     """
@@ -109,7 +116,9 @@ def open_backend(
     if name == AUTO:
         raise UsageError("a backend must be chosen before it is opened")
     kind = BACKENDS[name]
-    backend: Backend = getattr(import_module(kind.module), kind.name)(path, threads, sha256=sha256, callers=callers)
+    more = {} if weights is None else {"weights": weights}
+    made = getattr(import_module(kind.module), kind.name)
+    backend: Backend = made(path, threads, sha256=sha256, callers=callers, **more)
     return backend
 
 

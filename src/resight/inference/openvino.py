@@ -51,16 +51,24 @@ class OpenVino:
     """OpenVINO on the CPU; its arguments, guarantees and errors are those of ``OnnxRuntime``.
 
     fp32 graphs are computed in fp32, also where the processor has a smaller format; graphs with quantized
-    weights in int8.
+    weights in int8. path: an ONNX file, or the ``.xml`` of OpenVINO's own format (IR), whose numbers lie beside it in a
+    ``.bin`` that must hash to ``weights``.
     """
 
     def __init__(
-        self, path: Path, threads: int | None = None, *, sha256: str | None = None, callers: int | None = 1
+        self,
+        path: Path,
+        threads: int | None = None,
+        *,
+        sha256: str | None = None,
+        weights: str | None = None,
+        callers: int | None = 1,
     ) -> None:
         self.path = path
         self.threads = thread_count(threads)
         self.callers = caller_count(callers, self.threads)
-        self._model = _read(path, read_graph(path, sha256))
+        data = read_graph(path, sha256)
+        self._model = _read_ir(path, data, weights) if path.suffix == ".xml" else read_onnx(path, data)
         self._core = load_openvino().Core()
         self._compiled: dict[bool, _Compiled] = {}
         self._lock = Lock()
@@ -121,8 +129,8 @@ class _Compiled:
         return [found[self._outputs[name]] for name in outputs]
 
 
-def _read(path: Path, data: bytes) -> Any:
-    """The graph, from ONNX alone: OpenVINO's other formats are not tried. Raises RunError."""
+def read_onnx(path: Path, data: bytes) -> Any:
+    """The graph, from ONNX alone. Raises RunError."""
     try:
         external = has_external_data(data)
     except ValueError as error:
@@ -135,6 +143,27 @@ def _read(path: Path, data: bytes) -> Any:
     try:
         frontend = FrontEndManager().load_by_framework("onnx")
         model = frontend.convert(frontend.load(io.BytesIO(data)))
+    except Exception as error:
+        raise damaged(path, "openvino", error) from error
+    return _checked(path, model)
+
+
+def _read_ir(path: Path, data: bytes, weights: str | None) -> Any:
+    """The graph, from OpenVINO's own format alone: its XML, and the numbers in the file of the same name that ends in
+    ``.bin``. The XML says where in these bytes a tensor lies, and cannot name another file. Raises RunError.
+    """
+    if not data.lstrip().startswith(b"<?xml"):
+        raise damaged(path, "openvino", ValueError("it is no XML"))
+    numbers = read_graph(path.with_suffix(".bin"), weights)
+    try:
+        model = load_openvino().Core().read_model(model=data, weights=numbers)
+    except Exception as error:
+        raise damaged(path, "openvino", error) from error
+    return _checked(path, model)
+
+
+def _checked(path: Path, model: Any) -> Any:
+    try:
         found = [(", ".join(_names(node)), _type(node), _rank(node)) for node in model.inputs]
         outputs = {name: _type(node) for node in model.outputs for name in _names(node)}
     except Exception as error:

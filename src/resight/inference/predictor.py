@@ -22,7 +22,7 @@ from resight.inference.prediction import Prediction, Unlikeness
 from resight.inference.sessions import Sessions
 from resight.inference.tasks import FORMULAS, labels_of, probabilities_of
 from resight.inference.unknown import Reference, Unknowns, read_reference, read_unknowns
-from resight.runs import ONNX, REFERENCE, Run, RunCard, open_artifact
+from resight.runs import ONNX, REFERENCE, Artifact, Run, RunCard, open_artifact
 from resight.samples import SampleSet
 
 Source = Path | bytes | NDArray[np.uint8]
@@ -67,22 +67,25 @@ class Predictor:
         threads: int | None = None,
         batch: int = BATCH,
         pictures: int | None = None,
-        artifact: str | None = None,
+        artifact: str | Artifact | None = None,
     ) -> None:
         if type(batch) is not int or batch < 1:
             raise UsageError(f"batch is {batch!r}; expected a whole number, 1 or more")
         self.run = run
-        self.artifact = None if artifact is None else open_artifact(run, artifact)
+        self.artifact = open_artifact(run, artifact) if isinstance(artifact, str) else artifact
         self.batch = batch
         self.threads = thread_count(threads)
         callers = 1 if pictures is not None and self._is_few(pictures) else self.threads
+        weights = None
         if self.artifact is None:
             self.graph, sha256 = run.file(ONNX), run.card.files.get(ONNX)
             self.choice = choose(backend, sha256, self.threads, batch, pictures=pictures, callers=callers)
         else:
-            self.graph, sha256 = self.artifact.graph, self.artifact.card.files[self.artifact.card.graph]
+            self.graph, sha256, weights = self.artifact.graph, self.artifact.sha256, self.artifact.weights
             self.choice = only_choice(backend, self.artifact)
-        self._sessions = Sessions(self.choice.name, self.graph, self.threads, sha256=sha256, callers=callers)
+        self._sessions = Sessions(
+            self.choice.name, self.graph, self.threads, sha256=sha256, callers=callers, weights=weights
+        )
         self._width = _check_fits(self, self._sessions.any)
 
     @property

@@ -11,14 +11,16 @@ from resight.runs.storage import sha256_of
 
 
 class Sessions:
-    """All with one backend and from one file.
+    """All with one backend and from one file; weights: the hash of a second one, see ``open_backend``.
 
     The first is opened at once, for ``callers``. Safe to call from several threads. Raises what ``open_backend``
     raises.
     """
 
-    def __init__(self, backend: str, path: Path, threads: int, *, sha256: str | None, callers: int) -> None:
-        self._backend, self._path, self._threads = backend, path, threads
+    def __init__(
+        self, backend: str, path: Path, threads: int, *, sha256: str | None, callers: int, weights: str | None = None
+    ) -> None:
+        self._backend, self._path, self._threads, self._weights = backend, path, threads, weights
         self._sha256 = sha256 or sha256_of(path)  # all are of the same bytes, also before the Run is sealed
         self._lock = Lock()
         self._asked: set[int] = set()
@@ -47,4 +49,6 @@ class Sessions:
             return self._open[callers]
 
     def _opened(self, callers: int) -> Backend:
-        return open_backend(self._backend, self._path, self._threads, sha256=self._sha256, callers=callers)
+        return open_backend(
+            self._backend, self._path, self._threads, sha256=self._sha256, weights=self._weights, callers=callers
+        )

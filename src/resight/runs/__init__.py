@@ -1,6 +1,15 @@
 """The Run: the one artefact that training makes and everything else opens."""
 
-from resight.runs.artifacts import ARTIFACTS, Artifact, ArtifactCard, artifact_names, drafted, open_artifact, publish
+from resight.runs.artifacts import (
+    ARTIFACTS,
+    Artifact,
+    ArtifactCard,
+    artifact_names,
+    drafted,
+    finished,
+    open_artifact,
+    publish,
+)
 from resight.runs.card import Architecture, RunCard, Threshold
 from resight.runs.crossval import CrossValidation, is_crossval, out_of_fold
 from resight.runs.predictions import Stored, stored
@@ -46,6 +55,7 @@ __all__ = [
     "artifact_names",
     "check_free",
     "drafted",
+    "finished",
     "is_crossval",
     "open_artifact",
     "out_of_fold",

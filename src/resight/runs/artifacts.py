@@ -105,6 +105,22 @@ class Artifact:
     def graph(self) -> Path:
         return self.path / self.card.graph
 
+    @property
+    def sha256(self) -> str:
+        """What the graph must hash to."""
+        return self.card.files[self.card.graph]
+
+    @property
+    def weights(self) -> str | None:
+        """What the file of numbers beside an ``.xml`` must hash to; None for a graph of one file."""
+        name = Path(self.card.graph)
+        return self.card.files.get(name.with_suffix(".bin").as_posix(), "") if name.suffix == ".xml" else None
+
+    @property
+    def bytes(self) -> int:
+        """Of all its files."""
+        return sum((self.path / name).stat().st_size for name in self.card.files)
+
     def verify(self) -> None:
         """Raises RunError where a file is missing or was changed."""
         for name, expected in self.card.files.items():
@@ -138,6 +154,10 @@ def open_artifact(run: Run, name: str) -> Artifact:
             f"{run.path} has no artefact {printable(name)!r}; it has: {there}",
             hint="make one: resight export RUN --to …",
         )
+    return _opened(run, path)
+
+
+def _opened(run: Run, path: Path) -> Artifact:
     card = _read(path / ARTIFACT_CARD)
     if card.made_from != run.card.files.get(ONNX):
         raise RunError(f"{path} was exported from another Run than {run.path}", hint=_AGAIN)
@@ -176,14 +196,22 @@ def drafted(run: Run, name: str) -> Iterator[Path]:
         shutil.rmtree(draft, ignore_errors=True)
 
 
+def finished(run: Run, draft: Path, card: ArtifactCard) -> Artifact:
+    """Hashes the files of a draft, writes its card beside them and opens it where it is, to be tried. Raises
+    StorageError.
+    """
+    paths = (p for p in sorted(draft.rglob("*")) if p.is_file() and p != draft / ARTIFACT_CARD)
+    files = {p.relative_to(draft).as_posix(): sha256_of(p) for p in paths}
+    write_atomic(draft / ARTIFACT_CARD, replace(card, files=files).to_json())
+    return _opened(run, draft)
+
+
 def publish(run: Run, draft: Path, card: ArtifactCard) -> Artifact:
-    """Hashes the files of a draft, writes its card and puts it into its place; one of the same name is replaced.
+    """Finishes a draft and puts it into its place; one of the same name is replaced.
 
     A crash at any moment leaves the earlier artefact or the new one. Raises StorageError.
     """
-    files = {p.relative_to(draft).as_posix(): sha256_of(p) for p in sorted(draft.rglob("*")) if p.is_file()}
-    card = replace(card, files=files)
-    write_atomic(draft / ARTIFACT_CARD, card.to_json())
+    finished(run, draft, card)
     place, previous = run.path / ARTIFACTS / card.name, _previous(run, card.name)
     with storage_errors(place):
         draft.chmod(0o755)

@@ -1,0 +1,65 @@
+"""`resight export`: thin, over ``resight.commands.export``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from resight.cli.options import Json, RunOrTag, Threads, print_json
+from resight.errors import UsageError
+
+
+def export(
+    run: RunOrTag,
+    to: Annotated[str | None, typer.Option(metavar="TARGET", help="onnx, openvino, program, triton or docker.")] = None,
+    name: Annotated[
+        str | None, typer.Option(help="Of the artefact; default: the target's, for int8 with -int8.")
+    ] = None,
+    int8: Annotated[bool, typer.Option("--int8", help="Quantize, for onnx or openvino.")] = False,
+    max_drop: Annotated[
+        float | None, typer.Option(metavar="POINTS", help="With --int8: most that accuracy may lose; default: 0.5.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option(help="Labelled pictures to compare with; default: the Run's validation part.")
+    ] = None,
+    images: Annotated[Path | None, typer.Option(help="Any pictures to compare with, instead.")] = None,
+    pictures: Annotated[
+        int | None,
+        typer.Option(min=1, help="Most pictures to compare with, default 1000; --int8: to calibrate, 300."),
+    ] = None,
+    list_: Annotated[bool, typer.Option("--list", help="Show what there is, and check its hashes.")] = False,
+    threads: Threads = None,
+    json_: Json = False,
+) -> None:
+    """Another form of a Run, kept only if it answers the same on real pictures; else exit 1."""
+    from resight.commands import export as command
+
+    if list_ == (to is not None):
+        raise UsageError("give either --to TARGET or --list")
+    if max_drop is not None and not int8:
+        raise UsageError("--max-drop has no effect without --int8")
+    if list_:
+        found = command.exported(run)
+        if json_:
+            print_json([one.to_dict() for one in found])
+        else:
+            typer.echo(command.table(found))
+        if any(one.problem for one in found):
+            raise typer.Exit(1)
+        return
+    result = command.export(
+        run,
+        to or "",
+        name=name,
+        data=data,
+        images=images,
+        pictures=pictures or command.PICTURES,
+        threads=threads,
+        say=lambda line: typer.echo(line, err=True),
+    )
+    if json_:
+        print_json(result.to_dict())
+    else:
+        typer.echo(result.to_text())

@@ -1,0 +1,49 @@
+"""``program``: the network as torch.export writes it, for programs in PyTorch and what follows from it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from resight.exporting.gate import Answer
+from resight.exporting.targets.written import Written, about
+from resight.inference.backend import Floats, Pixels
+from resight.runs import Artifact, Run
+
+PROGRAM, ABOUT = "model.pt2", "resight.json"
+
+
+def write(run: Run, folder: Path) -> Written:
+    """Of the weights in ``model.safetensors``; any batch. Its outputs are those of model.onnx, in the same order."""
+    import torch
+
+    from resight.exporting.onnx import Answering
+    from resight.models.from_run import network_of
+
+    card = run.card
+    answering = Answering(network_of(run), card.mean, card.std, card.temperature, card.task)
+    pixels = torch.zeros(2, card.geometry.size, card.geometry.size, card.channels, dtype=torch.uint8)
+    shapes = {"pixels": {0: torch.export.Dim("batch", min=1)}}
+    program = torch.export.export(answering, (pixels,), dynamic_shapes=shapes)
+    files = {ABOUT: json.dumps({name: json.loads(value) for name, value in about(run).items()}, indent=2)}
+    torch.export.save(program, folder / PROGRAM, extra_files=files)
+    notes = [
+        "torch.export.load may run code that a stranger put into a .pt2: open only files that you made",
+        "outputs in order: probabilities, logits, embedding, features",
+    ]
+    return Written(PROGRAM, notes, ["torch"])
+
+
+def answer(_: Run, artifact: Artifact) -> Answer:
+    """Loaded again: the file that was just written, and no other."""
+    import torch
+
+    artifact.verify()
+    program = torch.export.load(artifact.graph).module()
+
+    def ask(pixels: Pixels) -> Floats:
+        with torch.inference_mode():
+            found: Floats = program(torch.from_numpy(pixels))[0].numpy()
+        return found
+
+    return ask
