@@ -1,0 +1,159 @@
+"""Artefacts: a card beside the Run, put into place whole, and refused where they are not what they say."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from tests.inference import tiny
+
+from resight.errors import RunError, StorageError, UsageError
+from resight.inference import Predictor
+from resight.runs import ONNX, ArtifactCard, Run, artifact_names, drafted, open_artifact, publish
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Run:
+    return tiny.make_run(tmp_path / "run")
+
+
+def card_of(run: Run, name: str = "copy", **changes: Any) -> ArtifactCard:
+    card = ArtifactCard.of(run, name, target="onnx", precision="fp32", backend="onnxruntime", graph=ONNX)
+    return replace(card, **changes)
+
+
+def export(run: Run, *, name: str = "copy", data: bytes | None = None, **changes: Any) -> None:
+    with drafted(run, name) as folder:
+        (folder / ONNX).write_bytes(run.read(ONNX) if data is None else data)
+        publish(run, folder, card_of(run, name, **changes))
+
+
+def test_what_was_published_is_opened_again(run: Run) -> None:
+    export(run)
+    found = open_artifact(run, "copy")
+    found.verify()
+    assert found.card.classes == tiny.CLASSES
+    assert found.card.made_from == run.card.files[ONNX]
+    assert set(found.card.files) == {ONNX}
+    assert found.bytes == len(run.read(ONNX))
+    assert artifact_names(run) == ["copy"]
+    assert sorted(p.name for p in (run.path / "artifacts").iterdir()) == ["copy"]  # no drafts are left
+    Run.open(run.path)  # the sealed Run is as it was
+
+
+def test_a_predictor_answers_with_its_temperature(run: Run) -> None:
+    hot = tiny.graph(temperature=4.0).SerializeToString()
+    export(run, data=hot, temperature=4.0)
+    pixels = np.stack([tiny.picture("red", side=tiny.SIZE)])
+    plain, own = Predictor(run), Predictor(run, artifact="copy")
+    assert own.card.temperature == 4.0
+    assert own.run_pixels(pixels).probabilities.max() < plain.run_pixels(pixels).probabilities.max()
+    export(run, name="wrong", data=hot, temperature=2.0)
+    with pytest.raises(RunError, match="temperature"):  # the graph does not compute with its card's
+        Predictor(run, artifact="wrong")
+
+
+def test_another_backend_than_its_own_is_refused(run: Run) -> None:
+    export(run)
+    assert Predictor(run, artifact="copy", backend="onnxruntime").choice.name == "onnxruntime"
+    with pytest.raises(UsageError, match="not for openvino"):
+        Predictor(run, artifact="copy", backend="openvino")
+    export(run, name="elsewhere", backend=None)
+    with pytest.raises(UsageError, match="nothing here answers"):
+        Predictor(run, artifact="elsewhere")
+
+
+@pytest.mark.parametrize("name", ["", "..", "a/b", "A", ".hidden", "x" * 65, "nul\0"])
+def test_impossible_names(run: Run, name: str) -> None:
+    with pytest.raises(UsageError):
+        open_artifact(run, name)
+    with pytest.raises(UsageError), drafted(run, name):
+        pass
+
+
+def test_one_that_is_not_there_is_refused_with_those_that_are(run: Run) -> None:
+    export(run)
+    with pytest.raises(UsageError, match="it has: copy"):
+        open_artifact(run, "other")
+
+
+def test_one_of_another_run_is_refused(run: Run, tmp_path: Path) -> None:
+    other = tiny.make_run(tmp_path / "other", model=tiny.graph(temperature=1.0).SerializeToString(),
+                          fields={"temperature": 1.0})  # fmt: skip
+    export(other)
+    (run.path / "artifacts").mkdir()
+    os.rename(other.path / "artifacts" / "copy", run.path / "artifacts" / "copy")
+    with pytest.raises(RunError, match="another Run"):
+        open_artifact(run, "copy")
+
+
+def test_a_changed_file_is_refused(run: Run) -> None:
+    export(run)
+    found = open_artifact(run, "copy")
+    found.graph.write_bytes(found.graph.read_bytes()[:-1] + b"\0")
+    with pytest.raises(RunError, match="changed"):
+        found.verify()
+    with pytest.raises(RunError, match="changed"):
+        Predictor(run, artifact="copy")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"schema": 2}, "schema"),
+        ({"temperature": -1}, "temperature"),
+        ({"temperature": "hot"}, "temperature"),
+        ({"extra": 1}, "unknown fields"),
+        ({"classes": None}, "misspells"),
+        ({"files": {}}, "names files"),
+        ({"files": {"../../../etc/passwd": "0" * 64, "model.onnx": "0" * 64}}, "names files"),
+        ({"files": {"/etc/passwd": "0" * 64, "model.onnx": "0" * 64}}, "names files"),
+        ({"graph": "../../model.onnx"}, "names files"),
+        ({"unknown": {"score": "knn-whitened", "threshold": "low", "k": 5}}, "unknown"),
+        ({"files": [1]}, "misspells"),
+    ],
+)
+def test_a_hostile_card_is_refused(run: Run, changes: dict[str, Any], words: str) -> None:
+    export(run)
+    path = run.path / "artifacts" / "copy" / "card.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+    with pytest.raises(RunError, match=words):
+        open_artifact(run, "copy")
+
+
+@pytest.mark.parametrize("content", [b"", b"[]", b"{", b"[" * 5000, b"\xff"])
+def test_what_is_no_card_is_refused(run: Run, content: bytes) -> None:
+    export(run)
+    (run.path / "artifacts" / "copy" / "card.json").write_bytes(content)
+    with pytest.raises(RunError):
+        open_artifact(run, "copy")
+
+
+@pytest.mark.parametrize("fails", [0, 1])
+def test_a_crash_leaves_the_earlier_or_the_new_one(run: Run, fails: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Moving the earlier one away and putting the new one into its place: each may be the last that happens."""
+    export(run, notes=("first",))
+    replace_, count = os.replace, 0
+
+    def crash(a: Any, b: Any) -> None:
+        nonlocal count
+        if Path(a).is_dir():
+            count += 1
+            if count > fails:
+                raise OSError(28, "No space left on device")
+        replace_(a, b)
+
+    monkeypatch.setattr("resight.runs.artifacts.os.replace", crash)
+    with pytest.raises(StorageError):
+        export(run, notes=("second",))
+    monkeypatch.undo()
+    assert open_artifact(run, "copy").card.notes == ("first",)
+    open_artifact(run, "copy").verify()
+    export(run, notes=("third",))
+    assert open_artifact(run, "copy").card.notes == ("third",)
+    assert sorted(p.name for p in (run.path / "artifacts").iterdir()) == ["copy"]
