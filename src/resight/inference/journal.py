@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -197,7 +198,7 @@ class Journal:
         with storage_errors(self.path):
             left = memoryview(line)
             while left:  # a disk that is nearly full takes a part
-                left = left[self._file.write(left) :]
+                left = left[os.write(self._file.fileno(), left) :]
             if time.monotonic() - self._synced >= SYNC:
                 os.fsync(self._file.fileno())
                 self._synced = time.monotonic()
@@ -237,6 +238,6 @@ def _names(sources: Sequence[Path]) -> Iterator[bytes]:
 
 
 def _shown(value: object) -> str:
-    if isinstance(value, str) and len(value) == 64:
-        return f"{value[:12]}…"  # a hash
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
+        return f"{value[:12]}…"
     return "not there" if value is None else printable(str(value))

@@ -20,12 +20,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
 from resight.errors import MissingExtra
 from resight.inference.pipeline import batched
-from resight.runs.storage import storage_errors, write_file
+from resight.runs.storage import fsync_directory, storage_errors, write_file
 
 if TYPE_CHECKING:
     import pyarrow
@@ -82,6 +83,20 @@ def write_parquet(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
 
     with storage_errors(path):
         write_file(path, write)
+
+
+def save(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
+    """As ``write_parquet``, atomically: ``path`` is replaced when all is written, or stays exactly as it was."""
+    path = path.resolve()
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+    try:
+        write_parquet(rows, temporary)
+        with storage_errors(path):
+            os.replace(temporary, path)
+            fsync_directory(path.parent)
+    finally:
+        with suppress(OSError):
+            temporary.unlink(missing_ok=True)
 
 
 def _row(row: Mapping[str, Any]) -> dict[str, Any]:
