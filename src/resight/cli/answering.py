@@ -120,7 +120,7 @@ def predict(
 def embed(
     run: RunOrTag,
     images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE|DIR|GLOB…", help="Pictures.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the embeddings to this .npz file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the embeddings to this .npz or .parquet file.")] = None,
     similar_to: Annotated[
         str | None,
         typer.Option(metavar="IMAGE", help="Show which are most like it; without others, of the Run's training data."),

@@ -124,10 +124,9 @@ def other_conditions(folder: Path, job: Mapping[str, Any]) -> list[str]:
 def _other_pictures(folder: Path, sources: Sequence[Path]) -> list[str]:
     with storage_errors(folder):
         data = (folder / PICTURES).read_bytes()
-    before = data.split(b"\0")[:-1]
-    now = [os.fsencode(source) for source in sources]
-    if before == now:
+    if data == b"".join(_names(sources)):
         return []
+    before, now = data.split(b"\0")[:-1], [os.fsencode(source) for source in sources]
     gone, new = set(before) - set(now), set(now) - set(before)
     found = []
     for names, all_of, what in ((gone, before, "gone"), (new, now, "new")):

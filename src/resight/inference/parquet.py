@@ -65,12 +65,23 @@ def schema() -> pyarrow.Schema:
     )
 
 
-def write_parquet(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
-    """Creates ``path`` with a row for each of ``rows``, which are as JSON has them, and returns when it is on the disk.
-
-    ``ROWS`` of them are in memory at a time. What ``rows`` raises is raised. Raises MissingExtra, StorageError.
+def embedding_schema(width: int) -> pyarrow.Schema:
+    """Columns for embeddings of ``width`` numbers: source, source_bytes, label, unknown as above, and ``embedding``,
+    float32 of a fixed number. Raises MissingExtra.
     """
     pa, columns = load_pyarrow(), schema()
+    named = [columns.field(name) for name in ("source", "source_bytes", "label", "unknown")]
+    return pa.schema([*named, pa.field("embedding", pa.list_(pa.float32(), width), nullable=False)])
+
+
+def write_parquet(rows: Iterable[Mapping[str, Any]], path: Path, columns: pyarrow.Schema | None = None) -> None:
+    """Creates ``path`` with a row for each of ``rows``, and returns when it is on the disk.
+
+    rows: of ``columns``, but for ``source_bytes``; by default as JSON has predictions. ``ROWS`` of them are in memory
+    at a time. What ``rows`` raises is raised. Raises MissingExtra, StorageError.
+    """
+    pa = load_pyarrow()
+    columns = schema() if columns is None else columns
 
     def write(file: IO[bytes]) -> None:
         writer = pa.parquet.ParquetWriter(file, columns)
@@ -85,12 +96,12 @@ def write_parquet(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
         write_file(path, write)
 
 
-def save(rows: Iterable[Mapping[str, Any]], path: Path) -> None:
+def save(rows: Iterable[Mapping[str, Any]], path: Path, columns: pyarrow.Schema | None = None) -> None:
     """As ``write_parquet``, atomically: ``path`` is replaced when all is written, or stays exactly as it was."""
     path = path.resolve()
     temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     try:
-        write_parquet(rows, temporary)
+        write_parquet(rows, temporary, columns)
         with storage_errors(path):
             os.replace(temporary, path)
             fsync_directory(path.parent)
