@@ -64,7 +64,7 @@ def test_a_run_that_cannot_tell_writes_no_unknown(photos: Path, tmp_path: Path) 
 def test_where_it_cannot_write_nothing_is_written(run: Run, photos: Path, tmp_path: Path) -> None:
     found = embed(run, photos / "0.png")
     with pytest.raises(UsageError, match=r"does not end in \.npz"):
-        found.save(tmp_path / "out.parquet")
+        found.save(tmp_path / "out.txt")
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(UsageError, match="not a regular file"):
         found.save(tmp_path / "folder.npz")

@@ -22,6 +22,7 @@ from tests.inference import tiny
 from typer.testing import CliRunner
 
 from resight.cli import app
+from resight.commands import batch
 from resight.commands.batch import answer_all, check_job, predict_to_file
 from resight.commands.predict import predict, prepare
 from resight.commands.progress import Progress
@@ -172,8 +173,10 @@ def test_a_fault_at_every_step_loses_nothing(
         with monkeypatch.context() as patch:
             faults = Faults(patch, at, Crash if kind == "crash" else full, dead=kind == "crash")
             said = failure(lambda out=out: begin_or_resume(out, resume=False))
-        assert kind == "crash" or not said or ("No space left on device" in said and "resume=True" in said)
         folder, whole = journal.folder_of(out), out.exists()
+        if kind == "full" and said:
+            assert "No space left on device" in said
+            assert ("continue with: the same call with resume=True" in said) == journal.is_begun(folder)
         assert not whole or out.read_bytes() == expected
         if not whole:  # a fault later loses no more than one that is earlier
             kept = journal.answered(folder) if journal.is_begun(folder) else 0
@@ -390,6 +393,27 @@ def test_a_failure_of_the_network_keeps_what_was_answered(run: Run, photos: Path
     with pytest.raises(ResightError, match="broken"):
         predict_to_file(run, photos, out, threads=2, batch=4, progress=StopAt(9, ResightError("broken")))
     assert journal.answered(journal.folder_of(out)) == 9
+
+
+def test_a_signal_while_parquet_is_made(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    predict_to_file(run, photos, tmp_path / "straight.parquet", threads=2, batch=4)
+    real = batch.write_parquet
+
+    def write(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        real(*arguments)
+
+    out = tmp_path / "out.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "write_parquet", write)
+        with pytest.raises(Interrupted, match="24 of 24 pictures are answered and kept"):
+            predict_to_file(run, photos, out, threads=2, batch=4)
+    assert not out.exists()
+    predict_to_file(run, photos, out, threads=2, batch=4, resume=True)
+    assert out.read_bytes() == (tmp_path / "straight.parquet").read_bytes()
 
 
 def test_where_nothing_was_answered_nothing_is_left(run: Run, photos: Path, tmp_path: Path) -> None:

@@ -116,8 +116,10 @@ def answer_all(
             _published(work, stop)
             return written
     except StorageError as error:
-        kept = f"; {journal.answered(work.folder):,} answers are kept" if journal.is_begun(work.folder) else ""
-        raise StorageError(error.message + kept, hint=f"free some space, then continue with: {again}") from error
+        if not journal.is_begun(work.folder):
+            raise
+        kept = f"{journal.answered(work.folder):,} answers are kept"
+        raise StorageError(f"{error.message}; {kept}", hint=f"make room, then continue with: {again}") from error
 
 
 @dataclass(frozen=True)
