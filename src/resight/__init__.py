@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from resight import images as images
     from resight import models as models
     from resight.commands.advise import advise as advise
+    from resight.commands.batch import predict_to_file as predict_to_file
     from resight.commands.bench import bench as bench
     from resight.commands.cache import cache as cache
     from resight.commands.crossval import crossval as crossval
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from resight.commands.train import train as train
     from resight.commands.tune import tune as tune
     from resight.errors import ResightError as ResightError
+    from resight.inference import BatchPredictor as BatchPredictor
     from resight.inference import Predictor as Predictor
     from resight.runs import Run as Run
     from resight.samples import load as load
@@ -44,6 +46,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _WHERE = {
+    "BatchPredictor": "resight.inference",
     "Predictor": "resight.inference",
     "ResightError": "resight.errors",
     "Run": "resight.runs",
@@ -64,6 +67,7 @@ _WHERE = {
     "lr_find": "resight.commands.lr_find",
     "models": "",
     "predict": "resight.commands.predict",
+    "predict_to_file": "resight.commands.batch",
     "preview": "resight.commands.preview",
     "resume": "resight.commands.resume",
     "similar": "resight.commands.embed",

@@ -64,7 +64,7 @@ def test_a_run_that_cannot_tell_writes_no_unknown(photos: Path, tmp_path: Path) 
 def test_where_it_cannot_write_nothing_is_written(run: Run, photos: Path, tmp_path: Path) -> None:
     found = embed(run, photos / "0.png")
     with pytest.raises(UsageError, match=r"does not end in \.npz"):
-        found.save(tmp_path / "out.parquet")
+        found.save(tmp_path / "out.txt")
     (tmp_path / "folder.npz").mkdir()
     with pytest.raises(UsageError, match="not a regular file"):
         found.save(tmp_path / "folder.npz")
@@ -150,3 +150,21 @@ def test_the_command_line(run: Run, photos: Path, tmp_path: Path) -> None:
     assert "6 embeddings of 4 numbers" in result.stderr
     with np.load(out) as arrays:
         assert arrays["embeddings"].shape == (6, 4)
+
+
+def test_parquet_says_what_the_numpy_file_says(run: Run, photos: Path, tmp_path: Path) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    tiny.write_picture(photos / "\u202e=1.png", "red")
+    found = embed(run, photos)
+    found.save(tmp_path / "out.npz")
+    found.save(tmp_path / "out.parquet")
+    table = parquet.read_table(tmp_path / "out.parquet")
+    assert str(table.schema.field("embedding").type) == "fixed_size_list<element: float>[4]"
+    with np.load(tmp_path / "out.npz") as arrays:
+        np.testing.assert_array_equal(np.array(table["embedding"].to_pylist(), np.float32), arrays["embeddings"])
+        assert table["source"].to_pylist() == arrays["sources"].tolist()
+        assert table["label"].to_pylist() == arrays["labels"].tolist()
+        assert table["unknown"].to_pylist() == arrays["unknown"].tolist()
+    plain = embed(tiny.make_run(tmp_path / "plain"), photos)
+    plain.save(tmp_path / "plain.parquet")
+    assert parquet.read_table(tmp_path / "plain.parquet")["unknown"].null_count == 7

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,7 +11,6 @@ from resight.cli.options import (
     ArtifactName,
     Backend,
     Batch,
-    Format,
     Json,
     OutFile,
     RunOrTag,
@@ -98,41 +96,35 @@ def predict(
     run: RunOrTag,
     images: Annotated[list[str], typer.Argument(metavar="IMAGE|DIR|GLOB…", help="Pictures to answer for.")],
     top: Top = 5,
-    format: Format = None,
+    format: Annotated[
+        str | None,
+        typer.Option(help="table, json, jsonl, csv or parquet; default: what --out ends in, else table."),
+    ] = None,
     json_: Json = False,
     out: OutFile = None,
+    resume: Annotated[
+        bool,
+        typer.Option("--resume", help="Go on with an --out that was begun and not finished (jsonl and parquet)."),
+    ] = False,
     artifact: ArtifactName = None,
     backend: Backend = "auto",
     threads: Threads = None,
     batch: Batch = 8,
 ) -> None:
     """What is in these pictures. Exits with 1 when some of them could not be read."""
-    from resight.commands.outputs import check_outputs
-    from resight.commands.predict import prepare
-    from resight.inference import FORMATS, write
+    from resight.cli.batch import answer_into
 
-    chosen = format_of(format, json_, tuple(FORMATS))
-    check_outputs({"--out": out})
-    ready = prepare(run, images, artifact=artifact, backend=backend, threads=threads, batch=batch)
-    say_backend(backend, ready.predictor.choice)
-    failed = 0
-
-    def counted() -> Any:
-        nonlocal failed
-        for prediction in ready.predictor.predict(ready.sources, top):
-            failed += prediction.error is not None
-            yield prediction
-
-    write(counted(), chosen, out, stream=None if out else sys.stdout)
+    opened: dict[str, Any] = {"artifact": artifact, "backend": backend, "threads": threads, "batch": batch}
+    total, failed = answer_into(run, images, format, json_, out, resume=resume, top=top, **opened)
     if failed:
-        typer.echo(f"{failed} of {len(ready.sources)} pictures could not be read", err=True)
+        typer.echo(f"{failed:,} of {total:,} pictures could not be read", err=True)
         raise typer.Exit(1)
 
 
 def embed(
     run: RunOrTag,
     images: Annotated[list[str] | None, typer.Argument(metavar="IMAGE|DIR|GLOB…", help="Pictures.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Write the embeddings to this .npz file.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Write the embeddings to this .npz or .parquet file.")] = None,
     similar_to: Annotated[
         str | None,
         typer.Option(metavar="IMAGE", help="Show which are most like it; without others, of the Run's training data."),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 import sys
 from pathlib import Path
 from typing import Annotated, Any
@@ -48,7 +49,6 @@ Settings = Annotated[
     typer.Option("--set", metavar="SECTION.FIELD=VALUE", help="Any field of the configuration; repeatable."),
 ]
 Top = Annotated[int, typer.Option(min=1, help="Classes shown for each picture.")]
-Format = Annotated[str | None, typer.Option(help="table, json, jsonl or csv.")]
 Json = Annotated[bool, typer.Option("--json", help="The same as --format json.")]
 OutFile = Annotated[Path | None, typer.Option(help="Write to this file instead of stdout.")]
 Backend = Annotated[
@@ -110,6 +110,13 @@ def format_of(name: str | None, json_: bool, known: tuple[str, ...]) -> str:
     if chosen not in known:
         raise UsageError(f"there is no format '{chosen}'", hint=f"formats: {', '.join(known)}")
     return chosen
+
+
+def again(option: str) -> str:
+    """The command that was called, with an option more."""
+    words = sys.argv[1:] if option in sys.argv else [*sys.argv[1:], option]
+    command = shlex.join(["resight", *words])
+    return command if len(command) <= 1000 else f"the same command with {option}"  # the shell made names of a pattern
 
 
 def pairs(settings: list[str] | None) -> dict[str, str]:

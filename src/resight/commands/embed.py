@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -11,11 +11,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.commands.extras import need
 from resight.commands.outputs import check_outputs
 from resight.commands.predict import Images, find_sources, resolve_run, run_and_sources
 from resight.errors import ImageError, UsageError
 from resight.images import printable
-from resight.inference import AUTO, BATCH, Choice, Prediction, Predictor, Reference, Source, check_backend, unit
+from resight.inference import (
+    AUTO,
+    BATCH,
+    Choice,
+    Prediction,
+    Predictor,
+    Reference,
+    Source,
+    check_backend,
+    parquet,
+    unit,
+)
 from resight.runs import Run
 from resight.runs.storage import write_atomic
 from resight.samples.cells import join
@@ -38,9 +50,14 @@ class Embeddings:
 
     def save(self, path: str | Path) -> None:
         """Write a NumPy file (.npz) with embeddings, sources, labels and, where known, unknown, atomically; it holds
-        no pickle: ``np.load(path)``. Raises UsageError for another ending or what is no regular file, StorageError.
+        no pickle: ``np.load(path)``. Or a Parquet file (.parquet): ``embedding_schema`` in
+        :mod:`resight.inference.parquet`. Raises UsageError for another ending or what is no regular file, MissingExtra,
+        StorageError.
         """
         path = check_out(Path(path))
+        if path.suffix.lower() == ".parquet":
+            parquet.save(self._rows(), path, parquet.embedding_schema(self.embeddings.shape[1]))
+            return
         arrays: dict[str, Any] = {"embeddings": self.embeddings, "sources": _texts(self.sources)}
         arrays["labels"] = _texts(self.labels)
         if self.unknown is not None:
@@ -48,6 +65,11 @@ class Embeddings:
         buffer = io.BytesIO()
         np.savez(buffer, **arrays)
         write_atomic(path.resolve(), buffer.getvalue())
+
+    def _rows(self) -> Iterator[dict[str, Any]]:
+        unknown: Sequence[bool | None] = [None] * len(self.sources) if self.unknown is None else self.unknown.tolist()
+        for source, label, unlike, embedding in zip(self.sources, self.labels, unknown, self.embeddings, strict=True):
+            yield {"source": source, "label": label, "unknown": unlike, "embedding": embedding}
 
 
 @dataclass(frozen=True)
@@ -138,9 +160,16 @@ def similar(
 
 
 def check_out(path: Path) -> Path:
-    """Raises UsageError unless the name ends in .npz and what is there, if anything, is a regular file."""
-    if path.suffix.lower() != ".npz":
-        raise UsageError(f"{printable(str(path))} does not end in .npz", hint="embeddings are written as NumPy files")
+    """Raises UsageError unless the name ends in .npz or .parquet and what is there, if anything, is a regular file;
+    MissingExtra for Parquet without pyarrow.
+    """
+    if path.suffix.lower() not in (".npz", ".parquet"):
+        raise UsageError(
+            f"{printable(str(path))} does not end in .npz or .parquet",
+            hint="embeddings are written as NumPy or Parquet files",
+        )
+    if path.suffix.lower() == ".parquet":
+        need("Parquet", "parquet", "pyarrow")
     check_outputs({"--out": path})
     return path
 

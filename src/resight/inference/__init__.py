@@ -14,6 +14,7 @@ from resight.inference.backend import (
     open_backend,
 )
 from resight.inference.choose import Choice, Speed
+from resight.inference.columns import BatchPredictor
 from resight.inference.onnxruntime import OnnxRuntime, load_onnxruntime
 from resight.inference.pipeline import batched, map_ordered
 from resight.inference.prediction import Prediction, Predictions, Unlikeness
@@ -30,6 +31,7 @@ __all__ = [
     "OUTPUTS",
     "Answers",
     "Backend",
+    "BatchPredictor",
     "Choice",
     "OnnxRuntime",
     "Outputs",

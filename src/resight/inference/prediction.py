@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
-from resight.inference import writers
+from resight.inference import parquet, writers
 
 
 @dataclass(frozen=True)
@@ -85,6 +85,12 @@ class Predictions(Sequence[Prediction]):
     def to_jsonl(self, path: str | Path) -> None:
         """Write one JSON object a line, atomically. Raises StorageError."""
         writers.save(writers.jsonl_text(self), Path(path))
+
+    def to_parquet(self, path: str | Path) -> None:
+        """Write a Parquet file, atomically; its columns: :mod:`resight.inference.parquet`. Raises StorageError,
+        MissingExtra.
+        """
+        parquet.save((writers.plain(prediction) for prediction in self), Path(path))
 
     def to_text(self) -> str:
         """A table for a terminal."""

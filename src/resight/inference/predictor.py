@@ -182,27 +182,40 @@ class Predictor:
         """These outputs, and the score where the Run has one. Reads the reference before threads want it."""
         return outputs if self.unknowns is None else (*outputs, UNLIKE)
 
-    def predict(self, sources: Iterable[Source], top: int = 5) -> Iterator[Prediction]:
+    def predict(self, sources: Iterable[Source], top: int = 5, *, start: int = 0) -> Iterator[Prediction]:
         """Answer each picture, in order: files, encoded pictures (bytes), or decoded ones (uint8 (H, W) or
         (H, W, C)).
 
         A file or bytes that cannot be used give a Prediction with ``error`` in their place. ``sources`` may
-        be endless: it is read only a few batches ahead. ``top`` is limited to the number of classes. Raises
-        UsageError for ``top`` below 1 and for sources of other types.
+        be endless: it is read only a few batches ahead. ``top`` is limited to the number of classes. The first
+        ``start`` pictures are passed over: see ``restart``. Raises UsageError for ``top`` below 1 and for sources of
+        other types.
         """
         if type(top) is not int or top < 1:
             raise UsageError(f"top is {top!r}; expected a whole number, 1 or more")
-        return self._predictions(sources, top)
+        return self._predictions(sources, top, start)
 
-    def _predictions(self, sources: Iterable[Source], top: int) -> Iterator[Prediction]:
-        for name, answer in self._each(sources, self._asked("probabilities")):
+    def restart(self, done: int, number: int) -> int:
+        """Where to ``start`` again when ``done`` of ``number`` pictures are answered, so that the others are computed
+        in the very groups, and the very way, in which they would have been: at most a few pictures before ``done``.
+        """
+        if done >= number:
+            return number
+        size = self.batch if self._is_few(number) else self._group_size(number)
+        start = done // size * size
+        while start and self._is_few(number - start) and not self._is_few(number):
+            start = max(0, start - size)
+        return start
+
+    def _predictions(self, sources: Iterable[Source], top: int, start: int) -> Iterator[Prediction]:
+        for name, answer in self._each(sources, self._asked("probabilities"), start):
             if isinstance(answer, ImageError):
                 yield Prediction(name, None, None, error=answer.reason)
             else:
                 yield self._prediction(name, answer[0], top, *answer[1:])
 
     def _each(
-        self, sources: Iterable[Source], outputs: Sequence[str]
+        self, sources: Iterable[Source], outputs: Sequence[str], start: int = 0
     ) -> Iterator[tuple[str, list[Floats] | ImageError]]:
         """For each picture, in order, its name and a row of each output, or why there is none."""
 
@@ -210,7 +223,9 @@ class Predictor:
             return self.square(item[1])
 
         number = len(sources) if isinstance(sources, Sized) else None
-        for (position, source), answer in self._answered(enumerate(sources), number, prepare, outputs):
+        for (position, source), answer in self._answered(
+            islice(enumerate(sources), start, None), number, prepare, outputs
+        ):
             yield str(source) if isinstance(source, Path) else f"#{position}", answer
 
     def _answered(

@@ -79,7 +79,7 @@ def json_text(predictions: Iterable[Prediction]) -> Iterator[str]:
     """An array with an object for each picture, one a line."""
     before = "[\n"
     for prediction in predictions:
-        yield before + _json(prediction)
+        yield before + dump_json(plain(prediction))
         before = ",\n"
     yield "[]\n" if before == "[\n" else "\n]\n"
 
@@ -87,7 +87,7 @@ def json_text(predictions: Iterable[Prediction]) -> Iterator[str]:
 def jsonl_text(predictions: Iterable[Prediction]) -> Iterator[str]:
     """An object for each picture, one a line."""
     for prediction in predictions:
-        yield _json(prediction) + "\n"
+        yield dump_json(plain(prediction)) + "\n"
 
 
 def table_text(predictions: Iterable[Prediction], ahead: int = 32) -> Iterator[str]:
@@ -226,8 +226,9 @@ def _number(value: float) -> float:
     return float(str(np.float32(value)))
 
 
-def _json(prediction: Prediction) -> str:
-    plain: dict[str, Any] = {
+def plain(prediction: Prediction) -> dict[str, Any]:
+    """What JSON says of a picture: plain values, floats in the digits of float32."""
+    found: dict[str, Any] = {
         "source": prediction.source,
         "label": prediction.label,
         "probability": None if prediction.probability is None else _number(prediction.probability),
@@ -237,11 +238,11 @@ def _json(prediction: Prediction) -> str:
         "score": None,
     }
     if prediction.labels is not None:
-        plain["labels"] = [{"class": name, "probability": _number(p)} for name, p in prediction.labels]
+        found["labels"] = [{"class": name, "probability": _number(p)} for name, p in prediction.labels]
     if prediction.score is not None:
         value, limit = map(_number, (prediction.score.value, prediction.score.threshold))
-        plain["score"] = {"name": prediction.score.name, "value": value, "threshold": limit}
-    return dump_json(plain)
+        found["score"] = {"name": prediction.score.name, "value": value, "threshold": limit}
+    return found
 
 
 def dump_json(plain: Any, *, indent: int | None = None) -> str:

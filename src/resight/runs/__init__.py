@@ -1,6 +1,7 @@
 """The Run: the one artefact that training makes and everything else opens."""
 
 from resight.runs.artifacts import (
+    ARTIFACT_CARD,
     ARTIFACTS,
     Artifact,
     ArtifactCard,
@@ -33,6 +34,7 @@ from resight.runs.run import (
 __all__ = [
     "ADVICE",
     "ARTIFACTS",
+    "ARTIFACT_CARD",
     "CARD",
     "CHECKPOINTS",
     "CONFIG",

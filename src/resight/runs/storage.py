@@ -116,10 +116,10 @@ def _existing(path: Path) -> Path:
 
 
 @contextmanager
-def exclusive(directory: Path) -> Iterator[None]:
+def exclusive(directory: Path, doing: str = "training") -> Iterator[None]:
     """Holds ``directory/.lock`` while inside. The system lets go of it when the process dies, however it dies.
 
-    Raises RunLocked at once when another process holds it.
+    Raises RunLocked at once when another process holds it, which says what the other one is ``doing``.
     """
     with storage_errors(directory):
         file = (directory / ".lock").open("a+b")
@@ -128,7 +128,7 @@ def exclusive(directory: Path) -> Iterator[None]:
             _lock(file)
         except OSError as error:
             raise RunLocked(
-                f"{directory} is in use: another process is training there",
+                f"{directory} is in use: another process is {doing} there",
                 hint="wait for it, stop it, or choose another directory with --out",
             ) from error
         yield

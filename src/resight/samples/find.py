@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -21,7 +22,8 @@ def find_images(inputs: Sequence[str | Path], *, arrays: bool = False) -> list[P
     input, each file once. Raises ``UsageError`` for addresses, for what does not exist, and for inputs without any
     picture; ``DataError`` for links that lead out of a folder.
     """
-    found: dict[Path, Path] = {}
+    found: dict[str, Path] = {}  # by the real name: as text, since a Path takes twice the memory
+    folders: dict[str, str] = {}
     for given in inputs:
         if URL.match(str(given)):
             raise UsageError(f"{printable(str(given))} is an address, not a file", hint="download it first")
@@ -31,10 +33,20 @@ def find_images(inputs: Sequence[str | Path], *, arrays: bool = False) -> list[P
         if not pictures:
             raise UsageError(f"there are no pictures in {printable(str(given))}")
         for path in pictures:
-            found.setdefault(path.resolve(), path)
+            found.setdefault(_real(path, folders), path)
     if not found:
         raise UsageError("no pictures were given", hint="name files, folders or patterns")
     return list(found.values())
+
+
+def _real(path: Path, folders: dict[str, str]) -> str:
+    """``path.resolve()``, which looks at each folder above again for each file; ``folders`` are those seen before."""
+    if path.is_symlink():
+        return str(path.resolve())
+    folder = os.path.dirname(path)
+    if folder not in folders:
+        folders[folder] = os.path.realpath(folder)
+    return os.path.join(folders[folder], path.name)
 
 
 def _expand(path: Path, arrays: bool) -> list[Path]:

@@ -1,0 +1,527 @@
+"""A job that is killed, stopped or finds a full disk goes on, and ends in the very bytes of one that was not."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shlex
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.inference import tiny
+from typer.testing import CliRunner
+
+from resight.cli import app
+from resight.commands import batch
+from resight.commands.batch import answer_all, check_job, predict_to_file
+from resight.commands.predict import predict, prepare
+from resight.commands.progress import Progress
+from resight.errors import Interrupted, ResightError, RunLocked, StorageError, UsageError
+from resight.inference import journal
+from resight.runs import CARD, Run
+from resight.runs.storage import exclusive
+
+PICTURES = 23
+MANY = 200
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    return tiny.make_run(tmp_path_factory.mktemp("runs") / "run")
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("photos")
+    for k in range(PICTURES):
+        tiny.write_picture(root / f"{k}.png", tiny.CLASSES[k % 3], k)
+    (root / "5.png").write_bytes(b"no picture")
+    tiny.write_picture(root / os.fsdecode(b"\xff\n.png"), "red")
+    return root
+
+
+@pytest.fixture(scope="module")
+def straight(run: Run, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    """What an uninterrupted job writes."""
+    out = tmp_path_factory.mktemp("straight") / "out.jsonl"
+    written = predict_to_file(run, photos, out, threads=2, batch=4)
+    assert (written.number, written.failed) == (PICTURES + 1, 1)
+    assert os.listdir(out.parent) == ["out.jsonl"]
+    return out.read_bytes()
+
+
+class StopAt(Progress):
+    """Stops the job after so many answers: by a signal to this very process, or by an exception."""
+
+    def __init__(self, number: int, how: int | BaseException) -> None:
+        self.number, self.how, self.said = number, how, ""
+
+    def show(self, done: int, failed: int) -> None:
+        if done == self.number:
+            if isinstance(self.how, BaseException):
+                raise self.how
+            os.kill(os.getpid(), self.how)
+
+    def say(self, text: str) -> None:
+        self.said += text + "\n"
+
+
+def stopped(run: Run, photos: Path, out: Path, number: int = 13, **options: Any) -> None:
+    """Begun, and stopped after ``number`` answers."""
+    with pytest.raises(Interrupted):
+        predict_to_file(
+            run, photos, out, progress=StopAt(number, signal.SIGTERM), **{"threads": 2, "batch": 4, **options}
+        )
+
+
+def test_it_writes_what_predict_writes(run: Run, photos: Path, straight: bytes, tmp_path: Path) -> None:
+    predict(run, photos).to_jsonl(tmp_path / "all.jsonl")
+    assert straight == (tmp_path / "all.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+@pytest.mark.parametrize("after", [1, 9, 22])
+def test_a_signal_keeps_what_was_answered(
+    number: int, code: int, after: int, run: Run, photos: Path, straight: bytes, tmp_path: Path
+) -> None:
+    out, report = tmp_path / "my öut.jsonl", StopAt(after, number)
+    out.write_text("an older one")
+    with pytest.raises(Interrupted, match=f"{after} of 24 pictures are answered and kept") as caught:
+        predict_to_file(run, photos, out, threads=2, batch=4, progress=report)
+    assert caught.value.exit_code == code
+    assert "resume=True" in str(caught.value)
+    assert "received" in report.said
+    assert out.read_text() == "an older one"
+    written = predict_to_file(run, photos, out, threads=2, batch=4, resume=True, progress=(report := StopAt(-1, 0)))
+    assert out.read_bytes() == straight
+    assert (written.number, written.failed) == (24, 1)
+    assert "24 pictures are answered" in report.said
+    assert os.listdir(tmp_path) == [out.name]
+
+
+class Crash(BaseException):
+    pass
+
+
+CALLS = ("write", "fsync", "replace", "unlink", "mkdir", "rmdir", "ftruncate")
+
+
+class Faults:
+    """Fails at the n-th call that changes the disk; after a crash at every later one, too: who is dead does nothing."""
+
+    def __init__(self, patch: pytest.MonkeyPatch, at: int, error: Callable[[], BaseException], *, dead: bool) -> None:
+        self.calls, self.at, self.error, self.dead = 0, at, error, dead
+        for name in CALLS:
+            patch.setattr(os, name, self.failing(getattr(os, name)))
+
+    def failing(self, real: Callable[..., Any]) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            self.calls += 1
+            if self.calls == self.at or (self.dead and self.calls > self.at):
+                raise self.error()
+            return real(*arguments, **options)
+
+        return call
+
+
+def full() -> OSError:
+    return OSError(errno.ENOSPC, "No space left on device")
+
+
+def failure(act: Callable[[], None]) -> str:
+    """What a fault led to, in words; nothing where there was none, or it was no matter."""
+    try:
+        act()
+    except (StorageError, Crash) as error:
+        return str(error) or "crash"
+    return ""
+
+
+@pytest.mark.parametrize("name", ["out.jsonl", "out.parquet"])
+@pytest.mark.parametrize("kind", ["crash", "full"])
+def test_a_fault_at_every_step_loses_nothing(
+    kind: str, name: str, run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Write, flush, rename, unlink, make or remove a folder: each in turn fails, or is the last of a process."""
+    if name.endswith("parquet"):
+        pytest.importorskip("pyarrow")
+    monkeypatch.setattr(journal, "SYNC", 0.0)
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # counted, and fails, but need not take its time
+    ready = prepare(run, [photos / f"{k}.png" for k in range(8)], threads=1, batch=2)
+    format = name.partition(".")[2]
+    answer_all(ready, tmp_path / name, format)
+    expected = (tmp_path / name).read_bytes()
+
+    def begin_or_resume(out: Path, *, resume: bool) -> None:
+        check_job(out, format, resume=resume)
+        answer_all(ready, out, format, resume=resume)
+
+    kept_before = 0
+    for at in range(1, 1000):
+        out = tmp_path / str(at) / name
+        out.parent.mkdir()
+        with monkeypatch.context() as patch:
+            faults = Faults(patch, at, Crash if kind == "crash" else full, dead=kind == "crash")
+            said = failure(lambda out=out: begin_or_resume(out, resume=False))
+        folder, whole = journal.folder_of(out), out.exists()
+        if kind == "full" and said:
+            assert "No space left on device" in said
+            assert ("continue with: the same call with resume=True" in said) == journal.is_begun(folder)
+        assert not whole or out.read_bytes() == expected
+        if not whole:  # a fault later loses no more than one that is earlier
+            kept = journal.answered(folder) if journal.is_begun(folder) else 0
+            assert kept >= kept_before
+            kept_before = kept
+        if begun := journal.is_begun(folder):
+            with pytest.raises(UsageError, match="begun and not finished"):
+                begin_or_resume(out, resume=False)
+        if begun or not whole:
+            begin_or_resume(out, resume=True)
+        assert out.read_bytes() == expected
+        if folder.exists():  # the last steps left what is no job any more: the next one takes it over
+            assert whole
+            begin_or_resume(out, resume=False)
+        assert os.listdir(out.parent) == [name]
+        if faults.calls < at:
+            break
+    assert at > 30
+    assert kept_before == 8
+
+
+def test_answers_are_on_the_disk_before_they_are_the_file(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What survives power loss: the question before the first answer, all answers before the rename."""
+    order: list[str] = []
+    for name in ("fsync", "replace", "write", "unlink"):
+        real = getattr(os, name)
+
+        def spy(*arguments: Any, name: str = name, real: Callable[..., Any] = real) -> Any:
+            order.append(name)
+            return real(*arguments)
+
+        monkeypatch.setattr(os, name, spy)
+    predict_to_file(run, photos, tmp_path / "out.jsonl", threads=2, batch=4)
+    begun, after = order.index("replace"), len(order) - order[::-1].index("write")
+    assert order[begun - 1 : begun + 3] == ["fsync", "replace", "fsync", "write"]  # job.json
+    assert order[after : after + 5] == ["fsync", "replace", "fsync", "fsync", "unlink"]
+
+
+def test_a_disk_that_takes_only_a_part_of_a_line(
+    run: Run, photos: Path, straight: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out, real, room = tmp_path / "out.jsonl", os.write, [2000]
+
+    def write(descriptor: int, data: Any) -> int:
+        taken = min(len(data), room[0], 50)
+        if not taken:
+            raise full()
+        room[0] -= taken
+        return real(descriptor, data[:taken])
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "write", write)
+        with pytest.raises(StorageError, match=r"No space left .* answers are kept"):
+            predict_to_file(run, photos, out, threads=2, batch=4)
+    torn = (journal.folder_of(out) / journal.ANSWERS).read_bytes()
+    assert len(torn) == 2000
+    assert not torn.endswith(b"\n")
+    predict_to_file(run, photos, out, threads=2, batch=4, resume=True)
+    assert out.read_bytes() == straight
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (lambda data: data[:-1], ""),
+        (lambda data: data[:-40], ""),
+        (lambda data: data + b'{"source": ', ""),
+        (lambda data: data + b"\0" * 300, ""),
+        (lambda data: data + data.splitlines(keepends=True)[-1], "line 14"),
+        (lambda data: data.replace(b"2.png", b"2.\0ng", 1), "line 3"),
+        (lambda data: b"".join(data.splitlines(keepends=True)[1:]), "line 1"),
+        (lambda data: b"null\n" + data, "line 1"),
+        (lambda data: b"\xff\n" + data, "line 1"),
+    ],
+)
+def test_what_is_not_whole_is_answered_again(
+    damage: Callable[[bytes], bytes], said: str, run: Run, photos: Path, straight: bytes, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    stopped(run, photos, out)
+    answers = journal.folder_of(out) / journal.ANSWERS
+    answers.write_bytes(damage(answers.read_bytes()))
+    report = StopAt(-1, 0)
+    predict_to_file(run, photos, out, threads=2, batch=4, resume=True, progress=report)
+    assert out.read_bytes() == straight
+    assert ("damaged" in report.said) == bool(said)
+    assert said in report.said
+
+
+def test_answers_beyond_the_last_picture_are_cut_off(run: Run, photos: Path, straight: bytes, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    stopped(run, photos, out)
+    answers = journal.folder_of(out) / journal.ANSWERS
+    answers.write_bytes(straight + straight.splitlines(keepends=True)[-1])
+    predict_to_file(run, photos, out, threads=2, batch=4, resume=True)
+    assert out.read_bytes() == straight
+
+
+def test_another_question_is_refused_with_the_difference(
+    run: Run, photos: Path, straight: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "out.jsonl"
+    stopped(run, photos, out)
+    other = tiny.make_run(tmp_path / "other", fields={"recipe": "another"})
+    files = sorted(photos.iterdir())
+    wrong: list[tuple[Run, Any, dict[str, Any], list[str]]] = [
+        (other, photos, {}, [f"{CARD} was ", "…, is "]),
+        (run, photos, {"top": 2}, ["--top was 5, is 2"]),
+        (run, photos, {"backend": "openvino"}, ["--backend was onnxruntime, is openvino"]),
+        (run, photos, {"format": "parquet"}, ["--format was jsonl, is parquet"]),
+        (run, [photos / "3.png", photos], {}, ["the same in another order, from number 1 on"]),
+        (run, files[2:], {}, [f"2 gone, the first is {photos}/0.png"]),
+        (run, [photos, __file__], {}, [f"1 new, the first is {__file__}"]),
+    ]
+    for asked, images, options, said in wrong:
+        with pytest.raises(UsageError, match="was begun otherwise") as caught:
+            predict_to_file(asked, images, out, threads=2, batch=4, resume=True, **options)
+        for part in said:
+            assert part in caught.value.message, caught.value.message
+        assert str(journal.folder_of(out)) in str(caught.value)
+    assert not out.exists()
+    predict_to_file(run, photos, out, threads=2, batch=4, resume=True)
+    assert out.read_bytes() == straight
+
+
+def test_names_that_mean_something_else_in_another_folder(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``photos/1.png`` seen from elsewhere is another picture."""
+    for name in ("a", "b"):
+        tiny.write_folder(tmp_path / name / "photos", each=8)
+    out = tmp_path / "out.jsonl"
+    monkeypatch.chdir(tmp_path / "a")
+    stopped(run, Path("photos"), out)
+    monkeypatch.chdir(tmp_path / "b")
+    with pytest.raises(UsageError, match=r"the folder was .*/a, is .*/b"):
+        predict_to_file(run, "photos", out, threads=2, batch=4, resume=True)
+
+
+def test_other_conditions_are_said(run: Run, photos: Path, straight: bytes, tmp_path: Path) -> None:
+    out, report = tmp_path / "out.jsonl", StopAt(-1, 0)
+    stopped(run, photos, out)
+    predict_to_file(run, photos, out, threads=1, batch=8, resume=True, progress=report)
+    assert "note: --threads was 2, is 1; the last digit of an answer can differ" in report.said
+    assert "note: --batch was 4, is 8" in report.said
+    assert [json.loads(line)["label"] for line in out.read_bytes().splitlines()] == [
+        json.loads(line)["label"] for line in straight.splitlines()
+    ]
+
+
+def test_a_finished_file_is_not_resumed_and_an_old_one_is_replaced_at_the_end(
+    run: Run, photos: Path, straight: bytes, tmp_path: Path
+) -> None:
+    out = tmp_path / "out.jsonl"
+    out.write_text("old")
+    with pytest.raises(UsageError, match="nothing to resume"):
+        predict_to_file(run, photos, out, resume=True)
+    assert out.read_text() == "old"
+    predict_to_file(run, photos, out, threads=2, batch=4)
+    assert out.read_bytes() == straight
+    out.unlink()
+    predict_to_file(run, photos, out, threads=2, batch=4, resume=True)  # nothing was begun: it begins
+    assert out.read_bytes() == straight
+
+
+def test_a_link_is_followed(run: Run, photos: Path, straight: bytes, tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    out = tmp_path / "out.jsonl"
+    out.symlink_to(tmp_path / "real" / "out.jsonl")
+    stopped(run, photos, out)
+    predict_to_file(run, photos, out, threads=2, batch=4, resume=True)
+    assert out.is_symlink()
+    assert (tmp_path / "real" / "out.jsonl").read_bytes() == straight
+
+
+def test_two_processes_do_not_write_one_file(run: Run, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    stopped(run, photos, out)
+    with exclusive(journal.folder_of(out)), pytest.raises(RunLocked, match="another process is answering there"):
+        predict_to_file(run, photos, out, resume=True)
+
+
+def test_a_folder_of_somebody_else_is_left_alone(run: Run, photos: Path, tmp_path: Path) -> None:
+    own = tmp_path / "out.jsonl.unfinished" / "letter.txt"
+    own.parent.mkdir()
+    own.write_text("dear")
+    with pytest.raises(UsageError, match=r"letter\.txt, which is of no unfinished job"):
+        predict_to_file(run, photos, tmp_path / "out.jsonl")
+    assert os.listdir(own.parent) == ["letter.txt"]
+
+
+@pytest.mark.parametrize("text", ["", "{}", "[]", '{"version": 99, "pictures": 3}'])
+def test_a_damaged_job_is_refused(text: str, run: Run, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    stopped(run, photos, out)
+    (journal.folder_of(out) / journal.JOB).write_text(text)
+    for resume in (False, True):
+        with pytest.raises(UsageError, match="cannot be used"):
+            predict_to_file(run, photos, out, resume=resume)
+
+
+def test_answers_that_somebody_removed(run: Run, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    stopped(run, photos, out)
+    (journal.folder_of(out) / journal.ANSWERS).unlink()
+    with pytest.raises(UsageError, match="somebody removed it"):
+        predict_to_file(run, photos, out, threads=2, batch=4, resume=True)
+
+
+def test_a_failure_of_the_network_keeps_what_was_answered(run: Run, photos: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out.jsonl"
+    with pytest.raises(ResightError, match="broken"):
+        predict_to_file(run, photos, out, threads=2, batch=4, progress=StopAt(9, ResightError("broken")))
+    assert journal.answered(journal.folder_of(out)) == 9
+
+
+def test_a_signal_while_parquet_is_made(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("pyarrow")
+    predict_to_file(run, photos, tmp_path / "straight.parquet", threads=2, batch=4)
+    real = batch.write_parquet
+
+    def write(*arguments: Any) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        real(*arguments)
+
+    out = tmp_path / "out.parquet"
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "write_parquet", write)
+        with pytest.raises(Interrupted, match="24 of 24 pictures are answered and kept"):
+            predict_to_file(run, photos, out, threads=2, batch=4)
+    assert not out.exists()
+    predict_to_file(run, photos, out, threads=2, batch=4, resume=True)
+    assert out.read_bytes() == (tmp_path / "straight.parquet").read_bytes()
+
+
+def test_where_nothing_was_answered_nothing_is_left(run: Run, photos: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="top"):
+        predict_to_file(run, photos, tmp_path / "out.jsonl", top=0)
+    with pytest.raises(UsageError, match="in memory"):
+        predict_to_file(run, [b"encoded"], tmp_path / "out.jsonl")  # type: ignore[list-item]
+    with pytest.raises(UsageError, match=r"expected the format jsonl or parquet"):
+        predict_to_file(run, photos, tmp_path / "out.csv")
+    assert os.listdir(tmp_path) == []
+
+
+# ── real processes ──
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Pictures that take some milliseconds each, so that there is a middle to be killed in."""
+    root = tmp_path_factory.mktemp("many")
+    pixels = np.random.default_rng(0).integers(0, 256, (400, 400, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(root / "0.png")
+    for k in range(1, MANY):
+        (root / f"{k}.png").hardlink_to(root / "0.png")
+    return root
+
+
+def launch(*words: str, cwd: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "resight.cli", *words],
+        cwd=cwd,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+    )
+
+
+def lines_of(out: Path) -> Iterator[int]:
+    """How many answers there are, again and again, for a minute at most."""
+    end = time.monotonic() + 60
+    while time.monotonic() < end:
+        with suppress(FileNotFoundError):
+            yield (journal.folder_of(out) / journal.ANSWERS).read_bytes().count(b"\n")
+        time.sleep(0.002)
+    pytest.fail("the job did not get so far")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are POSIX's")
+def test_killed_and_terminated_for_real(run: Run, many: Path, tmp_path: Path) -> None:
+    command = ["predict", str(run.path), str(many), "--threads", "1", "--out"]
+    predict_to_file(run, many, tmp_path / "straight.jsonl", threads=1)
+
+    out = tmp_path / "out.jsonl"
+    process = launch(*command, "out.jsonl", cwd=tmp_path)
+    next(number for number in lines_of(out) if number >= 40)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    assert not out.exists()
+    kept = journal.answered(journal.folder_of(out))
+    assert 40 <= kept < MANY
+    with pytest.raises(UsageError, match=f"{kept} of {MANY} pictures are answered"):
+        predict_to_file(run, many, out, threads=1)
+
+    process = launch(*command, "out.jsonl", "--resume", cwd=tmp_path)
+    next(number for number in lines_of(out) if number >= kept + 20)
+    process.terminate()
+    said = process.communicate(timeout=60)[1]
+    assert process.returncode == 143, said
+    assert "Traceback" not in said
+    (hint,) = (line for line in said.splitlines() if "continue with: resight " in line)
+
+    words = shlex.split(hint.partition("continue with: resight ")[2])
+    process = launch(*words, cwd=tmp_path)
+    said = process.communicate(timeout=120)[1]
+    assert process.returncode == 0, said
+    assert f"of {MANY} pictures are answered" in said
+    assert out.read_bytes() == (tmp_path / "straight.jsonl").read_bytes()
+    assert sorted(os.listdir(tmp_path)) == ["out.jsonl", "straight.jsonl"]
+
+
+# ── the command line ──
+
+
+def test_what_the_options_mean(run: Run, photos: Path, straight: bytes, tmp_path: Path) -> None:
+    def resight(*words: str) -> Any:
+        return CliRunner().invoke(app, ["predict", str(run.path), *words])
+
+    for words, said in {
+        (str(photos), "--resume"): "there is no --out",
+        (str(photos), "--resume", "--out", str(tmp_path / "a.csv")): "this is csv",
+        (str(photos), "--format", "parquet"): "name a file",
+        (str(photos), "--format", "xml"): "there is no format 'xml'",
+    }.items():
+        error = resight(*words).exception
+        assert isinstance(error, UsageError)
+        assert said in str(error)
+    out = tmp_path / "out.jsonl"
+    done = resight(str(photos), "--out", str(out), "--threads", "2", "--batch", "4")
+    assert done.exit_code == 1  # one picture could not be read
+    assert "1 of 24 pictures could not be read" in done.stderr
+    assert done.stdout == ""
+    assert out.read_bytes() == straight
+    for ending, begins in ((".csv", '"source"'), (".json", "[\n"), (".txt", str(photos))):
+        path = tmp_path / f"out{ending}"
+        resight(str(photos), "--out", str(path))
+        assert path.read_bytes().decode("utf-8", "surrogateescape").startswith(begins)
+    stopped(run, photos, tmp_path / "again.jsonl")
+    done = resight(str(photos), "--out", str(tmp_path / "again.jsonl"), "--threads", "2", "--batch", "4", "--resume")
+    assert done.exit_code == 1  # though this picture was read before it was stopped
+    assert (tmp_path / "again.jsonl").read_bytes() == straight
