@@ -1,0 +1,91 @@
+"""What int8 is made for: one line of ``TARGETS`` each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from resight.exporting.int8.graph import Layer, Proto, layers_of
+from resight.exporting.int8.ir import XML, Ir, to_ir
+from resight.exporting.int8.methods import by_nncf, by_onnxruntime
+from resight.inference import OnnxRuntime
+from resight.inference.backend import Backend, Pixels
+
+GRAPH = "model.onnx"
+
+
+@dataclass(frozen=True)
+class Target:
+    """artifact: what it is stored as. runtime: the backend that answers. graph: the file that it opens. quantizer, how:
+    in words. plain: whether additions and pools are quantized, too.
+    """
+
+    artifact: str
+    runtime: str
+    graph: str
+    quantizer: str
+    how: str
+    plain: bool
+    files: Callable[[Proto], dict[str, bytes]]
+
+    def layers(self, model: Proto) -> tuple[Layer, ...]:
+        return layers_of(model, plain=self.plain)
+
+
+TARGETS = {
+    "openvino": Target(
+        "openvino-int8",
+        "openvino",
+        XML,
+        "nncf",
+        "NNCF, preset MIXED, weights per channel, fast bias correction",
+        True,
+        to_ir,
+    ),
+    "onnx": Target(
+        "onnx-int8",
+        "onnxruntime",
+        GRAPH,
+        "onnxruntime",
+        "ONNX Runtime, static QDQ, weights int8 per channel, activations uint8, minmax",
+        False,
+        lambda model: {GRAPH: model.SerializeToString()},
+    ),
+}
+
+
+@dataclass
+class Workshop:
+    """Makes candidates for one target from one prepared graph, and opens them. folder: for files that may go."""
+
+    target: Target
+    model: Proto
+    pixels: Pixels
+    folder: Path
+    threads: int
+    seven_bits: bool
+    made: int = 0
+
+    def quantize(self, keep: Collection[str], pictures: int | None = None) -> Proto:
+        """With these nodes in fp32; calibrated on the first ``pictures``, default all."""
+        if self.target.quantizer == "nncf":
+            return by_nncf(self.model, self.pixels[:pictures], keep, seven_bits=self.seven_bits)
+        ranges = self.folder / "ranges.json"  # of all pictures: reading them costs nothing
+        return by_onnxruntime(self.model, self.pixels, keep, seven_bits=self.seven_bits, ranges=ranges)
+
+    def open(self, files: dict[str, bytes]) -> Backend:
+        """A session over these very bytes."""
+        if self.target.runtime == "openvino":
+            return Ir(files, self.threads)
+        return self.open_onnx(files[GRAPH])
+
+    def open_onnx(self, data: bytes) -> Backend:
+        """The same graph in ONNX Runtime, whatever the target."""
+        self.made += 1
+        path = self.folder / f"{self.made}.onnx"
+        path.write_bytes(data)
+        try:
+            return OnnxRuntime(path, self.threads)
+        finally:
+            path.unlink()
