@@ -39,7 +39,7 @@ TARGETS = {
         "openvino",
         XML,
         "nncf",
-        "NNCF, preset MIXED, weights per channel, fast bias correction",
+        "NNCF, preset MIXED, weights int8 per channel, activations minmax, no bias correction",
         True,
         to_ir,
     ),

@@ -28,6 +28,10 @@ from resight.samples import SampleSet
 PICTURES = 300
 MAX_DROP = 0.5
 FP32 = "onnxruntime"
+_WEIGHTS = {
+    False: "weights of 8 bits: the processor sums their products without saturation",
+    True: "weights of 7 bits: no VNNI is known of this processor, and 8 would saturate",
+}
 Timing = Callable[[Mapping[str, Backend], Sequence[int]], dict[str, Rates]]
 
 
@@ -77,7 +81,7 @@ def quantize(
     count, seven_bits = thread_count(threads), not has_vnni()
     run.verify(ONNX)
     calibration = calibration_pictures(run, samples, pictures, run.card.seed if seed is None else seed, count)
-    say(f"calibrating on {len(calibration.pixels):,} training pictures; weights of {7 if seven_bits else 8} bits")
+    say(f"calibrating on {len(calibration.pixels):,} training pictures; {_WEIGHTS[seven_bits]}")
     model = prepared(run.file(ONNX).read_bytes(), run.card.temperature)
     sides = {f"fp32, {name}": _fp32(run, name, count) for name in installed_backends()}
     with tempfile.TemporaryDirectory() as temporary:
