@@ -18,6 +18,7 @@
     │   └── LoaderFailed            a loader worker died
     ├── StorageError                exit code 1: a file could not be written (disk full, read-only)
     ├── ParityError                 exit code 1: an exported model answers differently from the network
+    ├── QuantizationError           exit code 1: no int8 form is both within the budget and faster than fp32
     └── Interrupted                 exit code 130 or 143: stopped by a signal, state saved
 
 A message says what was found and what was expected; ``hint`` says what to do next. ``str(error)`` shows both.
@@ -117,6 +118,10 @@ class StorageError(ResightError):
 
 
 class ParityError(ResightError):
+    pass
+
+
+class QuantizationError(ResightError):
     pass
 
 

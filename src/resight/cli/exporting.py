@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -35,6 +36,7 @@ def export(
 ) -> None:
     """Another form of a Run, kept only if it answers the same on real pictures; else exit 1."""
     from resight.commands import export as command
+    from resight.commands.quantize import quantize_run
 
     if list_ == (to is not None):
         raise UsageError("give either --to TARGET or --list")
@@ -49,17 +51,22 @@ def export(
         if any(one.problem for one in found):
             raise typer.Exit(1)
         return
-    result = command.export(
-        run,
-        to or "",
-        name=name,
-        data=data,
-        images=images,
-        pictures=pictures or command.PICTURES,
-        threads=threads,
-        say=lambda line: typer.echo(line, err=True),
-    )
+    say = partial(typer.echo, err=True)
+    result: Any
+    if int8:
+        for option, value in (("--name", name), ("--images", images)):
+            if value is not None:
+                raise UsageError(f"{option} has no effect with --int8")
+        result = quantize_run(
+            run, to=to or "", max_drop=max_drop, data=data, pictures=pictures, threads=threads, say=say
+        )
+        text = result.told()  # the table was said already, as it is where nothing can be exported
+    else:
+        result = command.export(
+            run, to or "", name=name, data=data, images=images, pictures=pictures, threads=threads, say=say
+        )
+        text = result.to_text()
     if json_:
         print_json(result.to_dict())
     else:
-        typer.echo(result.to_text())
+        typer.echo(text)

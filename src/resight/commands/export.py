@@ -65,7 +65,7 @@ def export(
     name: str | None = None,
     data: str | Path | None = None,
     images: str | Path | Sequence[str | Path] | None = None,
-    pictures: int = PICTURES,
+    pictures: int | None = None,
     threads: int | None = None,
     say: Say = lambda _: None,
 ) -> Exported:
@@ -73,7 +73,7 @@ def export(
 
     to: ``onnx``, ``openvino``, ``program``, ``triton`` or ``docker``. name: by default the target's. data: labelled
     pictures to compare with; default: the validation part of the Run's own data. images: any pictures instead, for a
-    Run whose data is not known. pictures: how many at most, drawn evenly.
+    Run whose data is not known. pictures: how many at most, evenly spaced; default: 1,000.
 
     Raises ParityError for an artefact that answers otherwise: an earlier one of the name stays. MissingExtra for what
     a target needs; UsageError, DataError and RunError for arguments, pictures and Runs that cannot be used;
@@ -81,6 +81,7 @@ def export(
     """
     if to not in NEEDS:
         raise UsageError(f"there is no target {printable(to)!r}; expected one of {', '.join(NEEDS)}")
+    pictures = PICTURES if pictures is None else pictures
     if type(pictures) is not int or pictures < 1:
         raise UsageError(f"pictures is {pictures!r}; expected a whole number, 1 or more")
     what, extra, *packages = NEEDS[to]

@@ -38,14 +38,15 @@ EFFECTIVE = "wilson-effective"
 STUDENTIZED = "bootstrap-t"
 NEWCOMBE = "newcombe"
 CORRECTED = "corrected-t"
+JACKKNIFE = "jackknife"
 
 
 @dataclass(frozen=True)
 class Estimate:
     """A value in its 95 % interval: ``low`` ≤ ``value`` ≤ ``high``.
 
-    ``method``: "wilson", "bootstrap", "wilson-effective", "bootstrap-t"; of differences "newcombe", of means over
-    folds "corrected-t".
+    ``method``: "wilson", "bootstrap", "wilson-effective", "bootstrap-t"; of differences "newcombe" and
+    "jackknife", of means over folds "corrected-t".
     """
 
     value: float

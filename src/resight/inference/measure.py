@@ -122,14 +122,14 @@ def measure_here(
     backend = open_backend(name, path, threads, sha256=sha256)
     backend.answer(one, _ANSWER)
     start = time.perf_counter() - started
-    alone = _rate(lambda: backend.answer(one, _ANSWER), seconds)
+    alone = rate(lambda: backend.answer(one, _ANSWER), seconds)
     backend = open_backend(name, path, threads, sha256=sha256, callers=threads)
     with ThreadPoolExecutor(threads) as pool:
 
         def ask_all() -> None:
             list(pool.map(lambda _: backend.answer(noise, _ANSWER), range(2 * threads)))
 
-        many = _rate(ask_all, seconds) * 2 * threads * batch
+        many = rate(ask_all, seconds) * 2 * threads * batch
     plain: dict[str, object] = {"start": start, "one": alone, "many": many}
     if examined:
         pictures, outputs = varied(examined, shape), ("logits", "probabilities")
@@ -139,7 +139,7 @@ def measure_here(
     return json.dumps(plain)
 
 
-def _rate(ask: Callable[[], object], seconds: float) -> float:
+def rate(ask: Callable[[], object], seconds: float) -> float:
     """How often a second, once it is warm; measured for ``seconds`` and at least twice."""
     ask()
     count, start = 0, time.perf_counter()

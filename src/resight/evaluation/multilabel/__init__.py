@@ -17,6 +17,7 @@ from resight.evaluation.multilabel.metrics import (
     sigmoid,
     subset_accuracy,
 )
+from resight.evaluation.multilabel.paired import map_difference
 from resight.evaluation.multilabel.report import LabelResult, MultilabelEvaluation, evaluate_multilabel
 
 __all__ = [
@@ -30,6 +31,7 @@ __all__ = [
     "fit_temperature",
     "fit_thresholds",
     "given",
+    "map_difference",
     "mean_average_precision",
     "pairs",
     "rankable",
