@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from resight import __version__
-from resight.cli import answering, folds, making, searching
+from resight.cli import answering, folds, making, searching, serving
 from resight.errors import ResightError
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "explain": answering.explain,
     "embed": answering.embed,
     "bench": answering.bench,
+    "serve": serving.serve,
     "models": making.models,
     "cache": making.cache,
     "demo": making.demo,

@@ -227,7 +227,12 @@ def _number(value: float) -> float:
 
 
 def _json(prediction: Prediction) -> str:
-    plain: dict[str, Any] = {
+    return dump_json(plain(prediction))
+
+
+def plain(prediction: Prediction) -> dict[str, Any]:
+    """What JSON holds for one picture: plain values, in their order."""
+    values: dict[str, Any] = {
         "source": prediction.source,
         "label": prediction.label,
         "probability": None if prediction.probability is None else _number(prediction.probability),
@@ -237,11 +242,11 @@ def _json(prediction: Prediction) -> str:
         "score": None,
     }
     if prediction.labels is not None:
-        plain["labels"] = [{"class": name, "probability": _number(p)} for name, p in prediction.labels]
+        values["labels"] = [{"class": name, "probability": _number(p)} for name, p in prediction.labels]
     if prediction.score is not None:
         value, limit = map(_number, (prediction.score.value, prediction.score.threshold))
-        plain["score"] = {"name": prediction.score.name, "value": value, "threshold": limit}
-    return dump_json(plain)
+        values["score"] = {"name": prediction.score.name, "value": value, "threshold": limit}
+    return values
 
 
 def dump_json(plain: Any, *, indent: int | None = None) -> str:
