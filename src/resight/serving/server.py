@@ -72,9 +72,15 @@ def run(
     metrics = Metrics()
     models = Models(runs, partial(open_model, backend=backend, limits=limits), metrics)
     service = Service(limits, models, metrics)
-    config = uvicorn.Config(
-        make_app(service, Hosts.of(host, allow_hosts)),
-        http=protocol_class(limits, metrics),
+    asyncio.run(_serve(Server(configured(service, Hosts.of(host, allow_hosts))), service, sock, host))
+    log("stopped")
+
+
+def configured(service: Service, hosts: Hosts) -> uvicorn.Config:
+    """How uvicorn runs the application: no output, headers or trust of its own."""
+    return uvicorn.Config(
+        make_app(service, hosts),
+        http=protocol_class(service.limits, service.metrics),
         loop="asyncio",
         ws="none",
         lifespan="on",
@@ -83,10 +89,8 @@ def run(
         server_header=False,
         proxy_headers=False,
         timeout_keep_alive=15,
-        timeout_graceful_shutdown=max(1, round(limits.deadline)) + 5,
+        timeout_graceful_shutdown=max(1, round(service.limits.deadline)) + 5,
     )
-    asyncio.run(_serve(Server(config), service, sock, host))
-    log("stopped")
 
 
 async def _serve(server: Server, service: Service, sock: socket.socket, host: str) -> None:
