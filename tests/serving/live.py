@@ -57,14 +57,15 @@ class Live:
     def connect(self) -> socket.socket:
         return socket.create_connection(("127.0.0.1", self.port), timeout=20)
 
-    def exchange(self, data: bytes) -> bytes:
-        """Sends bytes as they are, and returns all that comes until the server closes or is silent."""
+    def exchange(self, data: bytes, patience: float = 20) -> bytes:
+        """Sends bytes as they are, and returns all that comes until the server closes, or is silent for ``patience``
+        seconds.
+        """
         with self.connect() as sock:
-            sock.settimeout(5)
+            sock.settimeout(patience)
+            found = b""
             with suppress(OSError):
                 sock.sendall(data)
-                sock.shutdown(socket.SHUT_WR)
-            found = b""
             with suppress(OSError):
                 while piece := sock.recv(65536):
                     found += piece
