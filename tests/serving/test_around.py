@@ -150,6 +150,8 @@ def test_names_of_models(known: Run, tmp_path: Path) -> None:
     odd = tmp_path / "a=b"
     odd.symlink_to(known.path)
     assert named_runs([f"x={odd}"]) == {"x": odd}
+    (tmp_path / "current").symlink_to(known.path)  # the link is opened anew at a reload, not what it led to
+    assert named_runs([tmp_path / "current"]) == {"current": tmp_path / "current"}
     for runs, names, said in (
         ([path, path], [], "two Runs have the name"),
         ([path], ["a", "b"], "2 names for 1"),

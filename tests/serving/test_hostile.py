@@ -54,7 +54,7 @@ def damaged_picture(rng: random.Random, odd: Sequence[bytes]) -> bytes:
 
 def cut_form(rng: random.Random, odd: Sequence[bytes]) -> bytes:
     body = _form(encoded(), "".join(chr(rng.randrange(32, 0xD000)) for _ in range(9)))
-    cut = rng.randrange(len(body))
+    cut = rng.randrange(len(body) - 4)  # the last line break may be missing
     kind = rng.choice(["multipart/form-data; boundary=b", 'multipart/form-data; boundary="b', "multipart/form-data"])
     return _request(PATHS[0], body[:cut], kind)
 

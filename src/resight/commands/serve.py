@@ -69,7 +69,7 @@ def named_runs(runs: Sequence[str | Path], names: Sequence[str] = ()) -> dict[st
         if names and own:
             raise UsageError(f"{printable(str(given))} has a name, and --name gives another: give one of them")
         opened = resolve_run(source)
-        name = names[position] if names else own or Path(source).resolve().name
+        name = names[position] if names else own or Path(source).absolute().name
         if not _NAME.fullmatch(name):
             raise UsageError(
                 f"{printable(name)!r} cannot be a model's name: letters, digits, '.', '_' and '-', at most 64",
