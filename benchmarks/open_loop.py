@@ -56,6 +56,7 @@ class Pool:
 
     async def ask(self, data: bytes) -> str:
         """The status of the answer."""
+        self._free = [(reader, writer) for reader, writer in self._free if not reader.at_eof()]  # closed while unused
         try:
             pair = self._free.pop() if self._free else await asyncio.open_connection("127.0.0.1", self._port)
         except OSError:
