@@ -103,7 +103,7 @@ def wrong_path(rng: random.Random, odd: Sequence[bytes]) -> bytes:
     return f"GET {path}?{'&'.join(['top=1'] * 5)} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n".encode()
 
 
-WHOLE, PART = 20.0, 0.1
+WHOLE, PART = 20.0, 0.03
 HOSTILE: dict[Callable[[random.Random, Sequence[bytes]], bytes], float] = {
     random_bytes: PART,
     random_body: WHOLE,
