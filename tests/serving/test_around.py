@@ -14,7 +14,7 @@ from resight.serving import page
 from resight.serving.middleware import Hosts
 from resight.serving.refusals import Refused
 
-from .live import Live, encoded, serving
+from .live import Live, encoded, serving, until
 
 PATHS = ["/", "/models", "/v2", "/v2/health/live", "/metrics", "/openapi.json", "/nothing", "/page/nothing", "/predict"]
 
@@ -35,7 +35,7 @@ def test_a_sane_id_is_kept_and_logged(live: Live, capfd: pytest.CaptureFixture[s
     given = {"X-Request-Id": "trace-1.a_B"}
     found = live.client.post("/predict", files={"f": encoded()}, headers=given)
     assert found.headers["X-Request-Id"] == found.json()["request_id"] == "trace-1.a_B"
-    line = json.loads(capfd.readouterr().err.splitlines()[-1])
+    line = json.loads(until(lambda: capfd.readouterr().err.splitlines())[-1])  # it is written after the answer
     assert (line["request_id"], line["status"], line["model"], line["pictures"]) == ("trace-1.a_B", 200, "colours", 1)
     for bad in ("x" * 65, "a b", "é".encode(), b"<b>"):
         assert live.client.get("/v2", headers={"X-Request-Id": bad}).headers["X-Request-Id"].isalnum()
