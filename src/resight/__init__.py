@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from resight.commands.predict import predict as predict
     from resight.commands.preview import preview as preview
     from resight.commands.resume import resume as resume
+    from resight.commands.serve import serve as serve
     from resight.commands.train import train as train
     from resight.commands.tune import tune as tune
     from resight.errors import ResightError as ResightError
@@ -70,6 +71,7 @@ _WHERE = {
     "predict_to_file": "resight.commands.batch",
     "preview": "resight.commands.preview",
     "resume": "resight.commands.resume",
+    "serve": "resight.commands.serve",
     "similar": "resight.commands.embed",
     "train": "resight.commands.train",
     "tune": "resight.commands.tune",

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from resight import __version__
-from resight.cli import answering, exporting, folds, making, searching
+from resight.cli import answering, exporting, folds, making, searching, serving
 from resight.errors import ResightError
 
 app = typer.Typer(
@@ -38,6 +38,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "embed": answering.embed,
     "export": exporting.export,
     "bench": answering.bench,
+    "serve": serving.serve,
     "models": making.models,
     "cache": making.cache,
     "demo": making.demo,

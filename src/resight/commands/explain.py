@@ -34,6 +34,7 @@ from resight.explaining import (
     make_bank,
     nearest,
     overlay,
+    png,
     read_head,
     reference_bank,
 )
@@ -216,7 +217,7 @@ class _Work:
 
     def explain(self, source: Source, name: str, path: Path) -> tuple[Explanation, dict[str, Any], Floats]:
         """One picture: writes its PNG; returns what is said, what the page shows, and its embedding (D,)."""
-        from resight.reporting.explanations import png, section
+        from resight.reporting.explanations import section
 
         square = self.predictor.square(source)
         features, rows, logits, embedding = self.predictor.ask(

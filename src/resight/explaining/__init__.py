@@ -5,7 +5,7 @@ from resight.explaining.colours import colours
 from resight.explaining.explanation import ClassMap, Explanation, Explanations, Neighbour
 from resight.explaining.faithfulness import Faithfulness, faithfulness, random_maps
 from resight.explaining.filters import filters_picture, first_filters, maps_picture
-from resight.explaining.overlay import beside, enlarge, overlay, place, upsample
+from resight.explaining.overlay import beside, enlarge, overlay, place, png, upsample
 from resight.explaining.similar import Bank, Plane, make_bank, nearest, plane, reference_bank
 
 __all__ = [
@@ -31,6 +31,7 @@ __all__ = [
     "overlay",
     "place",
     "plane",
+    "png",
     "random_maps",
     "read_head",
     "read_weights",

@@ -7,6 +7,8 @@ not how much: two maps cannot be compared by them. What the geometry cut away, t
 
 from __future__ import annotations
 
+import io
+
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
@@ -95,3 +97,10 @@ def beside(picture: Pixels, overlaid: Pixels) -> Pixels:
     left = np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
     gap = np.full((left.shape[0], max(2, left.shape[1] // 50), 3), 255, np.uint8)
     return np.concatenate([left, gap, overlaid], axis=1)
+
+
+def png(pixels: Pixels) -> bytes:
+    """uint8 (H, W, 3) as a PNG file."""
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return stream.getvalue()

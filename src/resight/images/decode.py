@@ -112,6 +112,7 @@ def decode_for(
     *,
     channels: int | None = 3,
     max_pixels: int = MAX_PIXELS,
+    formats: Sequence[str] = FORMATS,
     source: str | None = None,
 ) -> NDArray[np.uint8]:
     """As ``decode``, for ``geometry.apply`` or training's crops: a JPEG much larger than ``geometry`` needs is
@@ -120,7 +121,7 @@ def decode_for(
 
     uint8 (H, W, ``channels``), perhaps read-only. None: grey, RGB or an array's channels, as stored.
     """
-    return _decode(data, channels, max_pixels, FORMATS, source, geometry)[0]
+    return _decode(data, channels, max_pixels, formats, source, geometry)[0]
 
 
 def verify(

@@ -18,10 +18,10 @@ from resight.inference.columns import BatchPredictor
 from resight.inference.onnxruntime import OnnxRuntime, load_onnxruntime
 from resight.inference.pipeline import batched, map_ordered
 from resight.inference.prediction import Prediction, Predictions, Unlikeness
-from resight.inference.predictor import BATCH, Predictor, Source
+from resight.inference.predictor import BATCH, UNLIKE, Predictor, Source
 from resight.inference.tasks import only_single
 from resight.inference.unknown import Reference, read_reference, unit
-from resight.inference.writers import FORMATS, csv_row, dump_json, escape_cell, save, send, unescape_cell, write
+from resight.inference.writers import FORMATS, csv_row, dump_json, escape_cell, plain, save, send, unescape_cell, write
 
 __all__ = [
     "AUTO",
@@ -29,6 +29,7 @@ __all__ = [
     "BATCH",
     "FORMATS",
     "OUTPUTS",
+    "UNLIKE",
     "Answers",
     "Backend",
     "BatchPredictor",
@@ -54,6 +55,7 @@ __all__ = [
     "map_ordered",
     "only_single",
     "open_backend",
+    "plain",
     "read_reference",
     "save",
     "send",

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import DataError, ImageError, RunError, UsageError
-from resight.images import decode_for, fit
+from resight.images import FORMATS, MAX_PIXELS, decode_for, fit
 from resight.inference.answers import Answers, Outputs, bad_files, reasons
 from resight.inference.backend import AUTO, Backend, Floats, Pixels, thread_count
 from resight.inference.choose import choose, only_choice
@@ -172,11 +172,28 @@ class Predictor:
                 )
         return found
 
-    def square(self, source: Source) -> Pixels:
-        """What the network sees of a picture, uint8 (S, S, C): for ``ask``. Raises ImageError for a file or bytes that
-        cannot be used, UsageError for other types.
+    def compute(self, squares: Pixels, outputs: Sequence[str], *, alone: bool) -> list[Floats]:
+        """As ``ask``, in the calling thread and in one piece: for a server, whose threads ask at the same time.
+
+        squares: uint8 (N, S, S, C), N ≥ 1. outputs: ``UNLIKE``, float32 (N,), is one of them where ``unknowns`` is not
+        None. alone: nobody else asks now, so all threads work on these; else as many callers as threads are expected.
         """
-        return self.run.card.geometry.apply(self._pixels(source))
+        return self._computed(self._sessions.of(1 if alone else self.threads), squares, outputs)
+
+    def square(self, source: Source, *, max_pixels: int = MAX_PIXELS, formats: Sequence[str] = FORMATS) -> Pixels:
+        """What the network sees of a picture, uint8 (S, S, C): for ``ask``. Raises ImageError for a file or bytes that
+        cannot be used, of other formats or larger than ``max_pixels``; UsageError for other types.
+        """
+        return self.run.card.geometry.apply(self._pixels(source, max_pixels, formats))
+
+    @property
+    def needed(self) -> tuple[str, ...]:
+        """The outputs that ``prediction`` takes, in its order."""
+        return self._asked("probabilities")
+
+    def prediction(self, name: str, row: Sequence[Floats], top: int) -> Prediction:
+        """The answer for one picture, of its row of each of ``needed``: what ``predict`` gives for it."""
+        return self._prediction(name, row[0], top, *row[1:])
 
     def _asked(self, *outputs: str) -> tuple[str, ...]:
         """These outputs, and the score where the Run has one. Reads the reference before threads want it."""
@@ -283,11 +300,12 @@ class Predictor:
         """As many as ``batch``; of a few pictures so many that every thread has its share, twice."""
         return self.batch if pictures is None else max(1, min(self.batch, pictures // (2 * self.threads)))
 
-    def _pixels(self, source: Source) -> Pixels:
+    def _pixels(self, source: Source, max_pixels: int, formats: Sequence[str]) -> Pixels:
         """uint8 (H, W, C) with the Run's number of channels."""
         channels = self.run.card.channels
         if isinstance(source, (Path, bytes)):
-            return decode_for(self.run.card.geometry, source, channels=channels)
+            geometry = self.run.card.geometry
+            return decode_for(geometry, source, channels=channels, max_pixels=max_pixels, formats=formats)
         if not isinstance(source, np.ndarray):
             raise UsageError(f"cannot predict a {type(source).__name__}; expected a pathlib.Path, bytes or an array")
         pixels = source[:, :, None] if source.ndim == 2 else source

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +18,7 @@ from resight.explaining import (
     maps_picture,
     overlay,
     plane,
+    png,
 )
 from resight.images import Geometry
 from resight.reporting.embeddings import embedding_plot
@@ -80,13 +80,6 @@ def write(
         filters=None if filters is None else _inline(filters_picture(filters)),
         filter_shape=None if filters is None else filters.shape,
     )
-
-
-def png(pixels: Pixels) -> bytes:
-    """uint8 (H, W, 3) as a PNG file."""
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()
 
 
 def _inline(pixels: Pixels) -> str:
