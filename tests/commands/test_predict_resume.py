@@ -26,7 +26,7 @@ from resight.commands import batch
 from resight.commands.batch import answer_all, check_job, predict_to_file
 from resight.commands.predict import predict, prepare
 from resight.commands.progress import Progress
-from resight.errors import Interrupted, ResightError, RunLocked, StorageError, UsageError
+from resight.errors import Interrupted, MissingExtra, ResightError, RunLocked, StorageError, UsageError
 from resight.inference import journal
 from resight.runs import CARD, Run
 from resight.runs.storage import exclusive
@@ -493,6 +493,38 @@ def test_killed_and_terminated_for_real(run: Run, many: Path, tmp_path: Path) ->
     assert f"of {MANY} pictures are answered" in said
     assert out.read_bytes() == (tmp_path / "straight.jsonl").read_bytes()
     assert sorted(os.listdir(tmp_path)) == ["out.jsonl", "straight.jsonl"]
+
+
+WITHOUT = """
+import sys
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.split(".")[0] in ("torch", "torchvision", "pydantic", "accelerate", "pyarrow"):
+            raise AssertionError(f"{name} was imported")
+sys.meta_path.insert(0, Refuse())
+from resight.commands.batch import predict_to_file
+print(predict_to_file(*sys.argv[1:4]).number)
+"""
+
+
+def test_neither_torch_nor_pyarrow_is_imported(run: Run, photos: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-W", "error", "-c", WITHOUT, str(run.path), str(photos), str(tmp_path / "out.jsonl")],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.stdout, done.stderr) == ("24\n", "")
+
+
+def test_parquet_without_pyarrow_is_refused_before_the_work(
+    run: Run, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(MissingExtra, match=r"resight\[parquet\]"):
+        predict_to_file(tmp_path / "no-run", photos, tmp_path / "out.parquet")
+    assert os.listdir(tmp_path) == []
 
 
 # ── the command line ──
