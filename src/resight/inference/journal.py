@@ -239,4 +239,4 @@ def _names(sources: Sequence[Path]) -> Iterator[bytes]:
 def _shown(value: object) -> str:
     if isinstance(value, str) and re.fullmatch("[0-9a-f]{64}", value):
         return f"{value[:12]}…"
-    return "not there" if value is None else printable(str(value))
+    return "none" if value is None else printable(str(value))

@@ -79,7 +79,7 @@ def json_text(predictions: Iterable[Prediction]) -> Iterator[str]:
     """An array with an object for each picture, one a line."""
     before = "[\n"
     for prediction in predictions:
-        yield before + dump_json(plain(prediction))
+        yield before + _json(prediction)
         before = ",\n"
     yield "[]\n" if before == "[\n" else "\n]\n"
 
@@ -87,7 +87,7 @@ def json_text(predictions: Iterable[Prediction]) -> Iterator[str]:
 def jsonl_text(predictions: Iterable[Prediction]) -> Iterator[str]:
     """An object for each picture, one a line."""
     for prediction in predictions:
-        yield dump_json(plain(prediction)) + "\n"
+        yield _json(prediction) + "\n"
 
 
 def table_text(predictions: Iterable[Prediction], ahead: int = 32) -> Iterator[str]:
@@ -226,9 +226,13 @@ def _number(value: float) -> float:
     return float(str(np.float32(value)))
 
 
+def _json(prediction: Prediction) -> str:
+    return dump_json(plain(prediction))
+
+
 def plain(prediction: Prediction) -> dict[str, Any]:
-    """What JSON says of a picture: plain values, floats in the digits of float32."""
-    found: dict[str, Any] = {
+    """What JSON holds for one picture: plain values, in their order."""
+    values: dict[str, Any] = {
         "source": prediction.source,
         "label": prediction.label,
         "probability": None if prediction.probability is None else _number(prediction.probability),
@@ -238,11 +242,11 @@ def plain(prediction: Prediction) -> dict[str, Any]:
         "score": None,
     }
     if prediction.labels is not None:
-        found["labels"] = [{"class": name, "probability": _number(p)} for name, p in prediction.labels]
+        values["labels"] = [{"class": name, "probability": _number(p)} for name, p in prediction.labels]
     if prediction.score is not None:
         value, limit = map(_number, (prediction.score.value, prediction.score.threshold))
-        found["score"] = {"name": prediction.score.name, "value": value, "threshold": limit}
-    return found
+        values["score"] = {"name": prediction.score.name, "value": value, "threshold": limit}
+    return values
 
 
 def dump_json(plain: Any, *, indent: int | None = None) -> str:
