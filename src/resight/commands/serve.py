@@ -37,8 +37,8 @@ def serve(
     """Answer over HTTP until a signal; docs/serve.md says what is answered.
 
     runs: Runs' directories, or tags and weights files as of ``predict``; each may be ``NAME=RUN``. names: of the
-    models, as many as runs; default: the directories' names. artifact: answer with what was exported from each Run under
-    this name. The other arguments: :class:`resight.serving.Limits`.
+    models, as many as runs; default: the directories' names. artifact: answer with what was exported from each Run
+    under this name. The other arguments: :class:`resight.serving.Limits`.
 
     Raises MissingExtra without the extra ``serve``; RunError for a Run that is missing, unfinished or has no sound card
     (what else is wrong with it is found while it loads: the server then is not ready, and says why); UsageError for

@@ -32,7 +32,7 @@ class BatchPredictor:
     run: a Run or its directory, which every machine must see. column: which column has the pictures: paths (str),
     encoded pictures (bytes), or decoded ones, uint8 (N, H, W, C), or N arrays uint8 (H, W) or (H, W, C). prefix: goes
     before the names of added columns, where the batch has such names already. threads: as many processors as the
-    caller is given (``num_cpus`` of Ray). top, backend, batch: as of ``resight.predict``.
+    caller is given (``num_cpus`` of Ray). top, artifact, backend, batch: as of ``resight.predict``.
 
     The batch comes back with these columns more, each of N values, the same as ``resight.predict`` gives for these
     pictures: ``label`` (str), ``probability`` (float32, NaN for an error), ``top`` (a list of
@@ -53,6 +53,7 @@ class BatchPredictor:
         column: str = "path",
         top: int = 5,
         prefix: str = "",
+        artifact: str | None = None,
         backend: str = AUTO,
         threads: int = 1,
         batch: int = BATCH,
@@ -64,11 +65,12 @@ class BatchPredictor:
             "column": column,
             "top": top,
             "prefix": prefix,
+            "artifact": artifact,
             "backend": backend,
             "threads": threads,
             "batch": batch,
         }
-        self.predictor = Predictor(opened, backend=backend, threads=threads, batch=batch)
+        self.predictor = Predictor(opened, artifact=artifact, backend=backend, threads=threads, batch=batch)
         self.column, self.top, self.prefix = column, top, prefix
 
     def __call__(self, batch: Mapping[str, NDArray[Any]]) -> Columns:
