@@ -44,9 +44,7 @@ def graph(
     """
     colours = np.array([[0, 0, 1], [0, 1, 0], [1, 0, 0], [1 / 3] * 3], np.float32).reshape(4, 3, 1, 1)
     colours = np.pad(colours, ((0, 0), (0, channels - 3), (0, 0), (0, 0)))
-    if head is None:
-        head = np.random.default_rng(5).normal(size=(classes, 4)).astype(np.float32)
-        head[:3] = 6 * np.eye(4, dtype=np.float32)[:classes][:3]
+    head = last_layer(classes) if head is None else head
     constants = {
         "scale": np.float32(255),
         "colours": colours,
@@ -81,6 +79,13 @@ def graph(
     return helper.make_model(proto, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
 
 
+def last_layer(classes: int = 3) -> NDArray[np.float32]:
+    """The weights (K, 4) of ``graph``'s last layer; its bias is zero."""
+    head = np.random.default_rng(5).normal(size=(classes, 4)).astype(np.float32)
+    head[:3] = 6 * np.eye(4, dtype=np.float32)[:classes][:3]
+    return head
+
+
 def make_run(
     path: Path,
     *,
@@ -90,11 +95,12 @@ def make_run(
     config: str | None = None,
     fields: Mapping[str, Any] | None = None,
     reference: bytes | None = None,
+    tensors: Mapping[str, NDArray[np.float32]] | None = None,
 ) -> Run:
     """A sealed Run in ``path``; with ``data`` also a config.json and split.csv that point there.
 
     ``fields`` of the card are replaced before it is sealed. config: the text of config.json.
-    reference: the content of reference.safetensors.
+    reference: the content of reference.safetensors. tensors: of model.safetensors.
     """
     card = RunCard(
         architecture=Architecture("resnet18"),
@@ -106,7 +112,7 @@ def make_run(
         temperature=TEMPERATURE,
     )
     run = Run.create(path, card)
-    (path / WEIGHTS).write_bytes(save_tensors({"nothing": np.zeros(1, np.float32)}))
+    (path / WEIGHTS).write_bytes(save_tensors(dict(tensors or {"nothing": np.zeros(1, np.float32)})))
     (path / ONNX).write_bytes(model or graph(len(classes)).SerializeToString())
     if data is not None:
         (path / CONFIG).write_text(json.dumps({"data": {"path": str(data.root)}}), "utf-8")
@@ -135,7 +141,8 @@ def make_known_run(path: Path, names: Sequence[str] = (), *, each: int = 20) -> 
     sources = names or [f"{colour}/{k}.png" for k, colour in enumerate(colours)]
     reference = Reference.fit(training, labels, np.arange(len(colours)), sources)
     unknown = describe(reference.scorer(NEIGHBOURS)(validation), len(labels))
-    return make_run(path, fields={"unknown": unknown}, reference=reference.to_bytes())
+    tensors = {"fc.weight": last_layer(), "fc.bias": np.zeros(3, np.float32)}
+    return make_run(path, fields={"unknown": unknown}, reference=reference.to_bytes(), tensors=tensors)
 
 
 def picture(colour: str, seed: int = 0, side: int = 10) -> NDArray[np.uint8]:

@@ -4,6 +4,7 @@ const PATIENCE = 120_000; // ms; the server's own deadline is much shorter, this
 const USUAL_WAIT = 2; // s, where a busy server does not say how long
 
 const TITLES = {
+  "-1": "This page made a mistake",
   0: "The server does not answer",
   400: "The server did not understand",
   404: "This is not there any more",

@@ -80,8 +80,9 @@ function frame(video) {
   canvas.height = video.videoHeight;
   canvas.getContext("2d").drawImage(video, 0, 0);
   return new Promise((done, failed) => {
-    const made = (blob) => (blob ? done(new File([blob], "camera.jpg", { type: "image/jpeg" })) : failed(new Error("no picture")));
-    canvas.toBlob(made, "image/jpeg", 0.92);
+    const type = "image/jpeg";
+    const made = (blob) => (blob ? done(new File([blob], "camera.jpg", { type })) : failed(new Error("no frame")));
+    canvas.toBlob(made, type, 0.92);
   });
 }
 

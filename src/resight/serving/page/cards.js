@@ -1,38 +1,37 @@
-// One card a picture: the picture, the answer, the next best, and where the network looked.
+// One card a picture: the picture, the answer, the next best.
 
-import { el, icon, percent, shown } from "./text.js";
+import { bars, grow, lookButton } from "./heat.js";
+import { blocky, el, icon, percent, sentenceOf, shown } from "./text.js";
 
-const TINY = 100; // px: pictures this small are shown as the blocks that they are
 let number = 0;
 
-// actions: { retry(item), remove(item), heat(item, class) }. Sets item.card, the list item.
+// actions: { retry(item), remove(item), heat(item, class, { toggle }) }. Sets item.card, the list item, and item.part,
+// which finds a part of it by its class.
 export function makeCard(item, actions) {
   number += 1;
-  const ids = { name: `name-${number}`, answer: `answer-${number}` };
-  const picture = el("img", { class: "own", src: item.url, alt: `Your picture ${shown(item.name)}`, decoding: "async" });
-  picture.addEventListener("load", () => picture.classList.toggle("blocks", small(picture)));
-  picture.addEventListener("error", () => picture.replaceWith(noPicture(item)));
+  const ids = [`name-${number}`, `answer-${number}`];
   const name = shown(item.name);
+  const picture = el("img", { class: "own", src: item.url, alt: `Your picture ${name}`, decoding: "async" });
+  blocky(picture);
+  picture.addEventListener("error", () => picture.replaceWith(noPicture(item)));
+  const press = () => actions.remove(item);
+  const remove = { type: "button", class: "quiet round", "aria-label": `Remove ${name}`, onclick: press };
+  const file = el("p", { class: "file", id: ids[0], dir: "auto", title: name }, name);
   const article = el(
     "article",
-    { class: "card", tabindex: "0", "aria-labelledby": `${ids.name} ${ids.answer}` },
+    { class: "card", tabindex: "0", "aria-labelledby": ids.join(" ") },
     el("div", { class: "picture" }, picture, el("div", { class: "map", hidden: true })),
     el(
       "div",
       { class: "said" },
-      el("div", { class: "head" }, el("p", { class: "file", id: ids.name, dir: "auto", title: name }, name), remover(item, name, actions)),
-      el("div", { class: "result", id: ids.answer }),
+      el("div", { class: "head" }, file, el("button", remove, icon("close"))),
+      el("div", { class: "result", id: ids[1] }),
       el("div", { class: "more" }),
     ),
   );
   item.card = el("li", {}, article);
-  item.part = (name) => article.querySelector(`.${name}`);
+  item.part = (part) => article.querySelector(`.${part}`);
   paint(item, actions);
-}
-
-function remover(item, name, actions) {
-  const press = () => actions.remove(item);
-  return el("button", { type: "button", class: "quiet round remove", "aria-label": `Remove ${name}`, onclick: press }, icon("close"));
 }
 
 function noPicture(item) {
@@ -40,25 +39,27 @@ function noPicture(item) {
   return el("div", { class: "nothing" }, icon("file"), el("span", {}, ending.toUpperCase()));
 }
 
-function small(picture) {
-  return Math.max(picture.naturalWidth, picture.naturalHeight) < TINY;
-}
-
 // Shows what is known of the item now.
 export function paint(item, actions) {
   const article = item.card.firstElementChild;
-  article.dataset.state = item.answer?.unknown && item.state === "done" ? "unknown" : item.state;
+  const unknown = item.state === "done" && item.answer.unknown;
+  article.dataset.state = unknown ? "unknown" : item.state;
   article.setAttribute("aria-busy", String(item.state === "waiting" || item.state === "asking"));
+  const held = article.contains(document.activeElement) && document.activeElement !== article;
   const [result, more] = STATES[item.state](item, actions);
   item.part("result").replaceChildren(...result);
   item.part("more").replaceChildren(...more);
+  if (held && !article.contains(document.activeElement)) article.focus(); // its button is gone
   grow(item);
 }
 
 const STATES = {
   waiting: () => [[el("p", { class: "soft" }, "waiting")], [skeleton()]],
   asking: () => [[el("p", { class: "soft" }, "looking …")], [skeleton()]],
-  later: (item) => [[el("p", { class: "warn" }, item.problem.title)], [el("p", { class: "note later" }, "It will be asked again by itself.")]],
+  later: ({ problem }) => [
+    [el("p", { class: "answer warn small" }, problem.title)],
+    [el("p", { class: "note" }, "It is asked again by itself.")],
+  ],
   error: failed,
   done: answered,
 };
@@ -69,100 +70,45 @@ function skeleton() {
 
 function failed(item, actions) {
   const { title, detail, request, status, retryable } = item.problem;
-  const more = [el("p", { class: "note", dir: "auto" }, shown(detail))];
+  const more = detail ? [el("p", { class: "note", dir: "auto" }, sentenceOf(detail))] : [];
   if (status >= 500 && request) more.push(el("p", { class: "note soft" }, `Request ${shown(request, 60)}`));
   if (retryable) {
-    const again = el("button", { type: "button", class: "again", onclick: () => actions.retry(item) }, "Try again");
+    const again = el("button", { type: "button", class: "again", onclick: () => actions.retry(item) });
     more.push(el("div", { class: "actions" }, again));
-    untilThen(again, item.notBefore ?? 0);
+    countDown(again, item.notBefore);
   }
-  return [[el("p", { class: "answer bad" }, title)], more];
+  return [[el("p", { class: "answer bad small" }, title)], more];
 }
 
-// The server said when: until then the button counts down and does nothing.
-function untilThen(button, then) {
+// The server said when it may be asked again: until then the button counts down and does nothing.
+function countDown(button, then) {
   const left = Math.ceil((then - Date.now()) / 1000);
   button.disabled = left > 0;
   button.textContent = left > 0 ? `Try again in ${left} s` : "Try again";
-  if (left > 0) setTimeout(() => button.isConnected && untilThen(button, then), 250);
+  if (left > 0) setTimeout(() => button.isConnected && countDown(button, then), 250);
 }
 
 function answered(item, actions) {
-  const { answer } = item;
-  const result = answer.labels ? several(answer) : [one(answer)];
+  const { answer, reliability } = item;
   const more = [];
   if (answer.unknown) more.push(el("p", { class: "note" }, doubt(answer)));
-  else if (item.reliability) more.push(el("p", { class: "note soft" }, item.reliability));
-  more.push(el("ol", { class: "bars", "aria-label": "Most probable classes; press one to see where the network found it" }, answer.top.map((each) => bar(item, each, actions))));
-  const looked = () => actions.heat(item, answer.top[0].class, { toggle: true });
-  const text = el("span", {}, "Where it looked");
-  more.push(el("div", { class: "actions" }, el("button", { type: "button", class: "look", "aria-pressed": "false", onclick: looked }, el("i", { class: "swatch", "aria-hidden": "true" }), text)));
-  return [result, more];
+  else if (reliability) more.push(el("p", { class: "note soft" }, reliability));
+  more.push(bars(item, actions), el("div", { class: "actions" }, lookButton(item, actions)));
+  return [[given(answer)], more];
 }
 
-function one({ label, probability, unknown }) {
+function given({ label, probability, labels, unknown }) {
   if (unknown) return el("p", { class: "answer warn" }, "unknown");
-  return el("p", { class: "answer" }, el("bdi", {}, shown(label)), el("span", { class: "share" }, percent(probability)));
-}
-
-function several({ labels, unknown }) {
-  const tags = labels.map((each) => el("li", {}, el("bdi", {}, shown(each.class)), el("span", { class: "share" }, percent(each.probability))));
-  const given = tags.length ? el("ul", { class: "tags", "aria-label": "Answer" }, tags) : el("p", { class: "answer none" }, "none of its classes");
-  return unknown ? [el("p", { class: "answer warn" }, "unknown")] : [given];
+  if (labels && !labels.length) return el("p", { class: "answer" }, "none of its classes");
+  const pair = (name, p) => [el("bdi", {}, shown(name)), el("span", { class: "share" }, percent(p))];
+  if (!labels) return el("p", { class: "answer" }, pair(label, probability));
+  const tags = labels.map((one) => el("li", {}, pair(one.class, one.probability)));
+  return el("ul", { class: "tags", "aria-label": "Answer" }, tags);
 }
 
 function doubt({ label, probability, labels }) {
-  const names = labels?.map((each) => `${shown(each.class)}, ${percent(each.probability)}`);
-  if (names && !names.length) return "Unlike anything it was trained on; it would answer with none of its classes.";
-  const guess = names ? names.join("; ") : `${shown(label)}, ${percent(probability)}`;
-  return `Unlike anything it was trained on; its guess would be ${guess}.`;
-}
-
-function bar(item, each, actions) {
-  const name = shown(each.class);
-  const press = () => actions.heat(item, each.class, { toggle: true });
-  const fill = el("i", { class: "fill", "data-share": String(each.probability) });
-  const said = `${name}, ${percent(each.probability)}: show where`;
-  return el(
-    "li",
-    {},
-    el(
-      "button",
-      { type: "button", class: "row", "aria-pressed": "false", "aria-label": said, title: `Show where it found “${name}”`, onclick: press },
-      el("bdi", { class: "name" }, name),
-      el("span", { class: "share" }, percent(each.probability)),
-      el("span", { class: "track" }, fill),
-    ),
-  );
-}
-
-// Bars grow from nothing: the width is set by script, since the page allows no style attributes in its markup.
-function grow(item) {
-  requestAnimationFrame(() => {
-    for (const fill of item.card.querySelectorAll(".fill")) fill.style.width = `${100 * fill.dataset.share}%`;
-  });
-}
-
-// The heat map of one class over the picture: `map` { class, url | null, problem | null }; null takes it away.
-export function paintMap(item, map, actions) {
-  const place = item.part("map");
-  const chosen = map?.class ?? null;
-  item.card.querySelectorAll(".row").forEach((row, k) => row.setAttribute("aria-pressed", String(item.answer.top[k].class === chosen)));
-  const look = item.part("look");
-  if (look) {
-    look.setAttribute("aria-pressed", String(Boolean(map)));
-    look.lastElementChild.textContent = map ? "Show the picture alone" : "Where it looked";
-  }
-  item.card.firstElementChild.classList.toggle("mapped", Boolean(map));
-  place.hidden = !map;
-  if (!map) return place.replaceChildren();
-  const name = shown(map.class);
-  if (map.problem) {
-    const again = el("button", { type: "button", onclick: () => actions.heat(item, map.class, { toggle: false }) }, "Try again");
-    return place.replaceChildren(el("div", { class: "refused", role: "alert" }, el("p", {}, `No heat map: ${map.problem.title}. ${shown(map.problem.detail)}`), map.problem.retryable && again || ""));
-  }
-  if (!map.url) return place.replaceChildren(el("p", { class: "legend" }, `looking for ${name} …`));
-  const picture = el("img", { class: "heat", src: map.url, alt: `Heat map: what in ${shown(item.name)} speaks for ${name}` });
-  picture.addEventListener("load", () => picture.classList.toggle("blocks", small(picture)));
-  return place.replaceChildren(picture, el("p", { class: "legend" }, el("span", {}, "what speaks for ", el("b", { dir: "auto" }, name)), el("i", { class: "scale", "aria-hidden": "true" })));
+  if (labels && !labels.length) return "Unlike anything it was trained on; it would name none of its classes.";
+  const guesses = labels ?? [{ class: label, probability }];
+  const named = guesses.map((one) => `“${shown(one.class)}” (${percent(one.probability)})`).join(", ");
+  return `Unlike anything it was trained on; its guess would be ${named}.`;
 }

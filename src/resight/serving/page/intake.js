@@ -22,7 +22,7 @@ export function makeIntake(take, say) {
 function listenForDrops(take, say) {
   const cover = byId("dropping");
   let depth = 0; // dragenter and dragleave come for every element in between
-  const carries = (event) => [...(event.dataTransfer?.types ?? [])].some((type) => type === "Files" || type === "text/uri-list");
+  const carries = (event) => ["Files", "text/uri-list"].some((type) => event.dataTransfer?.types.includes(type));
   const cease = () => {
     depth = 0;
     show(cover, false);

@@ -38,18 +38,17 @@ export function paintSummary(list, items, chosen, choose) {
   const focused = list.contains(document.activeElement) ? document.activeElement.dataset.key : undefined;
   list.replaceChildren(
     ...(entries.length && items.length > 1 ? [all, ...seen] : []).map((one) => chip(one, one.key === chosen, choose)),
-    ...(hidden.size ? [el("li", { class: "soft rest" }, `and ${plural(hidden.size, "more class").replace("classs", "classes")}`)] : []),
+    ...(hidden.size ? [el("li", { class: "soft rest" }, `and ${count(hidden.size)} more`)] : []),
   );
   if (focused !== undefined) [...list.querySelectorAll("button")].find((one) => one.dataset.key === focused)?.focus();
 }
 
 function chip({ key, text, kind, number }, pressed, choose) {
   const press = () => choose(pressed ? null : key);
-  return el(
-    "li",
-    {},
-    el("button", { type: "button", class: `chip ${kind}`, "aria-pressed": String(pressed), "data-key": String(key), onclick: press }, el("bdi", {}, shown(text, 60)), " ", el("b", {}, count(number))),
-  );
+  const attributes = { type: "button", class: `chip ${kind}`, "aria-pressed": String(pressed), onclick: press };
+  const button = el("button", attributes, el("bdi", {}, shown(text, 60)), " ", el("b", {}, count(number)));
+  button.dataset.key = String(key);
+  return el("li", {}, button);
 }
 
 // "20 pictures: 12 cat, 5 dog, 2 unknown, 1 error", for a screen reader.

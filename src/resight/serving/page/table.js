@@ -8,7 +8,7 @@ const collator = new Intl.Collator(undefined, { numeric: true });
 const COLUMNS = [
   { name: "File", value: (item) => item.name, text: (item) => shown(item.name) },
   { name: "Answer", value: answer, text: (item) => shown(answer(item)) },
-  { name: "Probability", number: true, value: probability, text: (item) => (probability(item) === null ? "" : percent(probability(item))) },
+  { name: "Probability", number: true, value: probability, text: chance },
   { name: "Next best", value: second, text: (item) => shown(second(item)) },
   { name: "Unlikeness", number: true, value: (item) => item.answer?.score?.value ?? null, text: unlikeness },
   { name: "Note", value: note, text: (item) => shown(note(item)) },
@@ -23,6 +23,10 @@ function answer(item) {
 
 function probability(item) {
   return item.answer?.probability ?? null;
+}
+
+function chance(item) {
+  return item.answer ? percent(item.answer.probability) : "";
 }
 
 function second(item) {
@@ -42,13 +46,13 @@ function note(item) {
 
 // sort: { column, down }; choose(sort) asks to be shown anew; open(item) goes to its card.
 export function paintTable(place, items, sort, choose, open) {
-  const rows = sorted(items, sort).map((item) =>
-    el("tr", { "data-state": item.answer?.unknown ? "unknown" : item.state }, COLUMNS.map((column, k) => cell(item, column, k, open))),
-  );
+  const rows = sorted(items, sort).map((item) => {
+    const kind = item.answer?.unknown ? "unknown" : item.state;
+    return el("tr", { "data-state": kind }, COLUMNS.map((column, k) => cell(item, column, k, open)));
+  });
   const focused = place.contains(document.activeElement) ? document.activeElement.dataset.column : undefined;
-  place.replaceChildren(
-    el("table", {}, el("thead", {}, el("tr", {}, COLUMNS.map((column, k) => head(column, k, sort, choose)))), el("tbody", {}, rows)),
-  );
+  const heads = COLUMNS.map((column, k) => head(column, k, sort, choose));
+  place.replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows)));
   if (focused !== undefined) place.querySelector(`[data-column="${focused}"]`)?.focus();
 }
 
@@ -69,7 +73,8 @@ function head(column, k, sort, choose) {
   const state = mine ? (sort.down ? "descending" : "ascending") : "none";
   const press = () => choose({ column: k, down: mine ? !sort.down : Boolean(column.number) });
   const mark = el("span", { class: "order", "aria-hidden": "true" }, mine ? (sort.down ? "↓" : "↑") : "");
-  const button = el("button", { type: "button", class: "quiet", "data-column": String(k), onclick: press }, column.name, mark);
+  const attributes = { type: "button", class: "quiet", "data-column": String(k), onclick: press };
+  const button = el("button", attributes, column.name, mark);
   return el("th", { scope: "col", "aria-sort": state, class: column.number ? "number" : null }, button);
 }
 
@@ -77,7 +82,8 @@ function cell(item, column, k, open) {
   const text = column.text(item);
   if (k === 0) {
     const link = el("button", { type: "button", class: "link", onclick: () => open(item) }, el("bdi", {}, text));
-    return el("th", { scope: "row" }, el("img", { src: item.url, alt: "", width: 36, height: 36, loading: "lazy" }), link);
+    const picture = el("img", { src: item.url, alt: "", width: 36, height: 36, loading: "lazy" });
+    return el("th", { scope: "row" }, el("div", { class: "first" }, picture, link));
   }
   return el("td", { class: column.number ? "number" : null }, el("bdi", {}, text));
 }

@@ -4,7 +4,7 @@
 const HARMFUL = /[\p{Cc}\p{Cf}\p{Cs}\p{Co}\p{Zl}\p{Zp}]/gu;
 const NAMED = { "\n": "\\n", "\r": "\\r", "\t": "\\t" };
 
-// As `resight.images.printable`: control and direction characters are written as escapes, long text is cut in the middle.
+// As `resight.images.printable`: control and direction characters as escapes, long text cut in the middle.
 export function shown(text, limit = 300) {
   const safe = String(text).replace(HARMFUL, (char) => NAMED[char] ?? escaped(char.codePointAt(0)));
   return safe.length > limit ? `${safe.slice(0, limit / 2)}…${safe.slice(-limit / 2)}` : safe;
@@ -14,6 +14,13 @@ function escaped(code) {
   const hex = (digits) => code.toString(16).padStart(digits, "0");
   if (code < 0x100) return `\\x${hex(2)}`;
   return code < 0x10000 ? `\\u${hex(4)}` : `\\U${hex(8)}`;
+}
+
+// A reason as a sentence: servers say them in the middle of one.
+export function sentenceOf(text) {
+  const safe = shown(text);
+  const ended = /[.!?…]$/.test(safe) ? safe : `${safe}.`;
+  return safe && ended[0].toUpperCase() + ended.slice(1);
 }
 
 // 0 … 1 → "98.3 %"
@@ -67,4 +74,12 @@ export const byId = (id) => document.getElementById(id);
 
 export function show(node, visible) {
   node.hidden = !visible;
+}
+
+const TINY = 100; // px
+
+// Pictures as small as this are shown as the blocks that they are, not smoothed to something they never were.
+export function blocky(picture) {
+  const small = () => Math.max(picture.naturalWidth, picture.naturalHeight) < TINY;
+  picture.addEventListener("load", () => picture.classList.toggle("blocks", small()));
 }
