@@ -65,7 +65,7 @@ def application(runs: Mapping[str, Run]) -> Starlette:
         return JSONResponse(card_of(request.path_params["name"], runs[request.path_params["name"]]))
 
     async def predict(request: Request) -> Response:
-        name, run, predictor, file = await _asked(request)
+        name, _, predictor, file = await _asked(request)
         if (refused := _refusal(file[1])) is not None:
             return refused
         found = next(iter(predictor.predict([file[1]], top=int(request.query_params.get("top", 5)))))
@@ -74,7 +74,7 @@ def application(runs: Mapping[str, Run]) -> Starlette:
         return JSONResponse({"request_id": "stub", "model": name, "version": "1", "predictions": [plain]})
 
     async def explain(request: Request) -> Response:
-        name, run, predictor, (_, data) = await _asked(request)
+        _, run, predictor, (_, data) = await _asked(request)
         if (refused := _refusal(data)) is not None:
             return refused
         from resight.reporting.explanations import png
@@ -91,9 +91,9 @@ def application(runs: Mapping[str, Run]) -> Starlette:
 
     async def _asked(request: Request) -> tuple[str, Run, Predictor, tuple[str, bytes]]:
         name = request.query_params.get("model", first)
-        form = await request.form()
-        file = next(value for value in form.values() if isinstance(value, UploadFile))
-        return name, runs[name], predictors[name], (file.filename or "", await file.read())
+        async with request.form() as form:
+            file = next(value for value in form.values() if isinstance(value, UploadFile))
+            return name, runs[name], predictors[name], (file.filename or "", await file.read())
 
     return Starlette(
         routes=[
