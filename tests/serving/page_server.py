@@ -104,33 +104,41 @@ class Seen:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """One for the module; the camera shows a test picture."""
+def window() -> Iterator[Any]:
+    """A page of one browser for the module; its camera shows a test picture."""
     if shutil.which("chromium") is None:
         pytest.skip("chromium is not installed: apt-get install chromium")
     from playwright.sync_api import sync_playwright
 
     flags = [*_FLAGS, "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
     with sync_playwright() as playwright:
-        found = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
-        yield found
-        found.close()
+        browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=flags)
+        yield browser.new_page(reduced_motion="reduce")
+        browser.close()
 
 
 @pytest.fixture
-def seen(browser: Any, base_url: str) -> Iterator[Seen]:
-    """A fresh page, opened and ready. At its end: nothing was asked of another address, and nothing went wrong."""
-    page = browser.new_page(viewport={"width": 1100, "height": 800}, reduced_motion="reduce")
-    page.set_default_timeout(10_000)
-    found = Seen(page)
-    page.on("request", lambda request: found.requests.append(request.url))
-    page.on("dialog", lambda dialog: (found.dialogs.append(dialog.message), dialog.dismiss()))
-    page.on("pageerror", lambda error: found.faults.append(str(error)))
-    page.on("console", lambda message: _heard(found, message))
-    page.goto(base_url)
-    page.wait_for_selector("#knows-text:not(:empty)")
+def seen(window: Any, base_url: str) -> Iterator[Seen]:
+    """The page, opened anew and ready. At its end: nothing was asked of another address, and nothing went wrong."""
+    found = Seen(window)
+    listeners = {
+        "request": lambda request: found.requests.append(request.url),
+        "dialog": lambda dialog: (found.dialogs.append(dialog.message), dialog.dismiss()),
+        "pageerror": lambda error: found.faults.append(str(error)),
+        "console": lambda message: _heard(found, message),
+    }
+    window.set_default_timeout(20_000)
+    window.set_viewport_size({"width": 1100, "height": 800})
+    window.emulate_media(color_scheme="light", reduced_motion="reduce")
+    window.goto("about:blank")
+    for event, listener in listeners.items():
+        window.on(event, listener)
+    window.goto(base_url)
+    window.wait_for_selector("#knows-text:not(:empty)")
     yield found
-    page.close()
+    window.unroute_all(behavior="ignoreErrors")
+    for event, listener in listeners.items():
+        window.remove_listener(event, listener)
     elsewhere = [url for url in found.requests if not url.startswith((base_url, f"blob:{base_url}"))]
     assert (found.faults, found.dialogs, elsewhere) == ([], [], [])
 

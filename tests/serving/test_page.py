@@ -17,9 +17,9 @@ from resight.inference import Predictor
 from resight.inference.writers import csv_text, unescape_cell
 from resight.runs import Run
 
-from .page_server import HOSTILE, PDF, Seen, base_url, browser, file, page_runs, seen, strange
+from .page_server import HOSTILE, PDF, Seen, base_url, file, page_runs, seen, strange, window
 
-__all__ = ["base_url", "browser", "page_runs", "seen"]
+__all__ = ["base_url", "page_runs", "seen", "window"]
 
 SHOWN = ('<img src=x onerror="alert(1)">', "=cmd|'/c calc'!A0", 'a\\u202etxt.exe\\n"b"')  # HOSTILE, to be read
 TRANSFER = """([kind, files]) => {
