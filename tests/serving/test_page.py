@@ -142,7 +142,7 @@ def test_twenty_pictures_their_summary_and_the_filter(seen: Seen) -> None:
     assert seen.page.locator(".card:visible").count() == 6
     seen.page.click("#clear")
     assert seen.page.locator(".card").count() == 0
-    assert seen.page.is_visible("#knows")
+    seen.page.wait_for_selector("#knows", state="visible")  # painted with the next frame
 
 
 def test_a_few_are_asked_at_a_time(seen: Seen) -> None:
@@ -216,13 +216,14 @@ def test_pictures_wait_while_the_server_is_gone(seen: Seen) -> None:
     seen.page.unroute("**/v2/health/ready")
     seen.settled()
     assert [seen.card(k).locator(".answer bdi").inner_text() for k in (0, 1)] == ["red", "blue"]
-    assert not seen.page.is_visible("#gone")
+    seen.page.wait_for_selector("#gone", state="hidden")
 
 
 def test_another_model_answers_all_pictures_again(seen: Seen) -> None:
     seen.give(file("red"), file("blue"))
     seen.card().locator(".look").click()
     choose(seen, "hostile")
+    seen.page.wait_for_selector(".card:has-text('onerror') >> nth=1")  # both: each names all classes
     seen.settled()
     assert [seen.card(k).locator(".answer bdi").inner_text() for k in (0, 1)] == [SHOWN[2], SHOWN[0]]
     assert seen.page.locator("img.heat").count() == 0
