@@ -40,7 +40,7 @@ class Loaded:
 
 
 def open_model(name: str, path: Path, *, backend: str, limits: Limits, artifact: str | None = None) -> Loaded:
-    """Opens a Run, or an artefact of one, which may be a stranger's: every file is compared with its hash. The one place
+    """Opens a Run, or an artefact of one, perhaps a stranger's: every file is compared with its hash. The one place
     where the server makes a Predictor. Both of its sessions are opened, and it has answered once in each way.
 
     Raises what ``Run.open`` and ``Predictor`` raise.
