@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -184,7 +185,7 @@ def test_every_line_of_the_log_is_json_also_of_libraries(known: Run, tmp_path: P
     with Process(tmp_path, known.path, "--threads", "1") as server:
         with socket.create_connection(("127.0.0.1", int(server.url.rpartition(":")[2]))) as sock:
             sock.sendall(b"nonsense\r\n\r\n")
-            answer = sock.recv(65536)
+            answer = b"".join(iter(partial(sock.recv, 65536), b""))  # until the server closes it
         assert answer.startswith(b"HTTP/1.1 400")
         assert b'"request_id"' in answer
         trailing = b'--b\r\nContent-Disposition: form-data; filename="f"\r\n\r\nx\r\n--b--\r\ntrailing'
