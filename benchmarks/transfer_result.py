@@ -45,6 +45,13 @@ def lost(ours: Sequence[np.ndarray], theirs: Sequence[np.ndarray]) -> dict[str, 
     return {"median": value, "min": value - margin, "max": value + margin, "n": len(each)}
 
 
+def cores() -> str:
+    """As the pieces say it."""
+    return ", ".join(
+        sorted({json.loads(path.read_text())["machine"]["threads"] for path in PIECES.glob("*-*-?-*.json")})
+    )
+
+
 def spread(values: Sequence[np.ndarray]) -> dict[str, float]:
     found = [100 * float(value.mean()) for value in values]
     return {"median": statistics.mean(found), "min": min(found), "max": max(found), "n": len(found)}
@@ -106,6 +113,7 @@ def merge() -> None:
         notes=[
             "Weights: a ResNet-18 of 202 classes at 64 px, 30.4 % top-1 on Tiny-ImageNet: weak, but real features.",
             f"The reference's rate: {'; '.join(rates)}.",
+            f"Cores that each side could use: {cores()}.",
             "Seconds run from the first file that is opened to the weights that are kept, without imports; ours hold "
             "the check of all files, validation and checkpoints. The ratio is taken for each seed.",
         ],
