@@ -60,6 +60,19 @@ def test_wishes_that_cannot_be_met(run: Run, arguments: list[str], words: str) -
     assert words in str(result.exception)
 
 
+def test_what_an_artefact_cannot_do_is_refused(run: Run, data: Path) -> None:
+    export(run, "onnx")
+    call = CliRunner().invoke
+    picture = str(next(data.rglob("*.png")))
+    for arguments in (
+        ["explain", str(run.path), picture, "--method", "occlusion"],
+        ["eval", str(run.path), "--report"],
+    ):
+        result = call(app, [*arguments, "--artifact", "onnx"])
+        assert isinstance(result.exception, UsageError)
+        assert "rtefact" in str(result.exception) or "--artifact" in str(result.exception)
+
+
 def test_a_job_that_was_begun_with_another_artefact_is_refused(
     run: Run, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

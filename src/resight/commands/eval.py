@@ -137,6 +137,10 @@ def evaluate_run(
     check_outputs({"--report": report, "--predictions": predictions})
     if report is not None:
         need("a report", "report", "jinja2", "matplotlib")
+        if artifact is not None:
+            raise UsageError(
+                "a page is made of the Run itself, not of an artefact", hint="leave --artifact or --report out"
+            )
     extras = asked(corruptions, corruption_pictures, tta)
     opened = resolve_run(run)
     other = None if against is None else resolve_run(against)

@@ -98,6 +98,10 @@ def explain(
             "--class, --top, --method, --sanity and --no-faithfulness are about pictures, and there are none",
             hint="name pictures, or leave these options out",
         )
+    if artifact is not None and (method != CAM or sanity or inside):
+        raise UsageError(
+            "--artifact is for class activation maps: other methods, --sanity and --inside look at the network in PyTorch"
+        )
     if method != CAM or sanity or (inside and not alone):
         need("explaining with gradients and activations", "train", "torch", "captum")
     check_backend(backend)
