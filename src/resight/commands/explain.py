@@ -99,9 +99,7 @@ def explain(
             hint="name pictures, or leave these options out",
         )
     if artifact is not None and (method != CAM or sanity or inside):
-        raise UsageError(
-            "--artifact is for class activation maps: other methods, --sanity and --inside look at the network in PyTorch"
-        )
+        raise UsageError("--artifact is for class activation maps: the rest looks at the network in PyTorch")
     if method != CAM or sanity or (inside and not alone):
         need("explaining with gradients and activations", "train", "torch", "captum")
     check_backend(backend)

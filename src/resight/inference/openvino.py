@@ -28,6 +28,7 @@ from resight.inference.backend import (
     thread_count,
 )
 from resight.inference.external import has_external_data
+from resight.inference.ir import check_ir
 
 _TELEMETRY = "openvino_telemetry"
 _LARGE = "features"
@@ -68,6 +69,8 @@ class OpenVino:
         self.threads = thread_count(threads)
         self.callers = caller_count(callers, self.threads)
         data = read_graph(path, sha256)
+        if path.suffix == ".xml" and sha256 is not None and weights is None:
+            raise RunError(f"{path} has no hash of the numbers beside it, so they are not used", hint="export it again")
         self._model = _read_ir(path, data, weights) if path.suffix == ".xml" else read_onnx(path, data)
         self._core = load_openvino().Core()
         self._compiled: dict[bool, _Compiled] = {}
@@ -152,8 +155,10 @@ def _read_ir(path: Path, data: bytes, weights: str | None) -> Any:
     """The graph, from OpenVINO's own format alone: its XML, and the numbers in the file of the same name that ends in
     ``.bin``. The XML says where in these bytes a tensor lies, and cannot name another file. Raises RunError.
     """
-    if not data.lstrip().startswith(b"<?xml"):
-        raise damaged(path, "openvino", ValueError("it is no XML"))
+    try:
+        check_ir(data)
+    except ValueError as error:
+        raise damaged(path, "openvino", error) from error
     numbers = read_graph(path.with_suffix(".bin"), weights)
     try:
         model = load_openvino().Core().read_model(model=data, weights=numbers)

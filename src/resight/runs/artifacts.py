@@ -26,6 +26,8 @@ from resight.runs.storage import fsync_directory, sha256_of, storage_errors, wri
 ARTIFACTS, ARTIFACT_CARD = "artifacts", "card.json"
 SCHEMA = 1
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_PREVIOUS = ".previous-"
 
 
 @dataclass(frozen=True)
@@ -137,9 +139,8 @@ def artifact_names(run: Run) -> list[str]:
     folder = run.path / ARTIFACTS
     if not folder.is_dir():
         return []
-    return sorted(
-        path.name for path in folder.iterdir() if _NAME.fullmatch(path.name) and (path / ARTIFACT_CARD).is_file()
-    )
+    names = {path.name.removeprefix(_PREVIOUS) for path in folder.iterdir()}
+    return sorted(name for name in names if _NAME.fullmatch(name) and _place(run, name) is not None)
 
 
 def open_artifact(run: Run, name: str) -> Artifact:
@@ -154,13 +155,19 @@ def open_artifact(run: Run, name: str) -> Artifact:
             f"{run.path} has no artefact {printable(name)!r}; it has: {there}",
             hint="make one: resight export RUN --to …",
         )
-    return _opened(run, path)
+    found = _opened(run, path)
+    if found.card.name != name:
+        raise RunError(f"{path} is the artefact {printable(found.card.name)!r} under another name", hint=_AGAIN)
+    return found
 
 
 def _opened(run: Run, path: Path) -> Artifact:
+    """Raises RunError for a card that is damaged, of another Run, or says what cannot be."""
     card = _read(path / ARTIFACT_CARD)
     if card.made_from != run.card.files.get(ONNX):
         raise RunError(f"{path} was exported from another Run than {run.path}", hint=_AGAIN)
+    if other := _differing(run.card, card):
+        raise RunError(f"{path / ARTIFACT_CARD} differs from the Run in: {', '.join(other)}", hint=_AGAIN)
     run_card = replace(
         run.card,
         temperature=card.temperature,
@@ -173,7 +180,18 @@ def _opened(run: Run, path: Path) -> Artifact:
         raise RunError(f"{path / ARTIFACT_CARD} has an impossible value in: {', '.join(wrong)}", hint=_AGAIN)
     if card.graph not in card.files or any(not _inside(name) for name in card.files):
         raise RunError(f"{path / ARTIFACT_CARD} names files that an artefact cannot have", hint=_AGAIN)
+    if any(not _SHA256.fullmatch(value) for value in card.files.values()):
+        raise RunError(f"{path / ARTIFACT_CARD} has a SHA-256 that is none", hint=_AGAIN)
     return Artifact(path, card, run_card)
+
+
+def _differing(run: RunCard, card: ArtifactCard) -> list[str]:
+    """What an artefact must have from its Run and has otherwise."""
+    return [
+        name
+        for name in ("classes", "channels", "geometry", "mean", "std", "task")
+        if getattr(card, name) != (run.geometry.to_dict() if name == "geometry" else getattr(run, name))
+    ]
 
 
 @contextmanager
@@ -231,7 +249,7 @@ def _place(run: Run, name: str) -> Path | None:
 
 
 def _previous(run: Run, name: str) -> Path:
-    return run.path / ARTIFACTS / f".previous-{name}"
+    return run.path / ARTIFACTS / f"{_PREVIOUS}{name}"
 
 
 def _inside(name: str) -> bool:
