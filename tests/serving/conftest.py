@@ -14,13 +14,13 @@ from .live import Live, serving
 __all__ = ["odd_images"]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def known(tmp_path_factory: pytest.TempPathFactory) -> Run:
     """A Run that tells unknown pictures and has a map for each class. Not to be changed."""
     return make_known_run(tmp_path_factory.mktemp("runs") / "colours")
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def live(known: Run) -> Iterator[Live]:
     """A server for all tests that leave it as it is."""
     with serving({"colours": known.path, "again": known.path}) as found:
