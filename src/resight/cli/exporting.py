@@ -43,6 +43,9 @@ def export(
     if max_drop is not None and not int8:
         raise UsageError("--max-drop has no effect without --int8")
     if list_:
+        given = {"--int8": int8 or None, "--name": name, "--data": data, "--images": images, "--pictures": pictures}
+        if wrong := [option for option, value in given.items() if value is not None]:
+            raise UsageError(f"{wrong[0]} has no effect with --list")
         found = command.exported(run)
         if json_:
             print_json([one.to_dict() for one in found])

@@ -41,7 +41,7 @@ from resight.explaining import (
 from resight.images import decode, printable, shown_as, visible
 from resight.inference import AUTO, Predictor, Source, check_backend, unit
 from resight.inference.tasks import labels_of
-from resight.runs import REFERENCE, Run
+from resight.runs import REFERENCE, Run, open_artifact
 from resight.runs.storage import storage_errors, write_atomic
 from resight.samples import SampleSet
 
@@ -100,6 +100,10 @@ def explain(
         )
     if artifact is not None and (method != CAM or sanity or inside):
         raise UsageError("--artifact is for class activation maps: the rest looks at the network in PyTorch")
+    if artifact is not None and open_artifact(resolve_run(run), artifact).card.precision != "fp32":
+        raise UsageError(
+            "an int8 artefact has no class activation maps", hint="explain the Run itself: leave --artifact out"
+        )
     if method != CAM or sanity or (inside and not alone):
         need("explaining with gradients and activations", "train", "torch", "captum")
     check_backend(backend)
@@ -234,7 +238,7 @@ class _Work:
         picture, geometry = enlarge(_colour(source, self.run.card.channels)), self.run.card.geometry
         write_atomic(path, png(beside(picture, overlay(picture, heats[0], geometry))))
         answer = names[best[0]], float(probabilities[best[0]])
-        item = Explanation(name, *answer, labels=labels_of(self.run.card, probabilities), maps=maps, picture=path)
+        item = Explanation(name, *answer, labels=labels_of(self.predictor.card, probabilities), maps=maps, picture=path)
         item = self._checked(self._known(item, embedding), square, shown[0])
         found = self._nearest(embedding)
         item = replace(item, nearest=tuple(neighbour for neighbour, _ in found))

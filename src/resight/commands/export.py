@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from resight.commands.eval_multilabel import check_task
 from resight.commands.extras import need
 from resight.commands.own_data import load_own, match_classes
 from resight.commands.predict import find_sources, resolve_run
@@ -28,7 +29,7 @@ NEEDS = {  # target: what it is called, the extra, the packages
     "openvino": ("export to OpenVINO", "openvino", "openvino"),
     "program": ("export of a program", "train", "torch"),
     "triton": ("export for Triton", "int8", "onnx"),
-    "docker": ("export for Docker", "serve", "starlette", "uvicorn", "multipart", "prometheus_client"),
+    "docker": ("export for Docker", "serve", "starlette", "uvicorn", "python_multipart", "prometheus_client"),
 }
 Say = Callable[[str], None]
 
@@ -132,6 +133,7 @@ def pictures_of(
     if not positions:
         raise DataError("the Run's data has no validation part", hint="give other pictures: --data or --images")
     indices = [positions[i] for i in _evenly(len(positions), most)]
+    check_task(run, samples)
     numbers, _ = match_classes(samples.classes, run.classes)
     labels = None
     if run.card.task == "single":
@@ -223,5 +225,6 @@ def table(found: Sequence[Listed]) -> str:
                 printable(one.problem) if one.problem else "sound",
             )
         )
-    widths = [max(len(row[k]) for row in rows) for k in range(len(rows[0]))]
-    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
+    shown = [[printable(cell) for cell in row] for row in rows]  # a card may be a stranger's
+    widths = [max(len(row[k]) for row in shown) for k in range(len(shown[0]))]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in shown)

@@ -18,7 +18,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from resight.errors import StorageError, UsageError
+from resight.errors import RunError, StorageError, UsageError
+from resight.images import printable
 from resight.inference.backend import AUTO, BACKENDS, check_backend, installed_backends
 from resight.runs import Artifact
 from resight.runs.storage import cache_directory, make_cache, write_atomic
@@ -89,6 +90,10 @@ def only_choice(backend: str, artifact: Artifact) -> Choice:
     name, own = artifact.card.name, artifact.card.backend
     if own is None:
         raise UsageError(f"nothing here answers with the artefact {name!r}: it is for {artifact.card.target}")
+    if own not in BACKENDS or (artifact.graph.suffix == ".xml") != (own == "openvino"):
+        raise RunError(
+            f"{artifact.path} names a backend that cannot read it: {printable(own)!r}", hint="export it again"
+        )
     check_backend(own)
     if backend not in (AUTO, own):
         raise UsageError(f"the artefact {name!r} is for {own}, not for {backend}", hint="leave --backend out")

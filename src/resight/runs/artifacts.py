@@ -205,6 +205,12 @@ def drafted(run: Run, name: str) -> Iterator[Path]:
             f"an artefact cannot be named {printable(name)!r}", hint="use small letters, digits, . _ and -"
         )
     folder = run.path / ARTIFACTS
+    for place in (folder, folder / name, _previous(run, name)):
+        odd = place.is_symlink() or (place.exists() and not place.is_dir())
+        if odd or (place != folder and place.is_dir() and not (place / ARTIFACT_CARD).is_file()):
+            raise UsageError(
+                f"{printable(str(place))} is in the way: it is no artefact, and would be lost", hint="move it elsewhere"
+            )
     with storage_errors(folder):
         folder.mkdir(exist_ok=True)
         draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))

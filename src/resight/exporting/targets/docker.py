@@ -16,6 +16,7 @@ DOCKERFILE, REQUIREMENTS, RUN, PACKAGE = "Dockerfile", "requirements.txt", "run"
 PYTHON = "3.12"
 _DOCKERFILE = f"""\
 # Made by resight export.  docker build -t NAME .  docker run --rm -p 8000:8000 --read-only --tmpfs /tmp NAME
+# Asked by a service's name? Add to the end of docker run: --allow-host THAT-NAME
 FROM python:{PYTHON}-slim
 ENV PYTHONDONTWRITEBYTECODE=1 PYTHONUNBUFFERED=1 PYTHONPATH=/srv RESIGHT_CACHE=/tmp/resight
 COPY {REQUIREMENTS} /srv/{REQUIREMENTS}
@@ -41,6 +42,8 @@ def write(run: Run, folder: Path) -> Written:
     shutil.copytree(package, folder / PACKAGE, ignore=shutil.ignore_patterns("__pycache__", "*.pyc"))
     write_atomic(folder / REQUIREMENTS, "".join(f"{name}=={version(name)}\n" for name in needed()).encode())
     write_atomic(folder / DOCKERFILE, _DOCKERFILE.encode())
+    for path in folder.rglob("*"):  # the image's user is another one, whatever the umask was here
+        path.chmod(0o755 if path.is_dir() else 0o644)
     notes = [
         "made and checked for form; the image was not built",
         "whoever may reach the port may ask it: put it behind a proxy that knows its users, and name the hosts that it "

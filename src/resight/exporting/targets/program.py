@@ -6,11 +6,11 @@ import json
 from pathlib import Path
 
 from resight.exporting.gate import Answer
-from resight.exporting.targets.written import Written, about
+from resight.exporting.targets.written import ABOUT, Written, about
 from resight.inference.backend import Floats, Pixels
 from resight.runs import Artifact, Run
 
-PROGRAM, ABOUT = "model.pt2", "resight.json"
+PROGRAM = "model.pt2"
 
 
 def write(run: Run, folder: Path) -> Written:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from pathlib import Path
 
 from resight.exporting.gate import Answer
 from resight.exporting.targets import onnx
-from resight.exporting.targets.written import Written, as_graph
+from resight.exporting.targets.written import ABOUT, Written, about, as_graph
 from resight.images import printable
 from resight.runs import ONNX, Artifact, Run
 
@@ -15,7 +16,7 @@ CONFIG, LABELS, VERSION = "config.pbtxt", "labels.txt", "1"
 LARGEST, PREFERRED, DELAY = 64, (8, 16, 32), 2000
 """Pictures in a batch at most, preferred sizes, and how long a batch may wait for more, in microseconds."""
 _CONFIG = """\
-# Made by resight export. Pixels: uint8 RGB squares of {size} × {size}, made as resight.json's geometry says.
+# Made by resight export. Pixels: uint8 squares of {size} × {size}, {channels} channels; geometry: resight.json.
 name: "{name}"
 platform: "onnxruntime_onnx"
 max_batch_size: {largest}
@@ -41,6 +42,8 @@ def write(run: Run, folder: Path) -> Written:
     onnx.write(run, model)
     lines = [printable(label, 2000) for label in card.classes]  # one line each, whatever the names hold
     (folder / name / LABELS).write_text("\n".join(lines) + "\n", "utf-8")
+    facts = {key: json.loads(value) for key, value in about(run).items()}
+    (folder / name / ABOUT).write_text(json.dumps(facts, indent=2), "utf-8")
     text = _CONFIG.format(
         name=name,
         size=card.geometry.size,

@@ -13,6 +13,9 @@ from resight.inference import Predictor, open_backend
 from resight.inference.backend import Floats, Pixels
 from resight.runs import ONNX, Artifact, Run
 
+ABOUT = "resight.json"
+"""What the network is, for formats that have no place for it."""
+
 
 @dataclass(frozen=True)
 class Written:
