@@ -63,6 +63,8 @@ def test_fault_10_too_large_is_refused_from_the_head_and_the_client_can_read_it(
         with live.connect() as sock:  # not one byte of the body is sent
             sock.sendall(head(10**9))
             answer = sock.recv(65536)
+            while b"limit" not in answer and (more := sock.recv(65536)):  # head and body may come apart
+                answer += more
         assert answer.startswith(b"HTTP/1.1 413")
         assert b"limit" in answer
         whole = post(live, bytes(3_000_000))  # all of it is sent, and the answer is still there to read
