@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -97,9 +99,9 @@ def test_another_format_under_its_name_is_refused(data: bytes, ir: Path) -> None
 
 def test_onnx_under_the_name_of_an_ir_would_be_read_by_openvino(ir: Path) -> None:
     """Why there is a check: OpenVINO takes what it is given for whatever it may be."""
-    from resight.inference.openvino import load_openvino
+    from resight.inference.openvino import core
 
-    assert load_openvino().Core().read_model(tiny.graph().SerializeToString(), b"").inputs
+    assert core().read_model(tiny.graph().SerializeToString(), b"").inputs
 
 
 HOSTILE = {
@@ -147,3 +149,21 @@ def test_an_ir_of_another_contract_is_refused(saved: Path, tmp_path: Path) -> No
     shutil.copy(saved / "model.bin", tmp_path)
     with pytest.raises(RunError, match="expected only 'pixels'"):
         open_backend("openvino", tmp_path / "model.xml", 1)
+
+
+def test_a_signal_after_networks_were_given_up(tmp_path: Path) -> None:
+    """As of a server that opened its Run anew: see ``core``. In a process of its own, which it would end."""
+    (tmp_path / "model.onnx").write_bytes(tiny.graph().SerializeToString())
+    code = (
+        "import gc, os, signal, sys; from pathlib import Path; import numpy as np;"
+        "from resight.inference import open_backend;"
+        "signal.signal(signal.SIGTERM, lambda *_: print('caught'));"
+        f"pixels = np.zeros((1, {tiny.SIZE}, {tiny.SIZE}, 3), np.uint8);"
+        "opened = [open_backend('openvino', Path(sys.argv[1]), 1) for _ in range(2)];"
+        "[one.answer(pixels, ('probabilities',)) for one in opened];"
+        "opened.pop(0); gc.collect(); opened.clear(); gc.collect();"
+        "os.kill(os.getpid(), signal.SIGTERM)"
+    )
+    command = [sys.executable, "-c", code, str(tmp_path / "model.onnx")]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.strip()) == (0, "caught"), done.stderr

@@ -6,6 +6,7 @@ import io
 import sys
 from collections import deque
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from threading import Lock
 from types import ModuleType
@@ -48,6 +49,17 @@ def load_openvino() -> ModuleType:
     return module
 
 
+@cache
+def core() -> Any:
+    """OpenVINO's ``Core``: one for the process, never given up.
+
+    Each Core's CPU plugin sets an alternative stack for signals and puts the earlier one back when it ends. Of two that
+    end in the order in which they began, the stack that is left is freed memory, and the next signal ends the process
+    (openvino 2026.4): a server that opened its Run anew would fall at SIGTERM.
+    """
+    return load_openvino().Core()
+
+
 class OpenVino:
     """OpenVINO on the CPU; its arguments, guarantees and errors are those of ``OnnxRuntime``.
 
@@ -72,7 +84,6 @@ class OpenVino:
         if path.suffix == ".xml" and sha256 is not None and weights is None:
             raise RunError(f"{path} has no hash of the numbers beside it, so they are not used", hint="export it again")
         self._model = _read_ir(path, data, weights) if path.suffix == ".xml" else read_onnx(path, data)
-        self._core = load_openvino().Core()
         self._compiled: dict[bool, _Compiled] = {}
         self._lock = Lock()
         self.shape: Shape = tuple(
@@ -111,7 +122,7 @@ class OpenVino:
             # A thread bound to one processor waits there while others are free; the machine may not be ours alone
             "ENABLE_CPU_PINNING": False,
         }
-        return _Compiled(self._core.compile_model(model, "CPU", options))
+        return _Compiled(core().compile_model(model, "CPU", options))
 
 
 class _Compiled:
@@ -161,7 +172,7 @@ def _read_ir(path: Path, data: bytes, weights: str | None) -> Any:
         raise damaged(path, "openvino", error) from error
     numbers = read_graph(path.with_suffix(".bin"), weights)
     try:
-        model = load_openvino().Core().read_model(model=data, weights=numbers)
+        model = core().read_model(model=data, weights=numbers)
     except Exception as error:
         raise damaged(path, "openvino", error) from error
     return _checked(path, model)

@@ -7,15 +7,14 @@ import tempfile
 from pathlib import Path
 
 from resight.exporting.int8.graph import Proto
-from resight.inference.openvino import load_openvino
+from resight.inference.openvino import core, load_openvino
 
 XML, BIN = "model.xml", "model.bin"
 
 
 def to_ir(model: Proto) -> dict[str, bytes]:
     """``model.xml`` and ``model.bin``; weights in int8 where the graph has them so, all else in float32."""
-    openvino = load_openvino()
-    converted = openvino.Core().read_model(io.BytesIO(model.SerializeToString()))
+    converted = core().read_model(io.BytesIO(model.SerializeToString()))
     with tempfile.TemporaryDirectory() as temporary:
-        openvino.save_model(converted, Path(temporary) / XML, compress_to_fp16=False)
+        load_openvino().save_model(converted, Path(temporary) / XML, compress_to_fp16=False)
         return {name: (Path(temporary) / name).read_bytes() for name in (XML, BIN)}
