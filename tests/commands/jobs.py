@@ -27,6 +27,15 @@ def write_photos(root: Path) -> Path:
     return root
 
 
+def write_straight(run: Run, photos: Path, folder: Path) -> bytes:
+    """What an uninterrupted job writes."""
+    out = folder / "out.jsonl"
+    written = predict_to_file(run, photos, out, threads=2, batch=4)
+    assert (written.number, written.failed) == (PICTURES + 1, 1)
+    assert os.listdir(folder) == ["out.jsonl"]
+    return out.read_bytes()
+
+
 class StopAt(Progress):
     """Stops the job after so many answers: by a signal to this very process, or by an exception."""
 

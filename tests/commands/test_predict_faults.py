@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.commands.jobs import PICTURES, stopped, write_photos
+from tests.commands.jobs import stopped, write_photos, write_straight
 from tests.inference import tiny
 from typer.testing import CliRunner
 
@@ -43,12 +43,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def straight(run: Run, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """What an uninterrupted job writes."""
-    out = tmp_path_factory.mktemp("straight") / "out.jsonl"
-    written = predict_to_file(run, photos, out, threads=2, batch=4)
-    assert (written.number, written.failed) == (PICTURES + 1, 1)
-    assert os.listdir(out.parent) == ["out.jsonl"]
-    return out.read_bytes()
+    return write_straight(run, photos, tmp_path_factory.mktemp("straight"))
 
 
 class Crash(BaseException):

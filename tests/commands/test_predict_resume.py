@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.commands.jobs import PICTURES, StopAt, stopped, write_photos
+from tests.commands.jobs import StopAt, stopped, write_photos, write_straight
 from tests.inference import tiny
 
 from resight.commands import batch
@@ -34,12 +34,7 @@ def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def straight(run: Run, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> bytes:
-    """What an uninterrupted job writes."""
-    out = tmp_path_factory.mktemp("straight") / "out.jsonl"
-    written = predict_to_file(run, photos, out, threads=2, batch=4)
-    assert (written.number, written.failed) == (PICTURES + 1, 1)
-    assert os.listdir(out.parent) == ["out.jsonl"]
-    return out.read_bytes()
+    return write_straight(run, photos, tmp_path_factory.mktemp("straight"))
 
 
 def test_it_writes_what_predict_writes(run: Run, photos: Path, straight: bytes, tmp_path: Path) -> None:

@@ -47,6 +47,8 @@ def test_export_list_and_answer(run: Run, data: Path) -> None:
     [
         ([], "--to TARGET or --list"),
         (["--to", "onnx", "--list"], "--to TARGET or --list"),
+        (["--list", "--name", "x"], "--name has no effect with --list"),
+        (["--list", "--int8"], "--int8 has no effect with --list"),
         (["--to", "onnx", "--max-drop", "1"], "without --int8"),
         (["--to", "onnx", "--int8", "--name", "x"], "--name has no effect"),
         (["--to", "onnx", "--int8", "--images", "x"], "--images has no effect"),

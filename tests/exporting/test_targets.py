@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -120,11 +121,18 @@ def test_triton_has_the_form_of_a_repository(run: Run) -> None:
     assert config.dynamic_batching.preferred_batch_size
     assert (model / "labels.txt").read_text().splitlines() == list(tiny.CLASSES)
     assert (model / "1" / ONNX).is_file()
+    assert json.loads((model / "resight.json").read_text())["resight.geometry"] == run.card.geometry.to_dict()
 
 
 def test_docker_serves_without_pytorch(run: Run) -> None:
-    export(run, "docker")
+    before = os.umask(0o077)
+    try:
+        export(run, "docker")
+    finally:
+        os.umask(before)
     folder = open_artifact(run, "docker").path
+    modes = {path.stat().st_mode & 0o777 for path in (folder / "run").rglob("*")}
+    assert modes == {0o644}  # the image's user is another one
     text = (folder / "Dockerfile").read_text()
     for words in ("USER 10001", "HEALTHCHECK", "/v2/health/ready", "resight.cli", "serve", "STOPSIGNAL SIGTERM"):
         assert words in text

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -116,6 +117,12 @@ def test_a_changed_file_is_refused(run: Run) -> None:
         ({"graph": "../../model.onnx"}, "names files"),
         ({"unknown": {"score": "knn-whitened", "threshold": "low", "k": 5}}, "unknown"),
         ({"files": [1]}, "misspells"),
+        ({"parity": [1]}, "misspells"),
+        ({"parity": {"max_abs": "abc"}}, "misspells"),
+        ({"parity": {"max_abs": math.nan}}, "cannot be read"),
+        ({"metrics": "good"}, "misspells"),
+        ({"classes": ["other", "names", "here"]}, "differs from the Run in: classes"),
+        ({"name": "another"}, "under another name"),
     ],
 )
 def test_a_hostile_card_is_refused(run: Run, changes: dict[str, Any], words: str) -> None:
@@ -157,3 +164,48 @@ def test_a_crash_leaves_the_earlier_or_the_new_one(run: Run, fails: int, monkeyp
     export(run, notes=("third",))
     assert open_artifact(run, "copy").card.notes == ("third",)
     assert sorted(p.name for p in (run.path / "artifacts").iterdir()) == ["copy"]
+
+
+@pytest.mark.parametrize("what", ["a link", "a file", "a folder"])
+def test_what_is_no_artefact_is_not_replaced(run: Run, tmp_path: Path, what: str) -> None:
+    """Where an artefact would go lies something else: it is left alone, and said."""
+    place, own = run.path / "artifacts" / "copy", tmp_path / "own"
+    place.parent.mkdir()
+    own.mkdir()
+    (own / "file").write_text("kept")
+    if what == "a link":
+        place.symlink_to(own)
+    elif what == "a file":
+        place.write_text("kept")
+    else:
+        own.rename(place)
+    with pytest.raises(UsageError, match="in the way"):
+        export(run)
+    kept = place if what == "a file" else place / "file"
+    assert kept.read_text() == "kept"
+
+
+def test_a_folder_of_artefacts_elsewhere_is_not_written_to(run: Run, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (run.path / "artifacts").symlink_to(elsewhere)
+    with pytest.raises(UsageError, match="in the way"):
+        export(run)
+    assert not any(elsewhere.iterdir())
+
+
+@pytest.mark.parametrize("backend", ["auto", "torch", "openvino"])
+def test_a_backend_that_cannot_read_the_graph_is_refused(run: Run, backend: str) -> None:
+    export(run, backend=backend)
+    with pytest.raises(RunError, match="cannot read it"):
+        Predictor(run, artifact="copy")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="there are no pipes with a name here")
+def test_a_pipe_instead_of_a_graph_does_not_hang(run: Run) -> None:
+    export(run)
+    graph = open_artifact(run, "copy").graph
+    graph.unlink()
+    os.mkfifo(graph)
+    with pytest.raises(RunError, match="regular"):
+        Predictor(run, artifact="copy")

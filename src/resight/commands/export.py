@@ -16,7 +16,8 @@ from resight.commands.own_data import load_own, match_classes
 from resight.commands.predict import find_sources, resolve_run
 from resight.errors import DataError, ImageError, RunError, UsageError
 from resight.images import printable
-from resight.inference.backend import Pixels
+from resight.inference.backend import Pixels, thread_count
+from resight.inference.sources import Source, square_of
 from resight.runs import Artifact, ArtifactCard, Run, artifact_names, drafted, finished, open_artifact, publish
 from resight.samples import SampleSet, load
 
@@ -94,7 +95,8 @@ def export(
     opened = resolve_run(run)
     opened.verify()
     target, called = TARGETS[to], name or to
-    checked = pictures_of(opened, data, images, pictures)
+    count = thread_count(threads)
+    checked = pictures_of(opened, data, images, pictures, count)
     with drafted(opened, called) as folder:
         say(f"writing {target.what} …")
         written = target.write(opened, folder)
@@ -108,7 +110,7 @@ def export(
         )
         say("comparing its answers with those of model.onnx …")
         artifact = finished(opened, folder, card)
-        gate = examine(opened, target.answer(opened, artifact), checked, threads)
+        gate = examine(opened, target.answer(opened, artifact, count), checked, count)
         check(gate, called)
         return Exported(publish(opened, folder, replace(card, parity=gate.to_dict())), gate, target.what)
 
@@ -118,6 +120,7 @@ def pictures_of(
     data: str | Path | None,
     images: str | Path | Sequence[str | Path] | None,
     most: int,
+    threads: int,
 ) -> Checked:
     """The pictures of a gate. Raises UsageError where both or neither can be used, DataError for none."""
     from resight.exporting.gate import Checked
@@ -138,7 +141,9 @@ def pictures_of(
     labels = None
     if run.card.task == "single":
         labels = np.array([numbers[samples.samples[i].label] for i in indices], np.int64)
-    return Checked(_read(run, samples, indices), labels, "of its validation part" if data is None else "labelled ones")
+    return Checked(
+        _named(run, samples, indices, threads), labels, "of its validation part" if data is None else "labelled ones"
+    )
 
 
 def _labelled(run: Run, data: str | Path | None) -> tuple[SampleSet, str | None]:
@@ -152,22 +157,18 @@ def _labelled(run: Run, data: str | Path | None) -> tuple[SampleSet, str | None]
         ) from error
 
 
-def _squares(run: Run, sources: Sequence[Any]) -> Iterator[tuple[str, Pixels]]:
-    from resight.images import decode_for
-
-    geometry, channels = run.card.geometry, run.card.channels
+def _squares(run: Run, sources: Sequence[Source]) -> Iterator[tuple[str, Pixels]]:
     for source in sources:
         try:
-            yield str(source), geometry.apply(decode_for(geometry, source, channels=channels))
+            yield str(source), square_of(run.card, source)
         except ImageError as error:
             raise DataError(f"{printable(str(source))} cannot be compared with: {error.reason}") from error
 
 
-def _read(run: Run, samples: SampleSet, indices: Sequence[int]) -> Iterator[tuple[str, Pixels]]:
-    geometry, channels = run.card.geometry, run.card.channels
-    for index in indices:
-        sample = samples.samples[index]
-        yield sample.name, geometry.apply(samples.read(sample, channels, geometry=geometry))
+def _named(run: Run, samples: SampleSet, indices: Sequence[int], threads: int) -> Iterator[tuple[str, Pixels]]:
+    from resight.exporting.squares import squares
+
+    return zip((samples.samples[i].name for i in indices), squares(run, samples, indices, threads), strict=True)
 
 
 def _evenly(number: int, most: int) -> list[int]:

@@ -6,7 +6,7 @@ probability, and on the best class of every picture whose two best are further a
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -18,7 +18,7 @@ from resight.evaluation import Parity, compare
 from resight.evaluation.intervals import Estimate
 from resight.evaluation.paired import compare_answers
 from resight.images import printable
-from resight.inference import Predictor
+from resight.inference import Predictor, batched
 from resight.inference.backend import Floats, Pixels
 from resight.runs import Run
 
@@ -91,7 +91,7 @@ def examine(run: Run, answer: Answer, checked: Checked, threads: int | None = No
     reference = Predictor(run, backend="onnxruntime", threads=threads)
     names: list[str] = []
     parts: list[tuple[Floats, Floats]] = []
-    for group in _grouped(checked.squares):
+    for group in batched(checked.squares, _AT_ONCE):
         pixels = np.stack([square for _, square in group])
         names += [name for name, _ in group]
         parts.append((reference.run_pixels(pixels).probabilities, answer(pixels)))
@@ -116,9 +116,3 @@ def check(gate: Gate, name: str) -> None:
         f"{parity.decided:,} decided pictures. It was not kept, an earlier one stays",
         hint="this is a defect of the export or of the program that computes it: please report it with the versions",
     )
-
-
-def _grouped(squares: Iterable[tuple[str, Pixels]]) -> Iterator[Sequence[tuple[str, Pixels]]]:
-    from resight.inference import batched
-
-    return batched(squares, _AT_ONCE)

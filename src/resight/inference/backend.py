@@ -144,7 +144,11 @@ def caller_count(callers: int | None, threads: int) -> int:
 
 
 def read_graph(path: Path, sha256: str | None) -> bytes:
-    """The file's bytes. Raises RunError when it cannot be read, or does not hash to ``sha256`` if that is known."""
+    """The file's bytes. Raises RunError when it is no regular file or cannot be read, or does not hash to ``sha256`` if
+    that is known.
+    """
+    if path.exists() and not path.is_file():
+        raise RunError(f"{path} is not a regular file", hint="restore it from a copy")
     try:
         data = path.read_bytes()
     except OSError as error:

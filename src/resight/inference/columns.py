@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from resight.errors import UsageError
 from resight.images import printable
 from resight.inference.backend import AUTO
-from resight.inference.predictor import BATCH, Predictor, Source
+from resight.inference.predictor import BATCH, Predictor
+from resight.inference.sources import Source
 from resight.inference.writers import plain
 from resight.runs import Run
 

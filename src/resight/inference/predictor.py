@@ -13,19 +13,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import DataError, ImageError, RunError, UsageError
-from resight.images import FORMATS, MAX_PIXELS, decode_for, fit
+from resight.images import FORMATS, MAX_PIXELS
 from resight.inference.answers import Answers, Outputs, bad_files, reasons
 from resight.inference.backend import AUTO, Backend, Floats, Pixels, thread_count
 from resight.inference.choose import choose, only_choice
 from resight.inference.pipeline import batched, map_ordered
 from resight.inference.prediction import Prediction, Unlikeness
 from resight.inference.sessions import Sessions
+from resight.inference.sources import Source, square_of
 from resight.inference.tasks import FORMULAS, labels_of, probabilities_of
 from resight.inference.unknown import Reference, Unknowns, read_reference, read_unknowns
 from resight.runs import ONNX, REFERENCE, Artifact, Run, RunCard, open_artifact
 from resight.samples import SampleSet
 
-Source = Path | bytes | NDArray[np.uint8]
 EMBEDDING, UNLIKE = "embedding", "unlike"
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -184,7 +184,7 @@ class Predictor:
         """What the network sees of a picture, uint8 (S, S, C): for ``ask``. Raises ImageError for a file or bytes that
         cannot be used, of other formats or larger than ``max_pixels``; UsageError for other types.
         """
-        return self.run.card.geometry.apply(self._pixels(source, max_pixels, formats))
+        return square_of(self.run.card, source, max_pixels=max_pixels, formats=formats)
 
     @property
     def needed(self) -> tuple[str, ...]:
@@ -299,21 +299,6 @@ class Predictor:
     def _group_size(self, pictures: int | None) -> int:
         """As many as ``batch``; of a few pictures so many that every thread has its share, twice."""
         return self.batch if pictures is None else max(1, min(self.batch, pictures // (2 * self.threads)))
-
-    def _pixels(self, source: Source, max_pixels: int, formats: Sequence[str]) -> Pixels:
-        """uint8 (H, W, C) with the Run's number of channels."""
-        channels = self.run.card.channels
-        if isinstance(source, (Path, bytes)):
-            geometry = self.run.card.geometry
-            return decode_for(geometry, source, channels=channels, max_pixels=max_pixels, formats=formats)
-        if not isinstance(source, np.ndarray):
-            raise UsageError(f"cannot predict a {type(source).__name__}; expected a pathlib.Path, bytes or an array")
-        pixels = source[:, :, None] if source.ndim == 2 else source
-        allowed = (1, 3) if channels in (1, 3) else (channels,)
-        if pixels.dtype != np.uint8 or pixels.ndim != 3 or pixels.shape[2] not in allowed or 0 in pixels.shape:
-            shapes = "(H, W), (H, W, 1) or (H, W, 3)" if channels in (1, 3) else f"(H, W, {channels})"
-            raise UsageError(f"expected uint8 {shapes}, found {source.dtype} {source.shape}")
-        return fit(pixels, channels)
 
     def _prediction(self, name: str, probabilities: Floats, top: int, unlike: Floats | None = None) -> Prediction:
         best = np.argsort(-probabilities, kind="stable")[:top]

@@ -7,6 +7,7 @@ each of its files and of the Run's ``model.onnx`` that it was made from: that of
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import shutil
@@ -21,7 +22,7 @@ from resight.errors import RunError, UsageError
 from resight.images import printable
 from resight.runs.card import RunCard, Threshold, impossible
 from resight.runs.run import ONNX, Run
-from resight.runs.storage import fsync_directory, sha256_of, storage_errors, write_atomic
+from resight.runs.storage import fsync_directory, fsync_file, sha256_of, storage_errors, write_atomic
 
 ARTIFACTS, ARTIFACT_CARD = "artifacts", "card.json"
 SCHEMA = 1
@@ -221,11 +222,16 @@ def drafted(run: Run, name: str) -> Iterator[Path]:
 
 
 def finished(run: Run, draft: Path, card: ArtifactCard) -> Artifact:
-    """Hashes the files of a draft, writes its card beside them and opens it where it is, to be tried. Raises
-    StorageError.
+    """Hashes the files of a draft, waits until they are on the disk, writes its card beside them and opens it there,
+    to be tried. Raises StorageError.
     """
-    paths = (p for p in sorted(draft.rglob("*")) if p.is_file() and p != draft / ARTIFACT_CARD)
+    paths = [p for p in sorted(draft.rglob("*")) if p.is_file() and p != draft / ARTIFACT_CARD]
     files = {p.relative_to(draft).as_posix(): sha256_of(p) for p in paths}
+    with storage_errors(draft):
+        for path in paths:
+            fsync_file(path)
+        for folder in {path.parent for path in paths}:
+            fsync_directory(folder)
     write_atomic(draft / ARTIFACT_CARD, replace(card, files=files).to_json())
     return _opened(run, draft)
 
@@ -264,10 +270,18 @@ def _inside(name: str) -> bool:
     return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
 
 
+def _no_number(text: str) -> Any:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _is_small(value: Any) -> bool:
+    return isinstance(value, int | float) and abs(value) < math.inf
+
+
 def _read(path: Path) -> ArtifactCard:
     """Raises RunError for anything that is not a card of this schema."""
     try:
-        plain = json.loads(path.read_bytes())
+        plain = json.loads(path.read_bytes(), parse_constant=_no_number)
     except (OSError, ValueError, RecursionError) as error:
         raise RunError(f"{path} cannot be read: {error}", hint=_AGAIN) from error
     if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
@@ -281,6 +295,9 @@ def _read(path: Path) -> ArtifactCard:
         texts = [card.name, card.target, card.precision, card.graph, card.made_from, *card.files, *card.files.values()]
         if not all(isinstance(text, str) for text in texts) or not isinstance(card.backend, str | None):
             raise TypeError("a text is none")
+        tables = (card.parity, card.metrics, card.quantization, card.environment)
+        if not all(isinstance(table, dict) for table in tables) or not _is_small(card.parity.get("max_abs", 0)):
+            raise TypeError("a table is none, or parity is no number")
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise RunError(f"{path} lacks or misspells a field: {error}", hint=_AGAIN) from error
     return card

@@ -67,6 +67,12 @@ def fsync_directory(path: Path) -> None:
         os.close(descriptor)
 
 
+def fsync_file(path: Path) -> None:
+    """Returns when what was written to ``path`` by somebody else is on the disk."""
+    with path.open("r+b") as file:
+        os.fsync(file.fileno())
+
+
 def write_file(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     """Creates ``path`` with what ``write`` puts into it, and returns only when it is on the disk."""
     with path.open("wb") as file:

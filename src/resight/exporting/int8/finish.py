@@ -19,9 +19,10 @@ from resight.evaluation.multilabel import evaluate_multilabel
 from resight.exporting.calibrate import calibrate
 from resight.exporting.int8.graph import with_temperature
 from resight.exporting.int8.loss import answers, loss_of
-from resight.exporting.int8.pictures import positions, squares
+from resight.exporting.int8.pictures import positions
 from resight.exporting.int8.search import Candidate
 from resight.exporting.int8.targets import Target, Workshop
+from resight.exporting.squares import squares
 from resight.inference import read_reference
 from resight.inference.backend import Backend, Floats, Pixels
 from resight.inference.pipeline import batched

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from resight.errors import DataError, ImageError
-from resight.inference.answers import bad_files
+from resight.errors import DataError
+from resight.exporting.squares import squares
 from resight.inference.backend import Pixels
-from resight.inference.pipeline import map_ordered
 from resight.inference.unknown import balanced
 from resight.inference.within import strata
 from resight.runs import Run
@@ -47,22 +46,6 @@ def calibration_pictures(run: Run, samples: SampleSet, number: int, seed: int, t
 def positions(samples: SampleSet, part: str) -> list[int]:
     """Of the samples of a part, ascending."""
     return [i for i, sample in enumerate(samples.samples) if sample.split == part]
-
-
-def squares(run: Run, samples: SampleSet, indices: Sequence[int], threads: int) -> Iterator[Pixels]:
-    """uint8 (S, S, C) of each sample, in order, by the Run's geometry; a few are decoded ahead.
-
-    Raises DataError for the first picture that cannot be read.
-    """
-    geometry, channels = run.card.geometry, run.card.channels
-
-    def prepare(index: int) -> Pixels:
-        try:
-            return geometry.apply(samples.read(samples.samples[index], channels, geometry=geometry))
-        except ImageError as error:
-            raise bad_files([(samples.samples[index].source, error.reason)]) from error
-
-    return map_ordered(prepare, indices, threads=threads, window=4 * threads)
 
 
 def stored_squares(run: Run, samples: SampleSet, indices: Sequence[int], path: Path, threads: int) -> Pixels:

@@ -14,12 +14,13 @@ from resight.runs import Artifact, Run
 
 @dataclass(frozen=True)
 class Target:
-    """write: makes the artefact's files in an empty folder. answer: how the gate asks it. what: in a few words.
-    backend: which of ``resight.inference.BACKENDS`` answers with it here; None: it is for another program.
+    """write: makes the artefact's files in an empty folder. answer: how the gate asks it, with so many threads.
+    what: in a few words. backend: which of ``resight.inference.BACKENDS`` answers with it here; None: it is for another
+    program.
     """
 
     write: Callable[[Run, Path], Written]
-    answer: Callable[[Run, Artifact], Answer]
+    answer: Callable[[Run, Artifact, int], Answer]
     what: str
     backend: str | None = None
 

@@ -62,8 +62,8 @@ def needed() -> list[str]:
     return sorted(found)
 
 
-def answer(_: Run, artifact: Artifact) -> Answer:
+def answer(_: Run, artifact: Artifact, threads: int) -> Answer:
     """As its own Run answers, through ONNX Runtime as in the image."""
     artifact.verify()
-    predictor = Predictor(Run.open(artifact.path / RUN), backend="onnxruntime")
+    predictor = Predictor(Run.open(artifact.path / RUN), backend="onnxruntime", threads=threads)
     return lambda pixels: predictor.run_pixels(pixels).probabilities

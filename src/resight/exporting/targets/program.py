@@ -34,7 +34,7 @@ def write(run: Run, folder: Path) -> Written:
     return Written(PROGRAM, notes, ["torch"])
 
 
-def answer(_: Run, artifact: Artifact) -> Answer:
+def answer(_: Run, artifact: Artifact, threads: int) -> Answer:
     """Loaded again: the file that was just written, and no other."""
     import torch
 
@@ -42,8 +42,13 @@ def answer(_: Run, artifact: Artifact) -> Answer:
     program = torch.export.load(artifact.graph).module()
 
     def ask(pixels: Pixels) -> Floats:
-        with torch.inference_mode():
-            found: Floats = program(torch.from_numpy(pixels))[0].numpy()
+        before = torch.get_num_threads()
+        torch.set_num_threads(threads)
+        try:
+            with torch.inference_mode():
+                found: Floats = program(torch.from_numpy(pixels))[0].numpy()
+        finally:
+            torch.set_num_threads(before)
         return found
 
     return ask

@@ -60,8 +60,8 @@ def write(run: Run, folder: Path) -> Written:
     return Written(f"{name}/{VERSION}/{ONNX}", notes, ["onnx", "onnxruntime"])
 
 
-def answer(_: Run, artifact: Artifact) -> Answer:
-    return as_graph(artifact.graph, artifact.sha256)
+def answer(_: Run, artifact: Artifact, threads: int) -> Answer:
+    return as_graph(artifact.graph, artifact.sha256, threads)
 
 
 def _width(graph: Path) -> int:

@@ -59,15 +59,15 @@ def about(run: Run) -> dict[str, str]:
     return {f"resight.{name}": json.dumps(value) for name, value in plain.items()}
 
 
-def as_predicted(run: Run, artifact: Artifact) -> Answer:
+def as_predicted(run: Run, artifact: Artifact, threads: int) -> Answer:
     """As ``resight predict --artifact`` asks it."""
-    predictor = Predictor(run, artifact=artifact)
+    predictor = Predictor(run, artifact=artifact, threads=threads)
     return lambda pixels: predictor.run_pixels(pixels).probabilities
 
 
-def as_graph(path: Path, sha256: str) -> Answer:
+def as_graph(path: Path, sha256: str, threads: int) -> Answer:
     """Of an ONNX file within an artefact, by ONNX Runtime."""
-    backend = open_backend("onnxruntime", path, sha256=sha256)
+    backend = open_backend("onnxruntime", path, threads, sha256=sha256)
 
     def answer(pixels: Pixels) -> Floats:
         return backend.answer(pixels, ("probabilities",))[0]
