@@ -203,5 +203,21 @@ def until(check: Callable[[], Any], seconds: float = 60) -> Any:
     return found
 
 
+def logged(read: Callable[[], Any], request_id: str) -> list[dict[str, Any]]:
+    """The lines of the log up to that of this request, each JSON: a line is written after its answer.
+
+    read: ``capfd.readouterr``.
+    """
+    text: list[str] = []
+
+    def there() -> bool:
+        text.append(read().err)
+        whole = "".join(text)
+        return whole.endswith("\n") and request_id in whole
+
+    until(there)
+    return [json.loads(line) for line in "".join(text).splitlines()]
+
+
 def squares(count: int, size: int = 8) -> Any:
     return np.random.default_rng(0).integers(0, 256, (count, size, size, 3), dtype=np.uint8)
