@@ -105,7 +105,7 @@ def serving(
         ready.set()
         await task
 
-    thread = threading.Thread(target=partial(asyncio.run, main()))
+    thread = threading.Thread(target=partial(asyncio.run, main()), daemon=True)  # hung, it fails a test and ends
     port = sock.getsockname()[1]
     thread.start()
     try:

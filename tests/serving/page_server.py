@@ -52,7 +52,7 @@ def evaluated(classes: tuple[str, ...]) -> dict[str, Any]:
     return {"n": 150, "classes": list(classes), "metrics": {"accuracy": share}, "per_class": each}
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def page_runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Run]:
     """colours: tells unknown pictures. hostile: the names above. labels: any number of them, by thresholds of 0.5."""
     root = tmp_path_factory.mktemp("page")
@@ -70,7 +70,7 @@ def _several(path: Path, tensors: dict[str, Any]) -> Run:
     return make_run(path, model=graph(task="multi").SerializeToString(), fields=fields, tensors=tensors)
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def base_url(page_runs: dict[str, Run]) -> Iterator[str]:
     """Where the server of ``page_runs`` answers."""
     with serving({name: run.path for name, run in page_runs.items()}) as live:

@@ -6,6 +6,7 @@ import math
 import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -170,7 +171,7 @@ class Clock:
 def timed(patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A training whose batches take 1 s to make, updates 2 s, and whose whole validation takes 6 s."""
     clock = Clock()
-    monkeypatch.setattr(estimate.time, "perf_counter", clock)
+    monkeypatch.setattr(estimate, "time", SimpleNamespace(perf_counter=clock))
     training = start(tmp_path / "run", patterns)
 
     def takes(seconds: float, result: Any = None) -> Any:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import optuna
@@ -240,7 +241,7 @@ def test_time_ends_a_study(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     def stop(path: Path, epoch: int) -> None:
         clock[0] += 10 / EPOCHS
 
-    monkeypatch.setattr("resight.tuning.study.time.monotonic", lambda: clock[0])
+    monkeypatch.setattr("resight.tuning.study.time", SimpleNamespace(monotonic=lambda: clock[0]))
     study = open_(tmp_path / "study", trials=0, budget_seconds=35.0)
     search(study, trainer(stop), said)
     assert len(finished(study.journal)) == 3
