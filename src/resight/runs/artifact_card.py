@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 
 from resight.errors import RunError
 from resight.runs.card import Threshold
+from resight.runs.plain_json import json_bytes, read_json
 from resight.runs.run import ONNX, Run
 
 SCHEMA = 1
@@ -77,12 +77,7 @@ class ArtifactCard:
         )
 
     def to_json(self) -> bytes:
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        return text.encode("utf-8", "backslashreplace")
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number of JSON")
+        return json_bytes(asdict(self))
 
 
 def _is_small(value: Any) -> bool:
@@ -92,8 +87,8 @@ def _is_small(value: Any) -> bool:
 def read_card(path: Path) -> ArtifactCard:
     """Raises RunError for anything that is not a card of this schema."""
     try:
-        plain = json.loads(path.read_bytes(), parse_constant=_no_number)
-    except (OSError, ValueError, RecursionError) as error:
+        plain = read_json(path.read_bytes())
+    except (OSError, ValueError) as error:
         raise RunError(f"{path} cannot be read: {error}", hint=AGAIN) from error
     if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
         raise RunError(f"{path} is not an artefact's card of schema {SCHEMA}", hint=AGAIN)
