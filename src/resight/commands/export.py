@@ -79,7 +79,7 @@ def export(
 
     Raises ParityError for an artefact that answers otherwise: an earlier one of the name stays. MissingExtra for what
     a target needs; UsageError, DataError and RunError for arguments, pictures and Runs that cannot be used;
-    StorageError.
+    RunLocked while another process exports under this name; StorageError.
     """
     if to not in NEEDS:
         raise UsageError(f"there is no target {printable(to)!r}; expected one of {', '.join(NEEDS)}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ from resight.commands.start import Looked, decide, free_name, look, make_run
 from resight.commands.train import seconds_of
 from resight.errors import UsageError
 from resight.runs import CARD, HISTORY, Run
+from resight.runs.plain_json import read_json
 from resight.runs.storage import exclusive, storage_errors, write_atomic
 
 if TYPE_CHECKING:
@@ -241,7 +241,7 @@ def _train(
         make_run(looked, config, source, path, lambda _: None)
     before = checkpoint.state.history if checkpoint else []
     finish(path, Watcher(report, trial, asked.objective, before), to_seal=False)
-    return [json.loads(line) for line in (path / HISTORY).read_text("utf-8").splitlines()]
+    return [read_json(line) for line in (path / HISTORY).read_text("utf-8").splitlines()]
 
 
 def _write(study: Study, repeated: Sequence[Any], looked: Looked) -> None:

@@ -7,7 +7,6 @@ repository ``timm/ARCHITECTURE.TAG``. Nothing is fetched before it is asked for.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -21,6 +20,7 @@ from resight.errors import DownloadError, UsageError, WeightsError
 from resight.images import Geometry
 from resight.models.download import Progress, download
 from resight.models.variants import spec_of
+from resight.runs.plain_json import read_json
 from resight.runs.storage import cache_directory, make_cache, sha256_of
 
 TORCHVISION_TAGS = {
@@ -213,7 +213,7 @@ def _resolve_timm(tag: str, architecture: str) -> PretrainedWeights:
     repository = f"timm/{architecture}.{tag}"
     path = _hub_file(repository, "config.json")
     try:
-        config = json.loads(path.read_bytes())
+        config = read_json(path.read_bytes())
         return _from_timm_config(config, tag, architecture, repository)
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(

@@ -13,12 +13,12 @@ import pytest
 from tests.exporting.int8.small import multilabel_run, small_run, timing
 
 from resight.commands.quantize import quantize_run
-from resight.errors import DataError, QuantizationError, UsageError
+from resight.errors import DataError, QuantizationError, RunLocked, UsageError
 from resight.evaluation import fit_temperature, multilabel, softmax
 from resight.exporting.int8 import quantize
 from resight.inference import Predictor
 from resight.inference.unknown import NEIGHBOURS, describe
-from resight.runs import artifact_names, open_artifact
+from resight.runs import artifact_names, drafted, open_artifact
 from resight.samples import SampleSet
 
 TIMED: dict[str, Any] = {"threads": 1, "timing": timing()}
@@ -93,6 +93,14 @@ def test_a_refusal_keeps_what_was_there(tmp_path: Path) -> None:
     assert after == before
     assert artifact_names(run) == ["onnx-int8"]
     assert not list((run.path / "artifacts").glob(".draft*"))
+
+
+def test_a_name_that_another_export_holds_is_refused_before_the_search(tmp_path: Path) -> None:
+    run, samples = small_run(tmp_path, fragile=True)
+    said: list[str] = []
+    with drafted(run, "onnx-int8"), pytest.raises(RunLocked, match="exporting onnx-int8"):
+        quantize(run, samples, to=["onnx"], max_drop=100, say=said.append, **TIMED)
+    assert not said
 
 
 def test_nothing_is_exported_where_all_is_fragile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

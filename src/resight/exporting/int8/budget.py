@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,7 +24,7 @@ from resight.exporting.int8.table import GOOD, Row, row_of, to_text
 from resight.exporting.int8.targets import TARGETS, Workshop
 from resight.images import printable
 from resight.inference.backend import Backend, installed_backends, open_backend, thread_count
-from resight.runs import ONNX, Artifact, Run
+from resight.runs import ONNX, Artifact, Run, drafted
 from resight.samples import SampleSet
 
 PICTURES = 300
@@ -90,17 +91,18 @@ def quantize(
     ``openvino-int8`` or ``onnx-int8``; one of that name is replaced only then.
 
     Raises QuantizationError where no target has a good one, UsageError, DataError for data that lacks a part or has
-    bad pictures, MissingExtra, StorageError.
+    bad pictures, MissingExtra, RunLocked while another process exports one of the names, StorageError.
     """
     _check(run, samples, to, max_drop, pictures)
     count, seven_bits = thread_count(threads), not has_vnni()
     run.verify(ONNX)
-    calibration = calibration_pictures(run, samples, pictures, run.card.seed if seed is None else seed, count)
-    say(f"calibrating on {len(calibration.pixels):,} training pictures; {_WEIGHTS[seven_bits]}")
-    model = prepared(run.file(ONNX).read_bytes(), run.card.temperature)
-    sides = {f"fp32, {name}": _fp32(run, name, count) for name in installed_backends()}
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+    with ExitStack() as held:
+        drafts = {name: held.enter_context(drafted(run, TARGETS[name].artifact)) for name in dict.fromkeys(to)}
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
+        calibration = calibration_pictures(run, samples, pictures, run.card.seed if seed is None else seed, count)
+        say(f"calibrating on {len(calibration.pixels):,} training pictures; {_WEIGHTS[seven_bits]}")
+        model = prepared(run.file(ONNX).read_bytes(), run.card.temperature)
+        sides = {f"fp32, {name}": _fp32(run, name, count) for name in installed_backends()}
         validation = _validation(run, samples, sides[f"fp32, {FP32}"], folder / "val.npy", count)
         loss = partial(_loss, run, validation)
         shops, found = {}, {}
@@ -122,7 +124,7 @@ def quantize(
                 continue
             row, chosen = good[TARGETS[name].artifact]
             own = about | _how(shops[name], calibration, found[name], chosen)
-            artifacts.append(finish(run, samples, shops[name], chosen, validation, own, say))
+            artifacts.append(finish(run, drafts[name], samples, shops[name], chosen, validation, own, say))
             _warn(row, max_drop, say)
     return Quantized(tuple(artifacts), tuple(rows), _measure(run))
 

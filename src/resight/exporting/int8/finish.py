@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,7 +29,8 @@ from resight.inference.backend import Backend, Floats, Pixels
 from resight.inference.pipeline import batched
 from resight.inference.tasks import FORMULAS, probabilities_of
 from resight.inference.unknown import NEIGHBOURS, describe
-from resight.runs import Artifact, ArtifactCard, Run, RunCard, drafted, publish
+from resight.runs import Artifact, ArtifactCard, Run, RunCard, publish
+from resight.runs.storage import storage_errors
 from resight.samples import SampleSet
 
 _ASKED = ("logits", "embedding")
@@ -47,6 +49,7 @@ class Validation:
 
 def finish(
     run: Run,
+    draft: Path,
     samples: SampleSet,
     workshop: Workshop,
     chosen: Candidate,
@@ -55,6 +58,8 @@ def finish(
     say: Callable[[str], None],
 ) -> Artifact:
     """Fits on validation what is fitted there, bakes the temperature in, evaluates, and puts the artefact in place.
+
+    draft: the empty folder of ``drafted`` for the target's artefact.
 
     Raises ParityError where the finished files do not answer as the candidate did, StorageError.
     """
@@ -82,10 +87,10 @@ def finish(
         environment=_environment(target),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    with drafted(run, target.artifact) as draft:
+    with storage_errors(draft):
         for name, data in files.items():
             (draft / name).write_bytes(data)
-        return publish(run, draft, card)
+    return publish(run, draft, card)
 
 
 def _check(card: RunCard, chosen: Candidate, logits: Floats, probabilities: Floats) -> None:
