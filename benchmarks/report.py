@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +42,7 @@ def load(folder: Path = RESULTS) -> dict[str, Result]:
     found = {}
     for path in sorted(folder.glob("*.json"), key=lambda path: natural(path.stem)):
         result = json.loads(path.read_text("utf-8"))
-        if not isinstance(result, dict) or set(result) != FIELDS:
+        if not isinstance(result, dict) or set(result) - {"facts"} != FIELDS:
             raise SystemExit(f"{path} is not a result: expected the fields {', '.join(sorted(FIELDS))}")
         found[path.stem] = result
     return found
@@ -103,7 +103,11 @@ def section(name: str, result: Result) -> str:
         lines += [f"Target {result['target']}. {machine(result['machine'])}.", ""]
     else:
         lines += [f"{machine(result['machine'])}.", ""]
-    lines += [f"    {result['command']}", "", *table(result["rows"]), "", *compared(result["rows"])]
+    lines += [f"    {result['command']}", ""]
+    if result.get("facts"):
+        lines += [*facts(result["facts"]), ""]
+    if result["rows"] or not result.get("facts"):
+        lines += [*table(result["rows"]), "", *compared(result["rows"])]
     if result["notes"]:
         lines += ["Notes:", "", *(f"- {note}" for note in result["notes"]), ""]
     return "\n".join(lines)
@@ -137,6 +141,28 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         cells = [row["case"], *sides, *outcome(row), state(row)]
         lines.append(f"| {' | '.join(map(cell, cells))} |")
     return lines
+
+
+def facts(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line each, the first one's names as heads: text as it is, numbers shortened, of summaries the median. What
+    the line above says in the first column is not said again.
+    """
+    heads = list(lines[0])
+    shown = ["| " + " | ".join(map(cell, heads)) + " |", "|" + "---|" * len(heads)]
+    above = None
+    for line in lines:
+        cells = [_fact(line[head]) for head in heads]
+        shown.append("| " + " | ".join(["" if cells[0] == above else cells[0], *cells[1:]]) + " |")
+        above = cells[0]
+    return shown
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, str):
+        return cell(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return number(value["median"] if isinstance(value, Mapping) else value)
 
 
 def outcome(row: Mapping[str, Any]) -> tuple[str, str, str]:
