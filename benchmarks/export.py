@@ -38,10 +38,13 @@ say = partial(print, file=sys.stderr, flush=True)
 
 @dataclass(frozen=True)
 class Subject:
-    """A copy of a Run with its artefacts, the pictures that all are compared on, and where what was found is kept."""
+    """A copy of a Run with its artefacts, the pictures that all are compared on and how many of them at most, and where
+    what was found is kept.
+    """
 
     path: Path
     data: Path
+    pictures: int
     found: Path
 
     @property
@@ -54,11 +57,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="RUN=DATA")
     parser.add_argument("--scratch", type=Path, required=True)
+    parser.add_argument("--pictures", type=int, default=10_000, help="to compare with, evenly spaced")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.5, help="for each rate")
     parser.add_argument("--no-timing", action="store_true", help="only make and compare")
     args = parser.parse_args()
-    subjects = [subject(*pair.split("=", 1), args.scratch) for pair in args.runs]
+    subjects = [subject(*pair.split("=", 1), args.pictures, args.scratch) for pair in args.runs]
     for one in subjects:
         make(one)
     if args.no_timing:
@@ -72,13 +76,13 @@ def main() -> None:
     _save(facts, rows)
 
 
-def subject(run: str, data: str, scratch: Path) -> Subject:
+def subject(run: str, data: str, pictures: int, scratch: Path) -> Subject:
     """The copy is made once; without artefacts and checkpoints."""
     copy = scratch / Path(run).name
     if not copy.is_dir():
         _opened(Path(run))  # sealed, and sound
         shutil.copytree(run, copy, ignore=shutil.ignore_patterns("checkpoints", "artifacts", ".lock"))
-    return Subject(copy, Path(data), scratch / f"{copy.name}.json")
+    return Subject(copy, Path(data), pictures, scratch / f"{copy.name}.json")
 
 
 def _opened(path: Path) -> Any:
@@ -99,7 +103,7 @@ def make(one: Subject) -> None:
     run = _opened(one.path)
     for to in FP32:
         if to not in artifact_names(run):
-            say(export(run, to, data=one.data, pictures=10**9, threads=1, say=say).to_text())
+            say(export(run, to, data=one.data, pictures=one.pictures, threads=1, say=say).to_text())
     for to in INT8:
         if f"{to}-int8" not in artifact_names(run):
             say(quantize_run(run, to=to, max_drop=MAX_DROP, threads=1, say=say).told())
@@ -107,20 +111,20 @@ def make(one: Subject) -> None:
     for to in INT8:
         name = f"{to}-int8"
         if name not in found:
-            found[name] = {"all": _compared(run, name, one.data), "held_out": _held_out(run, name, one.data)}
+            found[name] = {"all": _compared(run, name, one), "held_out": _held_out(run, name, one)}
             one.found.write_text(json.dumps(found, indent=2))
 
 
-def _compared(run: Any, name: str, data: Path) -> dict[str, Any]:
+def _compared(run: Any, name: str, one: Subject) -> dict[str, Any]:
     """The gate's own numbers for an int8 artefact, which the gate itself does not judge."""
     from resight.commands.export import pictures_of
 
-    return _examined(run, name, pictures_of(run, data, None, 10**9, 1))
+    return _examined(run, name, pictures_of(run, one.data, None, one.pictures, 1))
 
 
-def _held_out(run: Any, name: str, data: Path) -> dict[str, Any]:
-    """On pictures that no training and no calibration saw: all of ``data`` where it is of one part, else the Run's own
-    validation and test parts together.
+def _held_out(run: Any, name: str, one: Subject) -> dict[str, Any]:
+    """On pictures that no training and no calibration saw: those of ``_compared`` where these are of one part, else the
+    Run's own validation and test parts together.
     """
     import numpy as np
 
@@ -128,8 +132,8 @@ def _held_out(run: Any, name: str, data: Path) -> dict[str, Any]:
     from resight.exporting.gate import Checked
     from resight.exporting.squares import squares
 
-    if not (data / "train").is_dir():
-        return _compared(run, name, data)
+    if not (one.data / "train").is_dir():
+        return _compared(run, name, one)
     samples = load_own(run)
     indices = [i for i, sample in enumerate(samples.samples) if sample.split != "train"]
     names = [samples.samples[i].name for i in indices]

@@ -1,4 +1,5 @@
-"""Writes docs/benchmarks.md from benchmarks/results/*.json: every target, reached or missed, and every table.
+"""Writes docs/benchmarks.md from benchmarks/results/*.json: every target, reached or missed, and every table; and the
+table in docs/export.md.
 
     python benchmarks/report.py
 
@@ -17,6 +18,9 @@ from typing import Any
 from common import RESULTS, ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
+EXPORT = ROOT / "docs" / "export.md"
+BEGIN, END = "<!-- by benchmarks/report.py -->\n", "<!-- end -->"
+"""Between these, docs/export.md has the table of ``export``, too."""
 INTRO = Path(__file__).resolve().parent / "intro.md"
 FIELDS = {"title", "target", "command", "machine", "rows", "notes"}
 REACHED, MISSED, UNKNOWN = "reached", "**missed**", "not yet measured"
@@ -165,6 +169,15 @@ def _fact(value: Any) -> str:
     return number(value["median"] if isinstance(value, Mapping) else value)
 
 
+def with_table(text: str, lines: Sequence[str]) -> str:
+    """A page with these lines between its marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"{EXPORT} has no place for the table: {BEGIN.strip()} … {END}")
+    return f"{before}{BEGIN}" + "".join(f"{line}\n" for line in lines) + f"{END}{after}"
+
+
 def outcome(row: Mapping[str, Any]) -> tuple[str, str, str]:
     """What came out, n, and the target."""
     if "lost" not in row:
@@ -206,6 +219,8 @@ def cell(text: str) -> str:
 def main() -> None:
     results = load()
     PAGE.write_text(page(results, INTRO.read_text("utf-8")), "utf-8")
+    if "export" in results:
+        EXPORT.write_text(with_table(EXPORT.read_text("utf-8"), facts(results["export"]["facts"])), "utf-8")
     states = [state(row) for result in results.values() for row in result["rows"]]
     print(f"{PAGE.relative_to(ROOT)}: {states.count(REACHED)} reached, {states.count(MISSED)} missed", file=sys.stderr)
 

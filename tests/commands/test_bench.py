@@ -73,7 +73,7 @@ def test_artefacts_have_rows_that_auto_never_takes(run: Run, tmp_path: Path, mon
     assert list(found.speeds) == installed_backends()
     assert "artifact ir: int8 by openvino" in found.to_text()
     assert "stayed in fp32: layer1.0.add, odd\\x1b[31m" in found.to_text()
-    assert "artifact repository: not measured, for triton" in found.to_text()
+    assert "artifact repository: not measured, no backend here answers with it" in found.to_text()
     rows = {one["name"]: one for one in found.to_dict()["artifacts"]}
     assert rows["ir"]["fp32_layers"][0] == "layer1.0.add"
     assert rows["onnx"]["fp32_layers"] == []

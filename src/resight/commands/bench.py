@@ -123,7 +123,9 @@ def _artifacts(run: Run) -> tuple[list[Artifact], dict[str, str]]:
     found = [open_artifact(run, name) for name in artifact_names(run)]
     there = installed_backends()
     silent = {
-        one.card.name: f"for {one.card.target}" if one.card.backend is None else f"{one.card.backend} is not installed"
+        one.card.name: "no backend here answers with it"
+        if one.card.backend is None
+        else f"{one.card.backend} is not installed"
         for one in found
         if one.card.backend not in there
     }

@@ -141,13 +141,13 @@ def varied(count: int, shape: Sequence[int]) -> Pixels:
 def measure_here(
     path: Path,
     sha256: str,
-    weights: str | None,
     name: str,
     shape: Sequence[int],
     threads: int,
     batch: int,
     seconds: float,
     examined: int,
+    weights: str | None = None,
 ) -> str:
     """One backend, in this process; JSON with the fields of ``Speed``, and the logits and probabilities of so many
     ``examined`` pictures.
@@ -200,7 +200,7 @@ def _in_a_process(
 ) -> tuple[Speed, Answered | None]:
     geometry = run.card.geometry
     shape = [geometry.size, geometry.size, run.card.channels]
-    arguments = [str(side.graph), side.sha256, side.weights, side.backend, shape, threads, batch, seconds, examined]
+    arguments = [str(side.graph), side.sha256, side.backend, shape, threads, batch, seconds, examined, side.weights]
     # Without -P, Python looks for every module in the current folder first, and that may hold strangers' files
     done = subprocess.run(
         [sys.executable, "-P", "-c", _PROGRAM, json.dumps(arguments)],
