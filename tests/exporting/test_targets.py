@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,12 @@ from tests.inference import tiny
 from resight import import_weights
 from resight.commands.export import NEEDS, export, exported, table
 from resight.errors import DataError, ParityError, RunError, UsageError
+from resight.exporting.about import about
 from resight.exporting.targets import TARGETS
+from resight.images import Geometry
 from resight.inference import Predictor
 from resight.models import create
-from resight.runs import ONNX, Run, drafted, open_artifact
+from resight.runs import ONNX, Run, RunCard, drafted, open_artifact
 from resight.samples import load
 
 
@@ -179,6 +182,27 @@ def test_a_broken_export_is_caught_and_the_previous_one_stays(
     assert open_artifact(run, "onnx").sha256 == before
     assert [one.problem for one in exported(run)] == [None]
     assert [path.name for path in (run.path / "artifacts").glob("[!.]*")] == ["onnx"]
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino", "program", "docker"])
+@pytest.mark.parametrize("fact", ["geometry", "classes", None])
+def test_a_file_that_says_of_itself_what_is_not_so_is_caught(
+    target: str, fact: str | None, imported: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answers are right; whoever took it away would make other squares, or read other names."""
+    wrong = {
+        "geometry": {"geometry": Geometry("squash", imported.card.geometry.size)},
+        "classes": {"classes": tiny.CLASSES[::-1]},
+    }
+
+    def other(card: RunCard) -> dict[str, str]:
+        return {} if fact is None else about(replace(card, **wrong[fact]))
+
+    monkeypatch.setattr(f"resight.exporting.targets.{target}.about", other)
+    with pytest.raises(ParityError, match=f"says resight.{fact or 'classes'} = ") as raised:
+        export(imported, target, name="told", data=pictures, pictures=3)
+    assert raised.value.exit_code == 1
+    assert "told" not in [one.name for one in exported(imported)]
 
 
 def test_the_pictures_of_the_gate(run: Run, imported: Run, pictures: Path, tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from resight.reporting.heat import HeatMaps, shown, square_of
 from resight.reporting.page import svg, write_page
 from resight.reporting.robustness_figure import robustness_figure
 from resight.reporting.verdict import verdict
-from resight.runs import HISTORY, Run
+from resight.runs import HISTORY, Artifact, Run
 from resight.runs.plain_json import read_json
 from resight.samples import SampleSet
 
@@ -68,7 +68,8 @@ class Answered:
     """What the page is made of. ``indices`` int64 (N,): positions in ``samples``; ``labels`` int64 (N,): positions in
     the Run's classes; ``logits`` (N, K), divided by the temperature. ``data``: as people call it. ``own_data``: the Run
     was trained with it. ``unknown``: the share called so, where the Run can tell. ``robustness``:
-    `Robustness.to_dict`; ``augmented``: `Augmented.to_text`; where measured.
+    `Robustness.to_dict`; ``augmented``: `Augmented.to_text`; where measured. ``artifact``: what answered instead of
+    model.onnx; ``run`` then has its card.
     """
 
     run: Run
@@ -86,6 +87,7 @@ class Answered:
     unknown: Estimate | None = None
     robustness: dict[str, Any] | None = None
     augmented: str | None = None
+    artifact: Artifact | None = None
 
 
 def write_report(path: Path, answered: Answered, predictor: Predictor) -> None:

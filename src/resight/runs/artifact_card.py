@@ -76,6 +76,14 @@ class ArtifactCard:
             unknown=card.unknown,
         )
 
+    @property
+    def fp32_layers(self) -> tuple[str, ...]:
+        """Layers of an int8 form that stayed in fp32; none of an fp32 form, nor where a stranger's card does not list
+        them.
+        """
+        kept = self.quantization.get("fp32_layers")
+        return tuple(map(str, kept)) if isinstance(kept, list | tuple) else ()
+
     def to_json(self) -> bytes:
         return json_bytes(asdict(self))
 

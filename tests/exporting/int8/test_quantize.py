@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,8 +14,9 @@ import pytest
 from tests.exporting.int8.small import multilabel_run, small_run, timing
 
 from resight.commands.quantize import quantize_run
-from resight.errors import DataError, QuantizationError, RunLocked, UsageError
+from resight.errors import DataError, ParityError, QuantizationError, RunLocked, UsageError
 from resight.evaluation import fit_temperature, multilabel, softmax
+from resight.exporting.about import said_by_ir, said_by_onnx
 from resight.exporting.int8 import quantize
 from resight.inference import Predictor
 from resight.inference.unknown import NEIGHBOURS, describe
@@ -78,6 +80,20 @@ def test_openvino_gets_an_ir_that_answers_as_its_card_says(tmp_path: Path) -> No
     assert card.metrics["val"]["metrics"]["accuracy"]["value"] == right.mean() >= 0.995
     assert card.temperature == pytest.approx(fit_temperature(logits, samples.targets(val)))
     np.testing.assert_allclose(probabilities, softmax(logits / card.temperature), atol=1e-6)
+
+
+@pytest.mark.parametrize(("target", "read"), [("onnx", said_by_onnx), ("openvino", said_by_ir)])
+def test_the_file_says_what_it_is(target: str, read: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, samples = small_run(tmp_path)
+    (artifact,) = quantize(run, samples, to=[target], max_drop=100, **TIMED).artifacts
+    said = {name: json.loads(value) for name, value in read(artifact.graph).items()}
+    assert tuple(said["resight.classes"]) == run.classes
+    assert said["resight.geometry"] == run.card.geometry.to_dict()
+    assert said["resight.temperature"] == artifact.card.temperature != run.card.temperature
+    monkeypatch.setattr("resight.exporting.int8.finish.about", lambda _: {"resight.classes": "[]"})
+    with pytest.raises(ParityError, match=r"says resight.classes = \[\]"):
+        quantize(run, samples, to=[target], max_drop=100, **TIMED)
+    assert open_artifact(run, artifact.card.name).sha256 == artifact.sha256
 
 
 def test_a_refusal_keeps_what_was_there(tmp_path: Path) -> None:

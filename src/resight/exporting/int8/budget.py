@@ -53,7 +53,7 @@ class Quantized:
         """What was exported, and how to use it."""
         lines = []
         for one in self.artifacts:
-            kept = one.card.quantization["fp32_layers"]
+            kept = one.card.fp32_layers
             lines.append(f"{printable(str(one.path))}: {one.card.name}, {one.bytes / 1e6:,.2f} MB")
             lines.append(f"stayed in fp32: {', '.join(kept) if kept else 'nothing'}")
             lines.append(f"answer with it: resight predict RUN PICTURES --artifact {one.card.name}")

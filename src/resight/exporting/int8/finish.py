@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from resight.errors import ParityError
 from resight.evaluation import compare, evaluate
 from resight.evaluation.multilabel import evaluate_multilabel
+from resight.exporting.about import about, check_said
 from resight.exporting.calibrate import calibrate
-from resight.exporting.int8.graph import with_temperature
+from resight.exporting.int8.graph import described, with_temperature
 from resight.exporting.int8.loss import answers, loss_of
 from resight.exporting.int8.pictures import positions
 from resight.exporting.int8.search import Candidate
@@ -65,9 +66,9 @@ def finish(
     """
     target = workshop.target
     fitted = calibrate(run, chosen.logits, validation.truth, say)
-    files = target.files(with_temperature(chosen.model, fitted["temperature"]))
-    backend = workshop.open(files)
     run_card = replace(run.card, **fitted)
+    files = target.files(described(with_temperature(chosen.model, fitted["temperature"]), about(run_card)))
+    backend = workshop.open(files)
     logits, embedding, probabilities = answers(backend, validation.pixels, (*_ASKED, "probabilities"))
     _check(run_card, chosen, logits, probabilities)
     unknown = _unknown(run, embedding)
@@ -90,6 +91,7 @@ def finish(
     with storage_errors(draft):
         for name, data in files.items():
             (draft / name).write_bytes(data)
+        check_said(run_card, target.said(draft / target.graph), target.artifact)
     return publish(run, draft, card)
 
 

@@ -6,6 +6,7 @@ import shutil
 from importlib.metadata import distribution, requires, version
 from pathlib import Path
 
+from resight.exporting.about import about
 from resight.exporting.gate import Answer
 from resight.exporting.targets.written import Written
 from resight.inference import Predictor
@@ -142,6 +143,11 @@ def needed() -> list[str]:
         if not marker.strip() or 'extra == "serve"' in marker.replace("'", '"'):
             found.append(requirement.strip().split(">")[0].split("=")[0].split("[")[0].strip())
     return sorted(found)
+
+
+def said(artifact: Artifact) -> dict[str, str]:
+    """By the Run's own card in the context."""
+    return about(Run.open(artifact.path / RUN).card)
 
 
 def answer(_: Run, artifact: Artifact, threads: int) -> Answer:

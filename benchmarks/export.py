@@ -1,0 +1,322 @@
+"""What `resight export` makes of a Run: parity, size, latency, throughput of each target; and P4, int8 beside fp32.
+
+    python benchmarks/export.py RUN=DATA… --scratch FOLDER [--rounds 9] [--no-timing]
+
+RUN is a trained Run, and DATA labelled pictures to compare with: at least 1,000. Everything is made by the product:
+`resight export` with DATA, and `resight export --int8 --max-drop 0.5` with the Run's own data. What lies in FOLDER is
+not made again, so that it can be made in pieces. Speed: sessions in one process that take turns, by the code that
+int8's own table is measured with (`resight.exporting.int8.speed`), one thread, noise as pictures, nothing decoded.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+import statistics
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from common import lost_row, ratio, row, save, summary
+
+FP32, INT8 = ("onnx", "openvino", "program"), ("openvino", "onnx")
+MODEL = "model.onnx"
+BACKENDS = ("onnxruntime", "openvino")
+BEST_INT8 = "openvino-int8"
+"""The form that P4's speed is asked of."""
+RATIO, LOST, MAX_DROP = 1.8, 0.5, 0.5
+HEAVY = ("resnet18", "resnet50")
+"""The networks that P4 is asked of; others are reported."""
+Rates = tuple[list[float], list[float]]
+"""Pictures a second by round: one by one, and 16 at a time."""
+say = partial(print, file=sys.stderr, flush=True)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A copy of a Run with its artefacts, the pictures that all are compared on and how many of them at most, and where
+    what was found is kept.
+    """
+
+    path: Path
+    data: Path
+    pictures: int
+    found: Path
+
+    @property
+    def name(self) -> str:
+        card = _opened(self.path).card
+        return f"{card.architecture.name}, {card.geometry.size} px, {len(card.classes)} classes ({self.path.name})"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="RUN=DATA")
+    parser.add_argument("--scratch", type=Path, required=True)
+    parser.add_argument("--pictures", type=int, default=10_000, help="to compare with, evenly spaced")
+    parser.add_argument("--rounds", type=int, default=9)
+    parser.add_argument("--seconds", type=float, default=0.5, help="for each rate")
+    parser.add_argument("--no-timing", action="store_true", help="only make and compare")
+    args = parser.parse_args()
+    subjects = [subject(*pair.split("=", 1), args.pictures, args.scratch) for pair in args.runs]
+    for one in subjects:
+        make(one)
+    if args.no_timing:
+        return
+    facts: list[dict[str, Any]] = []
+    rows: list[dict[str, Any]] = []
+    for one in subjects:
+        rates = timed(one, args.rounds, args.seconds)
+        facts += facts_of(one, rates)
+        rows += rows_of(one, rates)
+    _save(facts, rows)
+
+
+def subject(run: str, data: str, pictures: int, scratch: Path) -> Subject:
+    """The copy is made once; without artefacts and checkpoints."""
+    copy = scratch / Path(run).name
+    if not copy.is_dir():
+        _opened(Path(run))  # sealed, and sound
+        shutil.copytree(run, copy, ignore=shutil.ignore_patterns("checkpoints", "artifacts", ".lock"))
+    return Subject(copy, Path(data), pictures, scratch / f"{copy.name}.json")
+
+
+def _opened(path: Path) -> Any:
+    from resight.runs import Run
+
+    return Run.open(path)
+
+
+# ── making and comparing ───────────────────────────────────────────────────────────────────────────────────────
+
+
+def make(one: Subject) -> None:
+    """Every artefact by the commands' own functions; what each gate finds on the same pictures into ``one.found``."""
+    from resight.commands.export import export
+    from resight.commands.quantize import quantize_run
+    from resight.runs import artifact_names
+
+    run = _opened(one.path)
+    for to in FP32:
+        if to not in artifact_names(run):
+            say(export(run, to, data=one.data, pictures=one.pictures, threads=1, say=say).to_text())
+    for to in INT8:
+        if f"{to}-int8" not in artifact_names(run):
+            say(quantize_run(run, to=to, max_drop=MAX_DROP, threads=1, say=say).told())
+    found = json.loads(one.found.read_text()) if one.found.is_file() else {}
+    for to in INT8:
+        name = f"{to}-int8"
+        if name not in found:
+            found[name] = {"all": _compared(run, name, one), "held_out": _held_out(run, name, one)}
+            one.found.write_text(json.dumps(found, indent=2))
+
+
+def _compared(run: Any, name: str, one: Subject) -> dict[str, Any]:
+    """The gate's own numbers for an int8 artefact, which the gate itself does not judge."""
+    from resight.commands.export import pictures_of
+
+    return _examined(run, name, pictures_of(run, one.data, None, one.pictures, 1))
+
+
+def _held_out(run: Any, name: str, one: Subject) -> dict[str, Any]:
+    """On pictures that no training and no calibration saw: those of ``_compared`` where these are of one part, else the
+    Run's own validation and test parts together.
+    """
+    import numpy as np
+
+    from resight.commands.own_data import load_own
+    from resight.exporting.gate import Checked
+    from resight.exporting.squares import squares
+
+    if not (one.data / "train").is_dir():
+        return _compared(run, name, one)
+    samples = load_own(run)
+    indices = [i for i, sample in enumerate(samples.samples) if sample.split != "train"]
+    names = [samples.samples[i].name for i in indices]
+    pictures = zip(names, squares(run, samples, indices, 1), strict=True)
+    labels = np.array([samples.samples[i].label for i in indices], np.int64)
+    return _examined(run, name, Checked(pictures, labels, "of its validation and test parts"))
+
+
+def _examined(run: Any, name: str, checked: Any) -> dict[str, Any]:
+    from resight.exporting.gate import examine
+    from resight.exporting.targets.written import as_predicted
+    from resight.runs import open_artifact
+
+    found: dict[str, Any] = examine(run, as_predicted(run, open_artifact(run, name), 1), checked, 1).to_dict()
+    return found
+
+
+# ── time ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A target's way to an answer as a backend, to be timed with the others."""
+
+    ask: Any
+
+    def answer(self, pixels: Any, outputs: Sequence[str]) -> list[Any]:
+        return [self.ask(pixels)]
+
+
+def timed(one: Subject, rounds: int, seconds: float) -> dict[str, Rates]:
+    """Of model.onnx with each backend and of each artefact: pictures a second by round, one by one and 16 at a time."""
+    from resight.exporting.int8.speed import measure_rates
+    from resight.exporting.targets import program
+    from resight.inference import open_backend
+    from resight.runs import ONNX, artifact_names, open_artifact
+
+    run = _opened(one.path)
+    sides: dict[str, Any] = {
+        f"{MODEL}, {name}": open_backend(name, run.file(ONNX), 1, sha256=run.card.files[ONNX]) for name in BACKENDS
+    }
+    for name in artifact_names(run):
+        artifact = open_artifact(run, name)
+        if artifact.card.backend is None:
+            sides[name] = Asked(program.answer(run, artifact, 1))
+        else:
+            how = {"sha256": artifact.sha256, "weights": artifact.weights}
+            sides[name] = open_backend(artifact.card.backend, artifact.graph, 1, **how)
+    size = run.card.geometry.size
+    found: dict[str, Rates] = {name: ([], []) for name in sides}
+    for number in range(rounds):
+        rates = measure_rates(sides, (size, size, run.card.channels), rounds=1, seconds=seconds)
+        for name, rate in rates.items():
+            found[name][0].append(rate.one)
+            found[name][1].append(rate.sixteen)
+        say(f"{one.path.name}, round {number + 1} of {rounds}")
+    return found
+
+
+# ── what is shown ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def facts_of(one: Subject, rates: Mapping[str, Rates]) -> list[dict[str, Any]]:
+    """One line for model.onnx, and one for each artefact."""
+    from resight.runs import ONNX, open_artifact
+
+    run = _opened(one.path)
+    kept = json.loads(one.found.read_text())
+    own = rates[f"{MODEL}, onnxruntime"]
+    first = fact(one.name, f"{MODEL}, onnxruntime", None, run.file(ONNX).stat().st_size, own, own)
+    lines = [first]
+    for name in (*FP32, *(f"{to}-int8" for to in INT8)):
+        artifact = open_artifact(run, name)
+        parity = artifact.card.parity if artifact.card.precision == "fp32" else kept[name]["all"]
+        lines.append(fact(one.name, name, parity, artifact.bytes, rates[name], own))
+    return lines
+
+
+def fact(run: str, name: str, parity: Any, size: int, rates: Rates, own: Rates) -> dict[str, Any]:
+    """A line of the table. parity: what a gate found; None for model.onnx itself. size: bytes. own: model.onnx's."""
+    of = parity or {}
+    beside = [ratio(a, b)["median"] for a, b in zip(rates, own, strict=True)]
+    return {
+        "Run": run,
+        "target": name,
+        "pictures": of.get("pictures", ""),
+        "same best class": "" if parity is None else f"{100 * of['top1_agreement']:.2f} % of {of['decided']:,}",
+        "|Δp| max": of.get("max_abs", ""),
+        "|Δp| mean": of.get("mean_abs", ""),
+        "accuracy, points [95 %]": _points(of.get("difference")),
+        "MB": size / 1e6,
+        "one picture, ms": summary([1000 / rate for rate in rates[0]]),
+        "16 at a time, pictures/s": summary(rates[1]),
+        f"times {MODEL}": f"{beside[0]:.2f}×, {beside[1]:.2f}×",
+    }
+
+
+def _points(difference: Mapping[str, float] | None) -> str:
+    if difference is None:
+        return ""
+    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * difference[name] for name in ("value", "low", "high")))
+
+
+def rows_of(one: Subject, rates: Mapping[str, Rates]) -> list[dict[str, Any]]:
+    """P4: int8 against the best fp32 backend, and what accuracy lost."""
+    from resight.runs import open_artifact
+
+    run = _opened(one.path)
+    kept = json.loads(one.found.read_text())
+    rows = []
+    for name in (f"{to}-int8" for to in INT8):
+        rows += speed_rows(one.name, name, rates, run.card.architecture.name in HEAVY)
+        rows.append(accuracy_row(one.name, name, kept[name]["held_out"], open_artifact(run, name).card.fp32_layers))
+    return rows
+
+
+def speed_rows(run: str, name: str, rates: Mapping[str, Rates], asked: bool) -> list[dict[str, Any]]:
+    """For batches of 1 and 16. asked: whether P4 is asked of this network."""
+    rows = []
+    for place, batch in enumerate((1, 16)):
+        plain = [f"{MODEL}, {backend}" for backend in BACKENDS]
+        best = max(plain, key=lambda side: statistics.median(rates[side][place]))
+        ours, theirs = (name, rates[name][place]), (f"fp32, {best}", rates[best][place])
+        target = RATIO if asked and name == BEST_INT8 else None
+        rows.append(row(f"{run}, {name}, batch {batch}", ours, theirs, unit="pictures/s", target=target, equal=""))
+    return rows
+
+
+def accuracy_row(run: str, name: str, found: Mapping[str, Any], kept: Sequence[str]) -> dict[str, Any]:
+    """What was lost, in points: the gate's difference the other way round. kept: layers in fp32."""
+    n, difference = found["pictures"], found["difference"]
+    ends = {"median": "value", "min": "high", "max": "low"}
+    stayed = ", ".join(kept) or "nothing"
+    return lost_row(
+        f"{run}, {name}, accuracy",
+        (name, _point(found["accuracy"]["artefact"], n)),
+        ("fp32", _point(found["accuracy"]["run"], n)),
+        {end: -100 * difference[of] for end, of in ends.items()} | {"n": n},
+        unit="%",
+        target=LOST,
+        equal=f"pictures {found['of']}; the same best class for {100 * found['top1_agreement']:.2f} %; in fp32 stayed: "
+        f"{stayed}",
+    )
+
+
+def _point(value: float, n: int) -> dict[str, float]:
+    return {"median": 100 * value, "min": 100 * value, "max": 100 * value, "n": n}
+
+
+def _save(facts: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
+    command = "python benchmarks/export.py RUN=DATA … --scratch FOLDER"
+    turns = "Sessions in one process that take turns, one thread, questions one after another; medians of the rounds."
+    save(
+        "export",
+        title="What is exported: parity, size, speed",
+        target="",
+        command=command,
+        rows=[],
+        facts=facts,
+        notes=[
+            turns,
+            f"Beside {MODEL} as ONNX Runtime answers with it. Same best class: of the pictures whose two best are more "
+            "than 1e-4 apart. Accuracy: the artefact's minus the other's, paired.",
+            "fp32 must stay within 1e-4; int8 is held to its budget instead, on validation. Triton's repository and "
+            f"Docker's context hold {MODEL} itself.",
+        ],
+        threads=1,
+    )
+    save(
+        "P4-int8",
+        title="int8 against fp32",
+        target="P4",
+        command=command,
+        rows=rows,
+        notes=[
+            f"Made by `resight export --int8 --max-drop {MAX_DROP}`, 300 pictures of calibration. {turns}",
+            f"Speed is asked of `{BEST_INT8}`, for ResNet-18 and -50; the rest is reported.",
+            "Accuracy is of pictures that neither trained nor calibrated; where validation is among them, it held the "
+            "budget.",
+        ],
+        threads=1,
+    )
+
+
+if __name__ == "__main__":
+    main()
