@@ -34,10 +34,11 @@ def resume(run: str | Path) -> Run:
     return finish(Path(run), reporter(is_main()))
 
 
-def finish(path: Path, report: Any, *, to_seal: bool = True) -> Run:
+def finish(path: Path, report: Any, *, to_seal: bool = True, seen: dict[str, Any] | None = None) -> Run:
     """Trains from where the Run stands to its seal: the one way for new and for resumed trainings.
 
     Without ``to_seal`` only to the last step: the status is "trained" then, and the test part was not answered.
+    seen: frozen features of other trainings with the same pictures (``ladder.Seen``), to which its own are added.
     """
     from resight.exporting.seal import seal
     from resight.training import distributed, prepare
@@ -54,7 +55,7 @@ def finish(path: Path, report: Any, *, to_seal: bool = True) -> Run:
         _same_settings(run, config)
         samples = _samples(run, config)
         if run.card.status == "training":
-            _fit(run, config, samples, report)
+            _fit(run, config, samples, report, seen)
             distributed.wait()
             if main:
                 run.set_status("trained")
@@ -117,7 +118,9 @@ def _same_settings(run: Run, config: Any) -> None:
         )
 
 
-def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> None:
+def _fit(
+    run: Run, config: Any, samples: data_sets.SampleSet, report: Any, seen: dict[str, Any] | None = None
+) -> None:
     """Runs the loop; when memory runs out, once more from the last checkpoint with half the micro-batch."""
     from resight.training.checkpoint import newest
     from resight.training.machine import is_out_of_memory
@@ -129,7 +132,7 @@ def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> No
     while True:
         checkpoint = newest(run, report.say)
         begun = checkpoint is not None and bool(checkpoint.state.history)
-        training = build_training(run, config, samples, report, fresh=checkpoint is None, begun=begun)
+        training = build_training(run, config, samples, report, fresh=checkpoint is None, begun=begun, seen=seen)
         if checkpoint is not None:
             training.restore(checkpoint)
         training.state.micro_batch = micro_batch or training.state.micro_batch
@@ -158,7 +161,14 @@ def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> No
 
 
 def build_training(
-    run: Run, config: Any, samples: data_sets.SampleSet, report: Any, *, fresh: bool, begun: bool = False
+    run: Run,
+    config: Any,
+    samples: data_sets.SampleSet,
+    report: Any,
+    *,
+    fresh: bool,
+    begun: bool = False,
+    seen: dict[str, Any] | None = None,
 ) -> Any:
     """A ``Training`` of the Run, from its first step; ``fresh``: with the weights it starts from, else to restore.
     begun: there is a checkpoint to restore in which the start of the ladder is validated."""
@@ -176,7 +186,7 @@ def build_training(
     if config.transfer.rung != "none" and not begun:
         from resight.transfer import ladder
 
-        head = ladder.first_rung(run, config, samples, train_set, val_set, report.say)
+        head = ladder.first_rung(run, config, samples, train_set, val_set, report.say, seen)
 
     def build(say: Callable[[str], None]) -> Training:
         weights = config.model.weights if fresh else None

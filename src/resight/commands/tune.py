@@ -199,8 +199,10 @@ def _study(folder: Path, asked: Asked, looked: Looked, dims: Any, config: Any, r
             f"{len(looked.samples.part('val')):,} pictures"
         )
 
+        seen: dict[str, Any] = {}  # the frozen features, once for each way to prepare pictures
+
         def train(path: Path, wishes: Mapping[str, Any], trial: optuna.trial.Trial | None) -> list[dict[str, Any]]:
-            return _train(looked, asked, {**asked.wishes, **wishes}, path, trial, report)
+            return _train(looked, asked, {**asked.wishes, **wishes}, path, trial, report, seen)
 
         def store() -> None:
             _write(study, [], looked)
@@ -225,6 +227,7 @@ def _train(
     path: Path,
     trial: optuna.trial.Trial | None,
     report: Any,
+    seen: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """Trains to the last step in ``path``, from its newest checkpoint where there is one; returns the epochs."""
     from resight.training.checkpoint import newest
@@ -240,7 +243,7 @@ def _train(
         config, source = decide(looked, wishes, asked.recipe, lambda _: None)
         make_run(looked, config, source, path, lambda _: None)
     before = checkpoint.state.history if checkpoint else []
-    finish(path, Watcher(report, trial, asked.objective, before), to_seal=False)
+    finish(path, Watcher(report, trial, asked.objective, before), to_seal=False, seen=seen)
     return [json.loads(line) for line in (path / HISTORY).read_text("utf-8").splitlines()]
 
 

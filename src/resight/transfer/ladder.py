@@ -35,17 +35,27 @@ from resight.transfer.probe import Head
 
 PROBE = "probe.safetensors"
 
+Seen = dict[str, tuple[probe.Floats, probe.Floats]]
+"""Features of the training and the validation pictures, float32 (N, V, D) and (M, 1, D), by what they depend on: for
+trainings that come one after another in one process, as in a study."""
+
 
 def first_rung(
-    run: Run, config: TrainConfig, samples: SampleSet, train: Pictures, val: Pictures, say: Callable[[str], None]
+    run: Run,
+    config: TrainConfig,
+    samples: SampleSet,
+    train: Pictures,
+    val: Pictures,
+    say: Callable[[str], None],
+    seen: Seen | None = None,
 ) -> Head:
     """The probe of the frozen network: read from the Run, or computed by the first process and stored there.
 
-    train, val: the parts as the loop takes them. Sets ``run.card.transfer["probe"]``: penalty, how it was chosen,
+    train, val: the parts as the loop takes them. seen: features of other trainings with the same pictures. Sets ``run.card.transfer["probe"]``: penalty, how it was chosen,
     accuracies, seconds and SHA-256.
     """
     if distributed.is_main() and _stored(run, say) is None:
-        head, about = _computed(config, samples, train, val, say)
+        head, about = _computed(config, samples, train, val, say, seen)
         data = save({"weight": head.weight, "bias": head.bias})
         (run.path / CHECKPOINTS).mkdir(exist_ok=True)
         write_atomic(run.path / CHECKPOINTS / PROBE, data)
@@ -75,7 +85,12 @@ def _stored(run: Run, say: Callable[[str], None]) -> Head | None:
 
 
 def _computed(
-    config: TrainConfig, samples: SampleSet, train_set: Pictures, val_set: Pictures, say: Callable[[str], None]
+    config: TrainConfig,
+    samples: SampleSet,
+    train_set: Pictures,
+    val_set: Pictures,
+    say: Callable[[str], None],
+    seen: Seen | None = None,
 ) -> tuple[Head, dict[str, Any]]:
     begun = time.perf_counter()
     source = read_weights(config.model.weights or "", config.model.name)
@@ -85,10 +100,14 @@ def _computed(
     if config.augment.crop == "resized" or config.data.train_size != config.data.image_size:
         train_set = prepare.eval_pictures(samples, "train", config, say)  # what the loop takes is not what is answered
     chosen = _some(train_set.labels, most_pictures(net.fc.in_features, 1 + mirror), config.seed)
-    everything = np.arange(len(val_set), dtype=np.int64)
-    with embedder(net, config, len(chosen) * (1 + mirror) + len(everything)) as embed:
-        train = features_of(embed, train_set.__getitem__, chosen, mirror=mirror)
-        val = features_of(embed, val_set.__getitem__, everything, mirror=False)
+    known = {} if seen is None else seen
+    name = _name_of(net, config, samples, chosen, mirror)
+    if fresh := name not in known:
+        everything = np.arange(len(val_set), dtype=np.int64)
+        with embedder(net, config, len(chosen) * (1 + mirror) + len(everything)) as embed:
+            of_train = features_of(embed, train_set.__getitem__, chosen, mirror=mirror)
+            known[name] = of_train, features_of(embed, val_set.__getitem__, everything, mirror=False)
+    train, val = known[name]
     seconds = time.perf_counter() - begun
     labels, truth = train_set.labels[chosen], val_set.labels
     groups = [train_set.samples[index].group for index in chosen]
@@ -114,14 +133,29 @@ def _computed(
         "seconds": time.perf_counter() - begun,
     }
     mirrored = " and their mirror images" if mirror else ""
+    since = f"in {seconds:.1f} s" if fresh else "as they were computed before"
     say(
-        f"features: {len(chosen):,} training pictures{mirrored} in {seconds:.1f} s; "
+        f"features: {len(chosen):,} training pictures{mirrored} {since}; "
         f"penalty {choice.penalty:g}, {_percent(choice.recall if balanced else choice.accuracy, balanced)} by "
         f"{choice.on}; {_percent(about['val_recall' if balanced else 'val_accuracy'], balanced)} of validation{note}"
     )
     if corrects(config.balance):
         say("note: the probe counts every picture alike: balance corrects the fine-tuning only")
     return head, about
+
+
+def _name_of(net: ResNet, config: TrainConfig, samples: SampleSet, chosen: probe.Labels, mirror: bool) -> str:
+    """Equal where features are: the same weights answer the same pictures, prepared alike, by the same arithmetic."""
+    digest = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        if not name.startswith("fc."):  # the last layer answers, it makes no features
+            digest.update(name.encode())
+            digest.update(value.contiguous().numpy())
+    data = config.data
+    settings = (asdict(prepare.geometry_of(config)), data.channels, data.mean, data.std, mirror)
+    digest.update(repr((settings, config.device, config.threads, samples.fingerprint())).encode())
+    digest.update(chosen)
+    return digest.hexdigest()
 
 
 def _some(labels: probe.Labels, most: int, seed: int) -> probe.Labels:
