@@ -118,9 +118,7 @@ def _same_settings(run: Run, config: Any) -> None:
         )
 
 
-def _fit(
-    run: Run, config: Any, samples: data_sets.SampleSet, report: Any, seen: dict[str, Any] | None = None
-) -> None:
+def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any, seen: dict[str, Any] | None = None) -> None:
     """Runs the loop; when memory runs out, once more from the last checkpoint with half the micro-batch."""
     from resight.training.checkpoint import newest
     from resight.training.machine import is_out_of_memory

@@ -51,8 +51,8 @@ def first_rung(
 ) -> Head:
     """The probe of the frozen network: read from the Run, or computed by the first process and stored there.
 
-    train, val: the parts as the loop takes them. seen: features of other trainings with the same pictures. Sets ``run.card.transfer["probe"]``: penalty, how it was chosen,
-    accuracies, seconds and SHA-256.
+    train, val: the parts as the loop takes them. seen: features of other trainings with the same pictures. Sets
+    ``run.card.transfer["probe"]``: penalty, how it was chosen, accuracies, seconds and SHA-256.
     """
     if distributed.is_main() and _stored(run, say) is None:
         head, about = _computed(config, samples, train, val, say, seen)
