@@ -388,7 +388,11 @@ def test_a_budget_that_ends_after_the_probe_ends_there_in_every_fold(data: Path,
     wishes = {"lr": 0.1, "batch": "auto", "balance": "weights", "budget": "30s", "weights": "w.safetensors"}
     asked = Asked.of(data, 3, 7, {"save_steps": 5, "augment.flip": "none"}, wishes)
     config = override(TrainConfig(), {"transfer.rung": "features", "budget_seconds": 10, "auto_batch": True})
-    first = SimpleNamespace(path=tmp_path, read=lambda name: config.to_json())
+    card = SimpleNamespace(transfer={})
+    first = SimpleNamespace(path=tmp_path, read=lambda name: config.to_json(), card=card)
+    card.transfer["folds"] = [{}]  # the folds of the training part chose, and there was time: the others choose anew
+    assert asked.training(first)[1]["budget_seconds"] == 10  # type: ignore[arg-type]
+    card.transfer.clear()
     options, fields = asked.training(first)  # type: ignore[arg-type]
     assert options == {"weights": "w.safetensors"}
     expected = {"seed": 7, "augment.flip": "none", "select": "balanced", "transfer.rung": "features"}

@@ -26,7 +26,7 @@ from resight.runs.storage import exclusive
 from resight.samples import SampleSet
 from resight.training import prepare
 from resight.training.progress import Lines
-from resight.transfer import ladder
+from resight.transfer import features, ladder
 from resight.tuning import watch
 
 SHARED: dict[str, Any] = {"model": "resnet20", "batch": 8, "workers": 0, "device": "cpu"}
@@ -285,13 +285,13 @@ def test_features_are_computed_once_for_all_trials(
     """Each trial has the probe that it would have alone, whatever rate or seed it searches."""
     net = prepare.build_net(tiny_config(data), 3, None, lambda _: None)
     save_file(net.state_dict(), tmp_path / "w.safetensors")
-    real, asked = ladder.features_of, []
+    real, asked = features.features_of, []
 
     def counted(*args: Any, **kwargs: Any) -> Any:
         asked.append(kwargs["mirror"])
         return real(*args, **kwargs)
 
-    monkeypatch.setattr(ladder, "features_of", counted)
+    monkeypatch.setattr(features, "features_of", counted)
     more = {"weights": tmp_path / "w.safetensors", "image_size": 28, "space": ["lr"], "seeds": 1}
     found = study(data, tmp_path / "study", {"total_steps": 2}, **more)
     assert asked == [True, False]  # the training pictures and their mirror images, and those of validation

@@ -108,6 +108,8 @@ class Asked:
 
         config = TrainConfig.from_json(first.read(CONFIG), str(first.path / CONFIG))
         if seconds is not None and config.transfer.rung == "features":
+            if first.card.transfer.get("folds"):  # it was chosen by pictures, not by time: each fold chooses
+                return options, fields | {"budget_seconds": float(seconds) / self.folds}
             return self._probe_alone(options, fields)
         if seconds is not None:
             fields["total_steps"] = config.total_steps

@@ -171,7 +171,7 @@ def build_training(
     """A ``Training`` of the Run, from its first step; ``fresh``: with the weights it starts from, else to restore.
     begun: there is a checkpoint to restore in which the start of the ladder is validated."""
     from resight.models import read_weights
-    from resight.training import continuing, machine, prepare
+    from resight.training import continuing, distributed, machine, prepare
     from resight.training.fit import Training
     from resight.training.objectives import objective_for
     from resight.training.whitening import whiten
@@ -180,9 +180,9 @@ def build_training(
     machine.keep_memory()
     train_set = prepare.train_pictures(samples, config, report.say)
     val_set = prepare.eval_pictures(samples, "val", config, report.say)
-    head = None
+    head, seen = None, {} if seen is None else seen
     if config.transfer.rung != "none" and not begun:
-        from resight.transfer import ladder
+        from resight.transfer import ladder, weighing
 
         head = ladder.first_rung(run, config, samples, train_set, val_set, report.say, seen)
 
@@ -204,6 +204,10 @@ def build_training(
     open_length = config.total_steps == 0 and config.transfer.rung != "features"
     if open_length or (config.auto_batch and config.micro_batch == 0):
         _estimate(run, config, build, report.say)
+    if head is not None and weighing.due(config, len(val_set)):
+        weighing.weigh(run, config, samples, (train_set, val_set), report, seen)
+        if distributed.is_main():
+            write_atomic(run.path / CONFIG, config.to_json())
     return build(report.say)
 
 
