@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from scipy.stats import binomtest
 from tests.training.tiny import digest, last
 from tests.transfer.climbing import SHORT, climb, history
 
@@ -56,6 +57,7 @@ def test_fine_tuning_that_answers_held_out_pictures_worse_is_not_begun(
     assert last(run.path).optimizer == {}
     assert np.sum([row["pictures"] for row in about["folds"]], axis=0).tolist() == [16, 16, 16]
     assert weighing.score(about["folds"], "probe", False) > weighing.score(about["folds"], "tuned", False)
+    assert all(np.all(np.array(row["both"]) <= np.minimum(row["probe"], row["tuned"])) for row in about["folds"])
     assert (about["kept"], about["epochs"]) == ("features", 0)
     assert about["why"].startswith("of 48 training pictures, held out in turn, the probe has ")
     said = capsys.readouterr().err
@@ -93,10 +95,39 @@ def test_the_probe_of_a_fold_has_seen_nothing_of_it(
         assert row["pictures"] == np.bincount(found.truth, minlength=3).tolist()
 
 
-def test_equal_rungs_leave_the_simpler_one(data: Path, weights: Path, tmp_path: Path, perfect: list[Held]) -> None:
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(weighing, "score", lambda *_: 0.5)
-        assert climb(data, weights, tmp_path / "run", FOLDS).card.transfer["kept"] == "features"
+def row(pictures: list[int], probe: list[int], tuned: list[int], both: list[int]) -> dict[str, list[int]]:
+    return {"pictures": pictures, "probe": probe, "tuned": tuned, "both": both}
+
+
+@pytest.mark.parametrize(
+    ("won", "lost", "better"),
+    [(0, 0, False), (1, 0, False), (4, 0, False), (5, 0, True), (3, 8, False), (8, 3, False), (10, 3, True)],
+)
+def test_fine_tuning_must_be_better_by_more_than_chance(won: int, lost: int, better: bool) -> None:
+    """Beside the one-sided sign test of SciPy, spread over folds and classes."""
+    folds = [row([30, 20], [10 + lost, 5], [10, 5 + won], [10, 5]), row([25, 25], [5, 5], [5, 5], [5, 5])]
+    assert weighing.better(folds, balanced=False) is better
+    if won + lost:
+        assert (binomtest(won, won + lost, 0.5, alternative="greater").pvalue <= 0.05) is better
+
+
+def test_mean_recall_must_be_better_by_more_than_chance() -> None:
+    """Fine-tuning wins many pictures of a large class and loses a small one; then the other way round. The error is
+    that of independent classes, from the pictures one by one.
+    """
+    large = [row([200, 10], [100, 8], [150, 4], [90, 4])]
+    assert weighing.better(large, balanced=False)
+    assert not weighing.better(large, balanced=True)
+    small = [row([200, 40], [120, 8], [110, 30], [100, 7])]
+    assert weighing.better(small, balanced=True)
+    for folds in (large, small):
+        value, variance = 0.0, 0.0
+        for n, probed, tuned, both in zip(*folds[0].values(), strict=True):
+            gains = np.array(
+                [1.0] * (tuned - both) + [-1.0] * (probed - both) + [0.0] * (n - tuned - probed + 2 * both)
+            )
+            value, variance = value + gains.mean() / 2, variance + gains.var() / n / 4
+        assert weighing.better(folds, balanced=True) == (value > 1.645 * np.sqrt(variance))
 
 
 @pytest.mark.parametrize("moment", ["in a fold", "between folds"])

@@ -2,7 +2,7 @@
 
 An accuracy over ten pictures says nothing about a difference of ten points. So each fold of the training part is left
 out once; a probe and a fine-tuning, both of the other folds, answer it. Fine-tuning is begun with all training pictures
-only where it has more of the held-out ones right; where it has not, the simpler rung stays (docs/transfer.md).
+only where it has more of the held-out ones right, by more than chance; else the simpler rung stays (docs/transfer.md).
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from resight.errors import DataError, Interrupted, OutOfMemory
+from resight.evaluation import mcnemar
 from resight.models import read_weights
 from resight.recipes import TrainConfig
 from resight.runs import Run
@@ -32,6 +33,9 @@ from resight.transfer.probe import Floats, Head, Labels
 FEW = 100
 """Validation parts of fewer pictures choose no rung: the standard error of an accuracy is 5 % there."""
 
+_COUNTED = ("pictures", "probe", "tuned", "both")
+_CHANCE, _Z = 0.05, 1.645
+
 
 def due(config: TrainConfig, val: int) -> bool:
     """Whether the folds are asked, with so many validation pictures."""
@@ -41,12 +45,12 @@ def due(config: TrainConfig, val: int) -> bool:
 def weigh(
     run: Run, config: TrainConfig, samples: SampleSet, parts: tuple[Pictures, Pictures], report: Any, seen: Seen
 ) -> None:
-    """Asks the folds, and sets ``config.transfer.rung`` to ``features`` where fine-tuning has not more of them right.
+    """Asks the folds, and sets ``config.transfer.rung`` to ``features`` where fine-tuning is not ``better``.
 
     parts: train and val, as the loop takes them. ``run.card.transfer["folds"]`` gets a row for each fold when it is
     done, so that a training that was stopped goes on with the next: pictures of each class that were held out, and how
-    many of them the probe and the fine-tuning have right. Where folds are impossible (fewer pictures or groups, a class
-    in one of them only), validation decides, which is said. Raises Interrupted, NonFiniteLoss, OutOfMemory.
+    many of them the probe, the fine-tuning and both have right. Where folds are impossible (fewer pictures or groups, a
+    class in one of them only), validation decides, which is said. Raises Interrupted, NonFiniteLoss, OutOfMemory.
     """
     try:
         folds = training_folds(samples, config.transfer.folds, config.seed)
@@ -71,10 +75,26 @@ def weigh(
     distributed.wait()
     run.card = Run.open(run.path, sealed=False).card
     balanced = config.select == "balanced"
-    better = score(done, "tuned", balanced) > score(done, "probe", balanced)
-    report.say(f"{said(done, balanced)}: {'fine-tuning is worth it' if better else 'the probe is the classifier'}")
-    if not better:
+    begins = better(done, balanced)
+    report.say(f"{said(done, balanced)}: {'fine-tuning is worth it' if begins else 'the probe is the classifier'}")
+    if not begins:
         config.transfer.rung, config.total_steps = "features", 0
+
+
+def better(folds: Sequence[Mapping[str, Any]], balanced: bool) -> bool:
+    """Whether fine-tuning is better than the probe by more than chance, at a one-sided 5 %.
+
+    Of accuracies by the sign test on the pictures that one alone has right (McNemar 1947); of mean recalls by their
+    difference over its standard error, for which each class is a sample of its own.
+    """
+    pictures, probed, tuned, both = (np.sum([row[name] for row in folds], axis=0) for name in _COUNTED)
+    won, lost = tuned - both, probed - both
+    if not balanced:
+        return bool(won.sum() > lost.sum() and mcnemar(int(won.sum()), int(lost.sum())) <= 2 * _CHANCE)
+    there = pictures > 0
+    gain, count = (won - lost)[there], pictures[there]
+    error = float(np.sqrt((((won + lost)[there] - gain**2 / count) / count**2).sum()))
+    return bool((gain / count).sum() > _Z * error)
 
 
 def score(folds: Sequence[Mapping[str, Any]], name: str, balanced: bool) -> float:
@@ -121,14 +141,11 @@ def _fold(
         ) from error
     classes = len(part.classes)
 
-    def right(logits: Floats) -> list[int]:
-        counts: list[int] = np.bincount(held.labels[logits.argmax(1) == held.labels], minlength=classes).tolist()
-        return counts
-
+    probed, learned = (logits.argmax(1) == held.labels for logits in (answers, tuned))
+    chosen = (np.ones(len(held), bool), probed, learned, probed & learned)
     return {
-        "pictures": np.bincount(held.labels, minlength=classes).tolist(),
-        "probe": right(answers),
-        "tuned": right(tuned),
+        name: np.bincount(held.labels[some], minlength=classes).tolist()
+        for name, some in zip(_COUNTED, chosen, strict=True)
     }
 
 
