@@ -108,7 +108,7 @@ def test_fine_tuning_must_be_better_by_more_than_chance(won: int, lost: int, bet
     folds = [row([30, 20], [10 + lost, 5], [10, 5 + won], [10, 5]), row([25, 25], [5, 5], [5, 5], [5, 5])]
     assert weighing.better(folds, balanced=False) is better
     if won + lost:
-        assert (binomtest(won, won + lost, 0.5, alternative="greater").pvalue <= 0.05) is better
+        assert bool(binomtest(won, won + lost, 0.5, alternative="greater").pvalue <= 0.05) is better
 
 
 def test_mean_recall_must_be_better_by_more_than_chance() -> None:
@@ -163,10 +163,17 @@ def test_folds_that_are_done_are_kept(
     assert digest(run.path) == digest(whole.path)
 
 
-def test_a_large_validation_part_is_not_helped(
-    data: Path, weights: Path, tmp_path: Path, perfect: list[Held], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("limit", "count"), [("FEW", 6), ("PLENTY", 48)])
+def test_a_large_part_is_not_helped(
+    limit: str,
+    count: int,
+    data: Path,
+    weights: Path,
+    tmp_path: Path,
+    perfect: list[Held],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(weighing, "FEW", 6)
+    monkeypatch.setattr(weighing, limit, count)
     run = climb(data, weights, tmp_path / "run", FOLDS)
     assert not perfect
     assert "folds" not in run.card.transfer
@@ -194,7 +201,7 @@ def test_a_budget_pays_for_the_folds_or_does_without(
     wishes = {"epochs": 1, "transfer.rung": "lpft", "transfer.head": "new", "transfer.folds": 3}
     config = override(TrainConfig(budget_seconds=60), wishes)
     run = SimpleNamespace(card=SimpleNamespace(transfer={"probe": {"seconds": 1.0}}))
-    trial = SimpleNamespace(loader=SimpleNamespace(steps_per_epoch=3), val=[None] * 6)
+    trial = SimpleNamespace(loader=SimpleNamespace(steps_per_epoch=3, pictures=[None] * 48), val=[None] * 6)
     said: list[str] = []
     ladder.decide_length(run, config, lambda _: trial, said.append)  # type: ignore[arg-type]
     assert (config.total_steps, config.transfer.folds) == (steps, folds)

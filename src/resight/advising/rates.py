@@ -142,7 +142,9 @@ def parts(config: TrainConfig, net: NetRates, read: ReadRates, basics: Basics, w
         "check": work.check * (work.train + work.val + work.test),
         "statistics": min(2000, work.train) * read.first / work.cores if work.measure else 0.0,
         "features": probed,
-        "folds": (config.transfer.folds - 1) * later if due(config, work.val) else 0.0,  # each of the others' pictures
+        "folds": (config.transfer.folds - 1) * later
+        if due(config, work.train, work.val)
+        else 0.0,  # each of the others' pictures
         "updates": later + decoding,
         "validation": work.val * (epochs * answer + read.square),
         "checkpoints": (epochs + 1) * net.writing,

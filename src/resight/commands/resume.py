@@ -204,7 +204,7 @@ def build_training(
     open_length = config.total_steps == 0 and config.transfer.rung != "features"
     if open_length or (config.auto_batch and config.micro_batch == 0):
         _estimate(run, config, build, report.say)
-    if head is not None and weighing.due(config, len(val_set)):
+    if head is not None and weighing.due(config, len(train_set), len(val_set)):
         weighing.weigh(run, config, samples, (train_set, val_set), report, seen)
         if distributed.is_main():
             write_atomic(run.path / CONFIG, config.to_json())

@@ -169,7 +169,7 @@ def decide_length(run: Run, config: TrainConfig, build: Callable[..., Training],
         )
         return
     config.epochs = config.total_steps / per_epoch
-    if weighing.due(config, len(trial.val)) and fit < config.transfer.folds * most:
+    if weighing.due(config, len(trial.loader.pictures), len(trial.val)) and fit < config.transfer.folds * most:
         config.transfer.folds = 0  # each fold costs (folds - 1) / folds of the whole
         say(f"budget: no time to compare the rungs: the {len(trial.val)} validation pictures choose")
     if 2 * config.total_steps < most:
