@@ -59,8 +59,11 @@ def test_fine_tuning_that_answers_held_out_pictures_worse_is_not_begun(
     assert weighing.score(about["folds"], "probe", False) > weighing.score(about["folds"], "tuned", False)
     assert all(np.all(np.array(row["both"]) <= np.minimum(row["probe"], row["tuned"])) for row in about["folds"])
     assert (about["kept"], about["epochs"]) == ("features", 0)
-    assert about["why"].startswith("of 48 training pictures, held out in turn, the probe has ")
+    assert about["why"].startswith("the probe has ")
+    assert " of 48 training pictures held out in turn, fine-tuning " in about["why"]
+    assert "which may be chance" not in about["why"]
     said = capsys.readouterr().err
+    assert "validation has 6 pictures, too few to choose the rung by" in said
     assert "fold 3 of 3: of 15 pictures" in said or "fold 3 of 3: of 16 pictures" in said
     assert "the probe is the classifier" in said
 
@@ -109,6 +112,14 @@ def test_fine_tuning_must_be_better_by_more_than_chance(won: int, lost: int, bet
     assert weighing.better(folds, balanced=False) is better
     if won + lost:
         assert bool(binomtest(won, won + lost, 0.5, alternative="greater").pvalue <= 0.05) is better
+
+
+def test_what_may_be_chance_is_called_so() -> None:
+    lucky = [row([30], [13], [18], [10])]
+    assert weighing.said(lucky, balanced=False) == (
+        "the probe has 43.3 % of 30 training pictures held out in turn, fine-tuning 60.0 %, which may be chance"
+    )
+    assert weighing.said([row([30], [10], [18], [10])], balanced=True).endswith("fine-tuning 60.0 %")
 
 
 def test_mean_recall_must_be_better_by_more_than_chance() -> None:

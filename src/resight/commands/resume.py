@@ -38,7 +38,7 @@ def finish(path: Path, report: Any, *, to_seal: bool = True, seen: dict[str, Any
     """Trains from where the Run stands to its seal: the one way for new and for resumed trainings.
 
     Without ``to_seal`` only to the last step: the status is "trained" then, and the test part was not answered.
-    seen: frozen features of other trainings with the same pictures (``ladder.Seen``), to which its own are added.
+    seen: frozen features of other trainings with the same pictures (``features.Seen``), to which its own are added.
     """
     from resight.exporting.seal import seal
     from resight.training import distributed, prepare

@@ -61,6 +61,10 @@ def weigh(
         return
     done = list(run.card.transfer.get("folds", []))
     if len(done) < len(folds):
+        report.say(
+            f"validation has {len(parts[1])} pictures, too few to choose the rung by: each of {len(folds)} parts "
+            "of the training pictures is left out in turn, and answered by both"
+        )
         found = frozen(config, samples, *parts, report.say, seen)
         about = run.card.transfer["probe"]
         with stop_on_signal(report.say) as stop:
@@ -77,7 +81,7 @@ def weigh(
     run.card = Run.open(run.path, sealed=False).card
     balanced = config.select == "balanced"
     begins = better(done, balanced)
-    report.say(f"{said(done, balanced)}: {'fine-tuning is worth it' if begins else 'the probe is the classifier'}")
+    report.say(f"{said(done, balanced)}: {'all layers learn' if begins else 'the probe is the classifier'}")
     if not begins:
         config.transfer.rung, config.total_steps = "features", 0
 
@@ -109,10 +113,12 @@ def score(folds: Sequence[Mapping[str, Any]], name: str, balanced: bool) -> floa
 def said(folds: Sequence[Mapping[str, Any]], balanced: bool) -> str:
     """The scores in words."""
     count = sum(sum(row["pictures"]) for row in folds)
-    probed, tuned = (100 * score(folds, name, balanced) for name in ("probe", "tuned"))
+    probed, tuned = (score(folds, name, balanced) for name in ("probe", "tuned"))
     kind = " mean recall" if balanced else ""
+    luck = ", which may be chance" if tuned > probed and not better(folds, balanced) else ""
     return (
-        f"of {count} training pictures, held out in turn, the probe has {probed:.1f} %{kind}, fine-tuning {tuned:.1f} %"
+        f"the probe has {100 * probed:.1f} %{kind} of {count} training pictures held out in turn, "
+        f"fine-tuning {100 * tuned:.1f} %{luck}"
     )
 
 
