@@ -34,10 +34,11 @@ def resume(run: str | Path) -> Run:
     return finish(Path(run), reporter(is_main()))
 
 
-def finish(path: Path, report: Any, *, to_seal: bool = True) -> Run:
+def finish(path: Path, report: Any, *, to_seal: bool = True, seen: dict[str, Any] | None = None) -> Run:
     """Trains from where the Run stands to its seal: the one way for new and for resumed trainings.
 
     Without ``to_seal`` only to the last step: the status is "trained" then, and the test part was not answered.
+    seen: frozen features of other trainings with the same pictures (``features.Seen``), to which its own are added.
     """
     from resight.exporting.seal import seal
     from resight.training import distributed, prepare
@@ -54,7 +55,7 @@ def finish(path: Path, report: Any, *, to_seal: bool = True) -> Run:
         _same_settings(run, config)
         samples = _samples(run, config)
         if run.card.status == "training":
-            _fit(run, config, samples, report)
+            _fit(run, config, samples, report, seen)
             distributed.wait()
             if main:
                 run.set_status("trained")
@@ -117,7 +118,7 @@ def _same_settings(run: Run, config: Any) -> None:
         )
 
 
-def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> None:
+def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any, seen: dict[str, Any] | None = None) -> None:
     """Runs the loop; when memory runs out, once more from the last checkpoint with half the micro-batch."""
     from resight.training.checkpoint import newest
     from resight.training.machine import is_out_of_memory
@@ -129,7 +130,7 @@ def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> No
     while True:
         checkpoint = newest(run, report.say)
         begun = checkpoint is not None and bool(checkpoint.state.history)
-        training = build_training(run, config, samples, report, fresh=checkpoint is None, begun=begun)
+        training = build_training(run, config, samples, report, fresh=checkpoint is None, begun=begun, seen=seen)
         if checkpoint is not None:
             training.restore(checkpoint)
         training.state.micro_batch = micro_batch or training.state.micro_batch
@@ -158,12 +159,19 @@ def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> No
 
 
 def build_training(
-    run: Run, config: Any, samples: data_sets.SampleSet, report: Any, *, fresh: bool, begun: bool = False
+    run: Run,
+    config: Any,
+    samples: data_sets.SampleSet,
+    report: Any,
+    *,
+    fresh: bool,
+    begun: bool = False,
+    seen: dict[str, Any] | None = None,
 ) -> Any:
     """A ``Training`` of the Run, from its first step; ``fresh``: with the weights it starts from, else to restore.
     begun: there is a checkpoint to restore in which the start of the ladder is validated."""
     from resight.models import read_weights
-    from resight.training import continuing, machine, prepare
+    from resight.training import continuing, distributed, machine, prepare
     from resight.training.fit import Training
     from resight.training.objectives import objective_for
     from resight.training.whitening import whiten
@@ -172,11 +180,11 @@ def build_training(
     machine.keep_memory()
     train_set = prepare.train_pictures(samples, config, report.say)
     val_set = prepare.eval_pictures(samples, "val", config, report.say)
-    head = None
+    head, seen = None, {} if seen is None else seen
     if config.transfer.rung != "none" and not begun:
-        from resight.transfer import ladder
+        from resight.transfer import ladder, weighing
 
-        head = ladder.first_rung(run, config, samples, train_set, val_set, report.say)
+        head = ladder.first_rung(run, config, samples, train_set, val_set, report.say, seen)
 
     def build(say: Callable[[str], None]) -> Training:
         weights = config.model.weights if fresh else None
@@ -196,6 +204,10 @@ def build_training(
     open_length = config.total_steps == 0 and config.transfer.rung != "features"
     if open_length or (config.auto_batch and config.micro_batch == 0):
         _estimate(run, config, build, report.say)
+    if head is not None and weighing.due(config, len(train_set), len(val_set)):
+        weighing.weigh(run, config, samples, (train_set, val_set), report, seen)
+        if distributed.is_main():
+            write_atomic(run.path / CONFIG, config.to_json())
     return build(report.say)
 
 

@@ -38,6 +38,7 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "optimizer.layer_decay": ("model.freeze", _BELOW_THE_LAST_LAYER),
     "model.norms": ("model.freeze", _BELOW_THE_LAST_LAYER),
     "transfer.head": ("transfer.rung", ("lpft",)),
+    "transfer.folds": ("transfer.rung", ("lpft",)),
     "save_minutes": ("save_steps", (0,)),
     "auto_batch": ("micro_batch", (0,)),
     "epochs": ("budget_seconds", (0,)),
@@ -48,7 +49,7 @@ _IN_THE_LOOP = {
     *("data.train_size", "data.start_scale", "data.grow_until", "loss", "focal_gamma", "label_smoothing", "epochs"),
     *("budget_seconds", "auto_batch", "batch", "micro_batch", "patience", "compile", "save_minutes", "save_steps"),
     *("keep", "total_steps"),
-    *("model.freeze", "model.norms", "model.checkpointing", "transfer.head", "tensorboard"),
+    *("model.freeze", "model.norms", "model.checkpointing", "transfer.head", "transfer.folds", "tensorboard"),
 }
 
 
