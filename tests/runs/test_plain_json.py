@@ -88,7 +88,7 @@ def test_a_configuration_is_refused_with_file_and_place() -> None:
 
 OWN = {  # modules whose json.loads sees only what Resight itself has just written, or what a person typed
     "advising/graphs.py", "advising/measure.py", "advising/worker.py", "inference/measure.py", "cli/options.py",
-    "exporting/targets/program.py", "exporting/targets/triton.py", "recipes/config.py", "training/shard.py",
+    "exporting/about.py", "recipes/config.py", "training/shard.py",
     "tuning/journal.py", "runs/plain_json.py",
 }  # fmt: skip
 
