@@ -50,7 +50,14 @@ class Subject:
     @property
     def name(self) -> str:
         card = _opened(self.path).card
-        return f"{card.architecture.name}, {card.geometry.size} px, {len(card.classes)} classes ({self.path.name})"
+        return f"{card.architecture.name}, {card.geometry.size} px"
+
+    @property
+    def about(self) -> str:
+        """What the Run is, for the notes."""
+        card = _opened(self.path).card
+        data = "/".join(self.data.parts[-2:]) if self.data.name in ("train", "val", "test") else self.data.name
+        return f"{self.name}: {len(card.classes)} classes, compared on {data}"
 
 
 def main() -> None:
@@ -60,6 +67,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=10_000, help="to compare with, evenly spaced")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.5, help="for each rate")
+    parser.add_argument("--note", action="append", default=[], help="what a reader must know of these Runs")
     parser.add_argument("--no-timing", action="store_true", help="only make and compare")
     args = parser.parse_args()
     subjects = [subject(*pair.split("=", 1), args.pictures, args.scratch) for pair in args.runs]
@@ -70,10 +78,13 @@ def main() -> None:
     facts: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for one in subjects:
-        rates = timed(one, args.rounds, args.seconds)
+        place = args.scratch / f"{one.path.name}-rates.json"
+        if not place.is_file():
+            place.write_text(json.dumps(timed(one, args.rounds, args.seconds)))
+        rates = json.loads(place.read_text())
         facts += facts_of(one, rates)
         rows += rows_of(one, rates)
-    _save(facts, rows)
+    _save(facts, rows, [*(one.about for one in subjects), *args.note])
 
 
 def subject(run: str, data: str, pictures: int, scratch: Path) -> Subject:
@@ -274,16 +285,20 @@ def accuracy_row(run: str, name: str, found: Mapping[str, Any], kept: Sequence[s
         {end: -100 * difference[of] for end, of in ends.items()} | {"n": n},
         unit="%",
         target=LOST,
-        equal=f"pictures {found['of']}; the same best class for {100 * found['top1_agreement']:.2f} %; in fp32 stayed: "
+        equal=f"{n:,} pictures, {found['of']}; the same best class for {100 * found['top1_agreement']:.2f} %; in fp32 stayed: "
         f"{stayed}",
     )
 
 
 def _point(value: float, n: int) -> dict[str, float]:
-    return {"median": 100 * value, "min": 100 * value, "max": 100 * value, "n": n}
+    """A share in percent, with Wilson's interval."""
+    from resight.evaluation.intervals import wilson
+
+    found = wilson(round(value * n), n)
+    return {"median": 100 * value, "min": 100 * found.low, "max": 100 * found.high, "n": n}
 
 
-def _save(facts: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
+def _save(facts: list[dict[str, Any]], rows: list[dict[str, Any]], about: Sequence[str]) -> None:
     command = "python benchmarks/export.py RUN=DATA … --scratch FOLDER"
     turns = "Sessions in one process that take turns, one thread, questions one after another; medians of the rounds."
     save(
@@ -299,6 +314,7 @@ def _save(facts: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
             "than 1e-4 apart. Accuracy: the artefact's minus the other's, paired.",
             "fp32 must stay within 1e-4; int8 is held to its budget instead, on validation. Triton's repository and "
             f"Docker's context hold {MODEL} itself.",
+            *about,
         ],
         threads=1,
     )
@@ -313,6 +329,7 @@ def _save(facts: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
             f"Speed is asked of `{BEST_INT8}`, for ResNet-18 and -50; the rest is reported.",
             "Accuracy is of pictures that neither trained nor calibrated; where validation is among them, it held the "
             "budget.",
+            *about,
         ],
         threads=1,
     )
