@@ -50,7 +50,14 @@ class Subject:
     @property
     def name(self) -> str:
         card = _opened(self.path).card
-        return f"{card.architecture.name}, {card.geometry.size} px, {len(card.classes)} classes ({self.path.name})"
+        return f"{card.architecture.name}, {card.geometry.size} px"
+
+    @property
+    def about(self) -> str:
+        """What the Run is, for the notes."""
+        card = _opened(self.path).card
+        data = "/".join(self.data.parts[-2:]) if self.data.name in ("train", "val", "test") else self.data.name
+        return f"{self.name}: {len(card.classes)} classes, compared on {data}"
 
 
 def main() -> None:
@@ -60,6 +67,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=10_000, help="to compare with, evenly spaced")
     parser.add_argument("--rounds", type=int, default=9)
     parser.add_argument("--seconds", type=float, default=0.5, help="for each rate")
+    parser.add_argument("--note", action="append", default=[], help="what a reader must know of these Runs")
     parser.add_argument("--no-timing", action="store_true", help="only make and compare")
     args = parser.parse_args()
     subjects = [subject(*pair.split("=", 1), args.pictures, args.scratch) for pair in args.runs]
@@ -70,10 +78,14 @@ def main() -> None:
     facts: list[dict[str, Any]] = []
     rows: list[dict[str, Any]] = []
     for one in subjects:
-        rates = timed(one, args.rounds, args.seconds)
+        place = args.scratch / f"{one.path.name}-rates.json"
+        if not place.is_file():
+            place.write_text(json.dumps(timed(one, args.rounds, args.seconds)))
+        rates = json.loads(place.read_text())
         facts += facts_of(one, rates)
         rows += rows_of(one, rates)
-    _save(facts, rows)
+    refused = [text for one in subjects for text in _int8(one)[1]]
+    _save(facts, rows, [*(one.about for one in subjects), *args.note, *refused])
 
 
 def subject(run: str, data: str, pictures: int, scratch: Path) -> Subject:
@@ -98,21 +110,32 @@ def make(one: Subject) -> None:
     """Every artefact by the commands' own functions; what each gate finds on the same pictures into ``one.found``."""
     from resight.commands.export import export
     from resight.commands.quantize import quantize_run
+    from resight.errors import QuantizationError
     from resight.runs import artifact_names
 
     run = _opened(one.path)
+    found = json.loads(one.found.read_text()) if one.found.is_file() else {}
     for to in FP32:
         if to not in artifact_names(run):
             say(export(run, to, data=one.data, pictures=one.pictures, threads=1, say=say).to_text())
     for to in INT8:
-        if f"{to}-int8" not in artifact_names(run):
-            say(quantize_run(run, to=to, max_drop=MAX_DROP, threads=1, say=say).told())
-    found = json.loads(one.found.read_text()) if one.found.is_file() else {}
-    for to in INT8:
         name = f"{to}-int8"
-        if name not in found:
+        if name in found:
+            continue
+        try:
+            if name not in artifact_names(run):
+                say(quantize_run(run, to=to, max_drop=MAX_DROP, threads=1, say=say).told())
             found[name] = {"all": _compared(run, name, one), "held_out": _held_out(run, name, one)}
-            one.found.write_text(json.dumps(found, indent=2))
+        except QuantizationError as error:
+            found[name] = {"refused": error.message}
+        one.found.write_text(json.dumps(found, indent=2))
+
+
+def _int8(one: Subject) -> tuple[dict[str, Any], list[str]]:
+    """What was found of each int8 form there is, and a sentence for each that was refused."""
+    found = json.loads(one.found.read_text())
+    made = {name: of for name, of in found.items() if "refused" not in of}
+    return made, [f"{one.name}, {name}: refused. {of['refused']}" for name, of in found.items() if name not in made]
 
 
 def _compared(run: Any, name: str, one: Subject) -> dict[str, Any]:
@@ -201,11 +224,11 @@ def facts_of(one: Subject, rates: Mapping[str, Rates]) -> list[dict[str, Any]]:
     from resight.runs import ONNX, open_artifact
 
     run = _opened(one.path)
-    kept = json.loads(one.found.read_text())
+    kept, _ = _int8(one)
     own = rates[f"{MODEL}, onnxruntime"]
     first = fact(one.name, f"{MODEL}, onnxruntime", None, run.file(ONNX).stat().st_size, own, own)
     lines = [first]
-    for name in (*FP32, *(f"{to}-int8" for to in INT8)):
+    for name in (*FP32, *kept):
         artifact = open_artifact(run, name)
         parity = artifact.card.parity if artifact.card.precision == "fp32" else kept[name]["all"]
         lines.append(fact(one.name, name, parity, artifact.bytes, rates[name], own))
@@ -242,11 +265,10 @@ def rows_of(one: Subject, rates: Mapping[str, Rates]) -> list[dict[str, Any]]:
     from resight.runs import open_artifact
 
     run = _opened(one.path)
-    kept = json.loads(one.found.read_text())
     rows = []
-    for name in (f"{to}-int8" for to in INT8):
+    for name, of in _int8(one)[0].items():
         rows += speed_rows(one.name, name, rates, run.card.architecture.name in HEAVY)
-        rows.append(accuracy_row(one.name, name, kept[name]["held_out"], open_artifact(run, name).card.fp32_layers))
+        rows.append(accuracy_row(one.name, name, of["held_out"], open_artifact(run, name).card.fp32_layers))
     return rows
 
 
@@ -274,16 +296,20 @@ def accuracy_row(run: str, name: str, found: Mapping[str, Any], kept: Sequence[s
         {end: -100 * difference[of] for end, of in ends.items()} | {"n": n},
         unit="%",
         target=LOST,
-        equal=f"pictures {found['of']}; the same best class for {100 * found['top1_agreement']:.2f} %; in fp32 stayed: "
-        f"{stayed}",
+        equal=f"{n:,} pictures, {found['of']}; the same best class for {100 * found['top1_agreement']:.2f} %; "
+        f"in fp32 stayed: {stayed}",
     )
 
 
 def _point(value: float, n: int) -> dict[str, float]:
-    return {"median": 100 * value, "min": 100 * value, "max": 100 * value, "n": n}
+    """A share in percent, with Wilson's interval."""
+    from resight.evaluation.intervals import wilson
+
+    found = wilson(round(value * n), n)
+    return {"median": 100 * value, "min": 100 * found.low, "max": 100 * found.high, "n": n}
 
 
-def _save(facts: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
+def _save(facts: list[dict[str, Any]], rows: list[dict[str, Any]], about: Sequence[str]) -> None:
     command = "python benchmarks/export.py RUN=DATA … --scratch FOLDER"
     turns = "Sessions in one process that take turns, one thread, questions one after another; medians of the rounds."
     save(
@@ -299,6 +325,7 @@ def _save(facts: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
             "than 1e-4 apart. Accuracy: the artefact's minus the other's, paired.",
             "fp32 must stay within 1e-4; int8 is held to its budget instead, on validation. Triton's repository and "
             f"Docker's context hold {MODEL} itself.",
+            *about,
         ],
         threads=1,
     )
@@ -313,6 +340,7 @@ def _save(facts: list[dict[str, Any]], rows: list[dict[str, Any]]) -> None:
             f"Speed is asked of `{BEST_INT8}`, for ResNet-18 and -50; the rest is reported.",
             "Accuracy is of pictures that neither trained nor calibrated; where validation is among them, it held the "
             "budget.",
+            *about,
         ],
         threads=1,
     )

@@ -220,6 +220,8 @@ def test_the_committed_page_is_made_from_the_committed_results() -> None:
     assert {found["target"] for found in results.values()} <= {"", *report.TARGETS}
     made = report.page(results, report.INTRO.read_text("utf-8"))
     assert report.PAGE.read_text("utf-8") == made, "run: python benchmarks/report.py"
+    text = report.EXPORT.read_text("utf-8")
+    assert report.with_table(text, report.facts(results["export"]["facts"])) == text, "run: python benchmarks/report.py"
 
 
 def test_every_script_is_in_the_readme() -> None:
