@@ -79,7 +79,7 @@ def transfer(facts: Facts) -> TrainConfig:
 
     First the last layer alone, by logistic regression over the frozen network's features. Then all layers, as
     ``finetune`` has it: some 600 updates from a new last layer; where a budget leaves less than half of them, from the
-    regression's (LP-FT, Kumar et al. 2022). Where fewer than 100 pictures validate, thirds of the training pictures,
+    regression's (LP-FT, Kumar et al. 2022). Where fewer than 30 pictures validate, thirds of the training pictures,
     held out in turn, say first whether they shall learn at all. From 20,000 pictures on with stronger augmentation: a
     rule from the literature, not measured here.
     Source: Kumar et al. 2022; Kolesnikov et al. 2020, §3.3; docs/transfer.md for the numbers.

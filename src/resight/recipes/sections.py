@@ -38,7 +38,7 @@ class TransferConfig(Section):
     regression over the frozen network's embeddings. ``lpft``: that layer is the first candidate, then all layers are
     trained, and the best by validation is kept, which may be the first. head: what the last layer of that training
     starts as: the ``probe`` (LP-FT, Kumar et al. 2022), or ``new``, which a long training is better with. folds: where
-    fewer than 100 pictures validate and fewer than 1,000 train, so many parts of the training pictures are held out in
+    fewer than 30 pictures validate and fewer than 1,000 train, so many parts of the training pictures are held out in
     turn to choose the rung; 0: validation chooses, however small.
     """
 

@@ -30,9 +30,9 @@ from resight.transfer import probe
 from resight.transfer.features import OWN, Frozen, Seen, frozen
 from resight.transfer.probe import Floats, Head, Labels
 
-FEW, PLENTY = 100, 1000
-"""Fewer than FEW validation pictures choose no rung: the standard error of an accuracy is 5 % there. With PLENTY to
-train they do: folds would take long, and at 900 fine-tuning was 12 points better (docs/transfer.md)."""
+FEW, PLENTY = 30, 1000
+"""Fewer than FEW validation pictures choose no rung: ten chose wrongly, thirty rightly (docs/transfer.md). With PLENTY to
+train they do: folds would take long."""
 
 _COUNTED = ("pictures", "probe", "tuned", "both")
 _CHANCE, _Z = 0.05, 1.645
