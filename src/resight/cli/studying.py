@@ -14,6 +14,7 @@ from resight.cli.options import (
     Json,
     Precision,
     Recipe,
+    RunOrTag,
     Settings,
     SkipBad,
     Workers,
@@ -82,6 +83,28 @@ def depth(
         skip_bad=skip_bad,
     )
     show(found, json_)
+
+
+@app.command("shortcuts")
+def shortcuts(
+    run: RunOrTag,
+    data: Annotated[
+        Path | None, typer.Argument(help="Labelled pictures; default: those that the Run was trained with.")
+    ] = None,
+    part: Annotated[str, typer.Option(help="val, test or train.")] = "val",
+    pictures: Annotated[int, typer.Option(min=10, help="At most so many.")] = 500,
+    out: Annotated[Path, typer.Option(help="The page to write.")] = Path("shortcuts.html"),
+    json_: Json = False,
+) -> None:
+    """What each block of a trained network adds, what is lost without it, what each stage sees and knows."""
+    from resight.commands.study_shortcuts import study_shortcuts
+
+    show(study_shortcuts(run, data, part=part, pictures=pictures, out=out, say=told), json_)
+
+
+def told(text: str) -> None:
+    """Progress, to stderr."""
+    typer.echo(text, err=True)
 
 
 def _layers(text: str) -> list[int]:
