@@ -59,9 +59,9 @@ def depth(
     json_: Json = False,
 ) -> None:
     """Plain against residual nets by depth (He et al. 2015, §4.2): Runs, and one page. Same command: go on."""
-    from resight.commands.study import depth
+    from resight.commands.study import study_depth
 
-    found = depth(
+    found = study_depth(
         data,
         depths=None if depths is None else _layers(depths),
         seeds=seeds,

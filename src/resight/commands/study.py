@@ -29,7 +29,7 @@ from resight.studying.plan import (
     read_study,
 )
 
-__all__ = ["Depth", "depth", "go_on", "is_depth_study"]
+__all__ = ["Depth", "go_on", "is_depth_study", "study_depth"]
 
 PAPER: dict[str, Any] = {"depths": (20, 32, 44, 56, 110), "seeds": 1, "end_seeds": 3, "pictures": 0}
 _WARMUP = {"schedule.warmup": 400 / 64_000}  # He et al. 2015, §4.2, for 110 layers; here for all alike then
@@ -70,7 +70,7 @@ class Depth:
         return f"{to_text(self.found)}\n\nthe study lies in {self.path}\n  look: {self.page}"
 
 
-def depth(
+def study_depth(
     data: str | Path,
     *,
     depths: Sequence[int] | None = None,
@@ -129,7 +129,7 @@ def depth(
 
 
 def go_on(folder: str | Path) -> Depth:
-    """A study as it was started, from wherever it stands. Raises as ``depth``."""
+    """A study as it was started, from wherever it stands. Raises as ``study_depth``."""
     _needs()
     study = read_study(Path(folder))
     return _study(study.asked, study.path)
