@@ -33,7 +33,7 @@ def test_commands_and_options_exist(page: Path) -> None:
         assert names[0] in commands, f"{page.name}: there is no command in: {shown}"
         command = commands[names[0]]
         if hasattr(command, "commands"):  # a group, as study: its own commands have the options
-            assert len(names) > 1 and names[1] in command.commands, f"{page.name}: there is no command in: {shown}"
+            assert {*names[1:2]} & {*command.commands}, f"{page.name}: there is no command in: {shown}"
             command = command.commands[names[1]]
         known = {option for parameter in command.params for option in parameter.opts}
         used = {word.partition("=")[0] for word in words if word.startswith("-")}

@@ -1,5 +1,4 @@
 """What a depth study consists of: its members, and the one file that says what was asked and what was found.
-found.
 
 DIR/
   depth.json          what was asked for, which members diverged, what was found so far; written anew after each member
