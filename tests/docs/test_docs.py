@@ -31,7 +31,11 @@ def test_commands_and_options_exist(page: Path) -> None:
             assert set(words) <= {"--help", "-h", "--version"}, shown
             continue
         assert names[0] in commands, f"{page.name}: there is no command in: {shown}"
-        known = {option for parameter in commands[names[0]].params for option in parameter.opts}
+        command = commands[names[0]]
+        if hasattr(command, "commands"):  # a group, as study: its own commands have the options
+            assert {*names[1:2]} & {*command.commands}, f"{page.name}: there is no command in: {shown}"
+            command = command.commands[names[1]]
+        known = {option for parameter in command.params for option in parameter.opts}
         used = {word.partition("=")[0] for word in words if word.startswith("-")}
         assert used <= known | {"--help", "-h"}, f"{page.name}: {shown}"
 

@@ -18,13 +18,15 @@ from resight.runs.storage import exclusive, write_atomic
 def resume(run: str | Path) -> Run:
     """Continues a training exactly where its newest whole checkpoint was made; returns the sealed Run.
 
-    A finished Run is returned as it is; of a study (``resight tune``), its best Run. Raises RunError, RunLocked,
-    DataError when the data changed.
+    A finished Run is returned as it is; of a study (``resight tune``, ``resight study depth``), its best Run by
+    validation. Raises RunError, RunLocked, DataError when the data changed.
     """
-    from resight.commands import tune
+    from resight.commands import study, tune
 
     if tune.is_study(run):
         return tune.go_on(run).run
+    if study.is_depth_study(run):
+        return study.go_on(run).best
     need("training", "train", "torch", "accelerate", "pydantic", "jinja2", "matplotlib")  # the last two: report.html
     from resight.training.distributed import is_main
     from resight.training.progress import reporter
@@ -34,11 +36,19 @@ def resume(run: str | Path) -> Run:
     return finish(Path(run), reporter(is_main()))
 
 
-def finish(path: Path, report: Any, *, to_seal: bool = True, seen: dict[str, Any] | None = None) -> Run:
+def finish(
+    path: Path,
+    report: Any,
+    *,
+    to_seal: bool = True,
+    seen: dict[str, Any] | None = None,
+    observe: Callable[[Any], None] | None = None,
+) -> Run:
     """Trains from where the Run stands to its seal: the one way for new and for resumed trainings.
 
     Without ``to_seal`` only to the last step: the status is "trained" then, and the test part was not answered.
     seen: frozen features of other trainings with the same pictures (``features.Seen``), to which its own are added.
+    observe: called with the ``Training`` before its first step here; it may look, not touch.
     """
     from resight.exporting.seal import seal
     from resight.training import distributed, prepare
@@ -55,7 +65,7 @@ def finish(path: Path, report: Any, *, to_seal: bool = True, seen: dict[str, Any
         _same_settings(run, config)
         samples = _samples(run, config)
         if run.card.status == "training":
-            _fit(run, config, samples, report, seen)
+            _fit(run, config, samples, report, seen, observe)
             distributed.wait()
             if main:
                 run.set_status("trained")
@@ -118,7 +128,14 @@ def _same_settings(run: Run, config: Any) -> None:
         )
 
 
-def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any, seen: dict[str, Any] | None = None) -> None:
+def _fit(
+    run: Run,
+    config: Any,
+    samples: data_sets.SampleSet,
+    report: Any,
+    seen: dict[str, Any] | None = None,
+    observe: Callable[[Any], None] | None = None,
+) -> None:
     """Runs the loop; when memory runs out, once more from the last checkpoint with half the micro-batch."""
     from resight.training.checkpoint import newest
     from resight.training.machine import is_out_of_memory
@@ -134,6 +151,8 @@ def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any, seen:
         if checkpoint is not None:
             training.restore(checkpoint)
         training.state.micro_batch = micro_batch or training.state.micro_batch
+        if observe is not None:
+            observe(training)
         try:
             training.fit()
             return

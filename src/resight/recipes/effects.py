@@ -68,6 +68,8 @@ def check_effects(config: TrainConfig, changes: Mapping[str, Any]) -> None:
                 f"{name} has no effect with transfer.rung=features: only the last layer is made, without updates",
                 hint="leave it out, or train the other layers, too: --recipe transfer",
             )
+        if name == "model.norms" and spec_of(config.model.name, **config.model.options).norm == "none":
+            raise UsageError("model.norms has no effect with model.options.norm=none: there are no norms")
         other, useful = _ONLY_WITH.get(name, ("", ()))
         if not other:
             continue
