@@ -31,8 +31,8 @@ from resight.transfer.features import OWN, Frozen, Seen, frozen
 from resight.transfer.probe import Floats, Head, Labels
 
 FEW, PLENTY = 30, 1000
-"""Fewer than FEW validation pictures choose no rung: ten chose wrongly, thirty rightly (docs/transfer.md). With PLENTY to
-train they do: folds would take long."""
+"""Fewer than FEW validation pictures choose no rung: ten chose wrongly, thirty rightly (docs/transfer.md). With PLENTY
+to train they do: folds would take long."""
 
 _COUNTED = ("pictures", "probe", "tuned", "both")
 _CHANCE, _Z = 0.05, 1.645
