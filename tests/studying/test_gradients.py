@@ -69,7 +69,7 @@ def test_norms_are_those_of_the_whole_batch_before_clipping(tmp_path: Path, data
         loss, _ = twin.objective(part)
         (loss / len(parts)).backward()
     expected = [float(layer.weight.grad.norm()) for layer in convolutions(twin.net).values()]
-    weights = [float(layer.weight.norm()) for layer in convolutions(twin.net).values()]
+    weights = [float(layer.weight.detach().norm()) for layer in convolutions(twin.net).values()]
     training.fit()
     found = read_measured(file)
     assert found["layers"] == list(convolutions(twin.net))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from resight.runs import CARD, HISTORY, Run
+from resight.runs.plain_json import read_json
 from resight.studying.gradients import read_measured
 from resight.studying.plan import KINDS, PLAIN, RESIDUAL, DepthStudy, Member
 
@@ -74,7 +74,7 @@ def _settings(run: Run) -> dict[str, Any]:
 
 def _member(study: DepthStudy, member: Member, run: Run) -> dict[str, Any]:
     measured = read_measured(study.measured_path(member))
-    history = [json.loads(line) for line in run.read(HISTORY).decode().splitlines()]
+    history = [read_json(line) for line in run.read(HISTORY).decode().splitlines()]
     return {
         "name": member.name,
         "kind": member.kind,

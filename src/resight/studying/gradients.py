@@ -16,6 +16,7 @@ from torch import Tensor
 
 from resight.errors import RunError
 from resight.images import printable
+from resight.runs.plain_json import read_json
 from resight.runs.storage import write_atomic
 from resight.studying.layers import convolutions
 
@@ -100,10 +101,10 @@ def _finite(value: float) -> float | None:
 def read_measured(path: Path) -> dict[str, Any]:
     """What was measured of a member so far; nothing, of one that has not begun. Raises RunError for what is none."""
     try:
-        found = json.loads(path.read_bytes())
+        found = read_json(path.read_bytes())
     except FileNotFoundError:
         return {}
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError) as error:
         raise RunError(f"{printable(str(path))} cannot be read: {error}", hint=_AGAIN) from error
     if not isinstance(found, dict):
         raise RunError(f"{printable(str(path))} is no JSON object", hint=_AGAIN)

@@ -19,6 +19,7 @@ from typing import Any
 from resight.errors import RunError, UsageError
 from resight.images import printable
 from resight.runs import CARD
+from resight.runs.plain_json import read_json
 from resight.runs.storage import write_atomic
 
 PLAN, PAGE, RUNS, MEASURED = "depth.json", "depth.html", "runs", "measured"
@@ -163,7 +164,7 @@ def read_study(folder: Path) -> DepthStudy:
     """A study as it stands. Raises RunError for what is none, or is of another version."""
     file = folder / PLAN
     try:
-        plain = json.loads(file.read_bytes())
+        plain = read_json(file.read_bytes())
         if plain["schema"] != SCHEMA:
             raise RunError(f"{printable(str(file))} is not a depth study of schema {SCHEMA}")
         given = dict(plain["asked"])
