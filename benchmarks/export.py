@@ -3,9 +3,10 @@
     python benchmarks/export.py RUN=DATA… --scratch FOLDER [--rounds 9] [--no-timing]
 
 RUN is a trained Run, and DATA labelled pictures to compare with: at least 1,000. Everything is made by the product:
-`resight export` with DATA, and `resight export --int8 --max-drop 0.5` with the Run's own data. What lies in FOLDER is
-not made again, so that it can be made in pieces. Speed: sessions in one process that take turns, by the code that
-int8's own table is measured with (`resight.exporting.int8.speed`), one thread, noise as pictures, nothing decoded.
+`resight export` with DATA, and `resight export --int8 --max-drop 0.5` with the Run's own data, which may refuse. What
+lies in FOLDER is not made again, so that it can be made in pieces. Speed: sessions in one process that take turns, by
+the code that int8's own table is measured with (`resight.exporting.int8.speed`), one thread, noise as pictures, nothing
+decoded.
 """
 
 from __future__ import annotations
@@ -13,7 +14,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import statistics
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,18 +21,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from common import lost_row, ratio, row, save, summary
+from common import lost_row, save
+from export_rows import BACKENDS, LOST, MODEL, Rates, accuracy_row, fact, speed_rows
 
 FP32, INT8 = ("onnx", "openvino", "program"), ("openvino", "onnx")
-MODEL = "model.onnx"
-BACKENDS = ("onnxruntime", "openvino")
-BEST_INT8 = "openvino-int8"
-"""The form that P4's speed is asked of."""
-RATIO, LOST, MAX_DROP = 1.8, 0.5, 0.5
+MAX_DROP = 0.5
 HEAVY = ("resnet18", "resnet50")
 """The networks that P4 is asked of; others are reported."""
-Rates = tuple[list[float], list[float]]
-"""Pictures a second by round: one by one, and 16 at a time."""
 say = partial(print, file=sys.stderr, flush=True)
 
 
@@ -84,8 +79,7 @@ def main() -> None:
         rates = json.loads(place.read_text())
         facts += facts_of(one, rates)
         rows += rows_of(one, rates)
-    refused = [text for one in subjects for text in _int8(one)[1]]
-    _save(facts, rows, [*(one.about for one in subjects), *args.note, *refused])
+    _save(facts, rows, [*(one.about for one in subjects), *args.note])
 
 
 def subject(run: str, data: str, pictures: int, scratch: Path) -> Subject:
@@ -127,15 +121,9 @@ def make(one: Subject) -> None:
                 say(quantize_run(run, to=to, max_drop=MAX_DROP, threads=1, say=say).told())
             found[name] = {"all": _compared(run, name, one), "held_out": _held_out(run, name, one)}
         except QuantizationError as error:
-            found[name] = {"refused": error.message}
+            say(error.message)
+            found[name] = {"refused": True}
         one.found.write_text(json.dumps(found, indent=2))
-
-
-def _int8(one: Subject) -> tuple[dict[str, Any], list[str]]:
-    """What was found of each int8 form there is, and a sentence for each that was refused."""
-    found = json.loads(one.found.read_text())
-    made = {name: of for name, of in found.items() if "refused" not in of}
-    return made, [f"{one.name}, {name}: refused. {of['refused']}" for name, of in found.items() if name not in made]
 
 
 def _compared(run: Any, name: str, one: Subject) -> dict[str, Any]:
@@ -224,40 +212,15 @@ def facts_of(one: Subject, rates: Mapping[str, Rates]) -> list[dict[str, Any]]:
     from resight.runs import ONNX, open_artifact
 
     run = _opened(one.path)
-    kept, _ = _int8(one)
+    kept = json.loads(one.found.read_text())
     own = rates[f"{MODEL}, onnxruntime"]
     first = fact(one.name, f"{MODEL}, onnxruntime", None, run.file(ONNX).stat().st_size, own, own)
     lines = [first]
-    for name in (*FP32, *kept):
+    for name in (*FP32, *(name for name in kept if "refused" not in kept[name])):
         artifact = open_artifact(run, name)
         parity = artifact.card.parity if artifact.card.precision == "fp32" else kept[name]["all"]
         lines.append(fact(one.name, name, parity, artifact.bytes, rates[name], own))
     return lines
-
-
-def fact(run: str, name: str, parity: Any, size: int, rates: Rates, own: Rates) -> dict[str, Any]:
-    """A line of the table. parity: what a gate found; None for model.onnx itself. size: bytes. own: model.onnx's."""
-    of = parity or {}
-    beside = [ratio(a, b)["median"] for a, b in zip(rates, own, strict=True)]
-    return {
-        "Run": run,
-        "target": name,
-        "pictures": of.get("pictures", ""),
-        "same best class": "" if parity is None else f"{100 * of['top1_agreement']:.2f} % of {of['decided']:,}",
-        "|Δp| max": of.get("max_abs", ""),
-        "|Δp| mean": of.get("mean_abs", ""),
-        "accuracy, points [95 %]": _points(of.get("difference")),
-        "MB": size / 1e6,
-        "one picture, ms": summary([1000 / rate for rate in rates[0]]),
-        "16 at a time, pictures/s": summary(rates[1]),
-        f"times {MODEL}": f"{beside[0]:.2f}×, {beside[1]:.2f}×",
-    }
-
-
-def _points(difference: Mapping[str, float] | None) -> str:
-    if difference is None:
-        return ""
-    return "{:+.2f} [{:+.2f}, {:+.2f}]".format(*(100 * difference[name] for name in ("value", "low", "high")))
 
 
 def rows_of(one: Subject, rates: Mapping[str, Rates]) -> list[dict[str, Any]]:
@@ -266,47 +229,16 @@ def rows_of(one: Subject, rates: Mapping[str, Rates]) -> list[dict[str, Any]]:
 
     run = _opened(one.path)
     rows = []
-    for name, of in _int8(one)[0].items():
-        rows += speed_rows(one.name, name, rates, run.card.architecture.name in HEAVY)
-        rows.append(accuracy_row(one.name, name, of["held_out"], open_artifact(run, name).card.fp32_layers))
+    kept = json.loads(one.found.read_text())
+    first = next((name for name in kept if "refused" not in kept[name]), None)  # OpenVINO's, where it was exported
+    for name, of in kept.items():
+        if "refused" in of:
+            about = f"refused: no form of it is both faster than fp32 and within {MAX_DROP} points"
+            rows.append(lost_row(f"{one.name}, {name}", unit="%", target=None if first else LOST, equal=about))
+        else:
+            rows += speed_rows(one.name, name, rates, run.card.architecture.name in HEAVY and name == first)
+            rows.append(accuracy_row(one.name, name, of["held_out"], open_artifact(run, name).card.fp32_layers))
     return rows
-
-
-def speed_rows(run: str, name: str, rates: Mapping[str, Rates], asked: bool) -> list[dict[str, Any]]:
-    """For batches of 1 and 16. asked: whether P4 is asked of this network."""
-    rows = []
-    for place, batch in enumerate((1, 16)):
-        plain = [f"{MODEL}, {backend}" for backend in BACKENDS]
-        best = max(plain, key=lambda side: statistics.median(rates[side][place]))
-        ours, theirs = (name, rates[name][place]), (f"fp32, {best}", rates[best][place])
-        target = RATIO if asked and name == BEST_INT8 else None
-        rows.append(row(f"{run}, {name}, batch {batch}", ours, theirs, unit="pictures/s", target=target, equal=""))
-    return rows
-
-
-def accuracy_row(run: str, name: str, found: Mapping[str, Any], kept: Sequence[str]) -> dict[str, Any]:
-    """What was lost, in points: the gate's difference the other way round. kept: layers in fp32."""
-    n, difference = found["pictures"], found["difference"]
-    ends = {"median": "value", "min": "high", "max": "low"}
-    stayed = ", ".join(kept) or "nothing"
-    return lost_row(
-        f"{run}, {name}, accuracy",
-        (name, _point(found["accuracy"]["artefact"], n)),
-        ("fp32", _point(found["accuracy"]["run"], n)),
-        {end: -100 * difference[of] for end, of in ends.items()} | {"n": n},
-        unit="%",
-        target=LOST,
-        equal=f"{n:,} pictures, {found['of']}; the same best class for {100 * found['top1_agreement']:.2f} %; "
-        f"in fp32 stayed: {stayed}",
-    )
-
-
-def _point(value: float, n: int) -> dict[str, float]:
-    """A share in percent, with Wilson's interval."""
-    from resight.evaluation.intervals import wilson
-
-    found = wilson(round(value * n), n)
-    return {"median": 100 * value, "min": 100 * found.low, "max": 100 * found.high, "n": n}
 
 
 def _save(facts: list[dict[str, Any]], rows: list[dict[str, Any]], about: Sequence[str]) -> None:
@@ -337,7 +269,8 @@ def _save(facts: list[dict[str, Any]], rows: list[dict[str, Any]], about: Sequen
         rows=rows,
         notes=[
             f"Made by `resight export --int8 --max-drop {MAX_DROP}`, 300 pictures of calibration. {turns}",
-            f"Speed is asked of `{BEST_INT8}`, for ResNet-18 and -50; the rest is reported.",
+            "Speed is asked of one form of each ResNet-18 and -50, OpenVINO's where it was exported; the rest is "
+            "reported.",
             "Accuracy is of pictures that neither trained nor calibrated; where validation is among them, it held the "
             "budget.",
             *about,

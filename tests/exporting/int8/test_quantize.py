@@ -98,7 +98,9 @@ def test_the_file_says_what_it_is(target: str, read: Any, tmp_path: Path, monkey
 
 def test_a_refusal_keeps_what_was_there(tmp_path: Path) -> None:
     run, samples = small_run(tmp_path, fragile=True)
-    quantize(run, samples, to=["onnx"], max_drop=100, **TIMED)
+    warned: list[str] = []
+    quantize(run, samples, to=["onnx"], max_drop=100, say=warned.append, **TIMED)
+    assert any("the best class is another one for" in line for line in warned)
     before = {path.name: path.read_bytes() for path in open_artifact(run, "onnx-int8").path.iterdir()}
     said: list[str] = []
     with pytest.raises(QuantizationError, match="not faster than fp32") as refused:

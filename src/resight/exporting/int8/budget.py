@@ -30,6 +30,10 @@ from resight.samples import SampleSet
 PICTURES = 300
 MAX_DROP = 0.5
 FP32 = "onnxruntime"
+ALIKE = 0.95
+"""Share of pictures with the same best class, below which it is said: a network that is often wrong can be wrong
+otherwise at the same accuracy.
+"""
 _WEIGHTS = {
     False: "weights of 8 bits: the processor sums their products without saturation",
     True: "weights of 7 bits: no VNNI is known of this processor, and 8 would saturate",
@@ -221,6 +225,11 @@ def _refused(run: Run, rows: Sequence[Row], max_drop: float) -> QuantizationErro
 
 def _warn(row: Row, max_drop: float, say: Callable[[str], None]) -> None:
     assert row.loss is not None
+    if row.loss.top1_agreement < ALIKE:
+        say(
+            f"{row.name}: the best class is another one for {100 * (1 - row.loss.top1_agreement):.1f} % of validation, "
+            "which an unchanged accuracy hides"
+        )
     high = 100 * row.loss.drop.high
     if not math.isfinite(high) or high > max_drop:
         say(
