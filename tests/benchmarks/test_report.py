@@ -71,6 +71,15 @@ def test_what_has_no_rows_with_a_target_is_not_yet_measured() -> None:
     assert [cells(page, code)[4] for code in report.TARGETS] == ["not yet measured"] * len(report.TARGETS)
 
 
+def test_a_part_of_the_results_does_not_reach_the_target() -> None:
+    first, *others = report.ALL_OF["P2"]
+    some, whole = {first: result(FAST, target="P2")}, {n: result(FAST, target="P2") for n in (first, *others)}
+    assert cells(report.page(some, ""), "P2")[4] == "not yet measured"
+    assert all(f"no {name}" in cells(report.page(some, ""), "P2")[5] for name in others)
+    assert cells(report.page(whole, ""), "P2")[4] == "reached"
+    assert cells(report.page({**some, others[0]: result(SLOW, target="P2")}, ""), "P2")[4] == "**missed**"
+
+
 def lost(points: float) -> dict[str, Any]:
     found = {"median": points, "min": points - 1, "max": points + 1, "n": 1234}
     ours, theirs = ("int8", {**found, "median": 80.0 - points}), ("fp32", {**found, "median": 80.0})
