@@ -13,6 +13,7 @@ from tests.training.tiny import Recorder, again, build, last, load, tiny_config,
 from resight.errors import Interrupted, RunError
 from resight.studying.gradients import GradientWatch, looked_at, read_measured
 from resight.studying.layers import convolutions
+from resight.training.batches import split
 from resight.training.fit import Training
 
 CHANGES = {"model.name": "resnet8", "optimizer.average_epochs": 0.0, "optimizer.clip": 0.1}
@@ -60,10 +61,9 @@ def test_looking_changes_no_bit_of_the_training(tmp_path: Path, data: Path) -> N
 def test_norms_are_those_of_the_whole_batch_before_clipping(tmp_path: Path, data: Path, micro_batch: int) -> None:
     training, file = watched(tmp_path / "run", data, micro_batch=micro_batch, total_steps=1)
     twin = build(training.run, training.config, load(data), Recorder())
-    batch = next(twin.loader.batches(0, 1))
+    [batch] = twin.loader.batches(0, 1)
     twin.net.train()
     parts = [slice(0, 8)] if not micro_batch else [slice(0, 4), slice(4, 8)]
-    from resight.training.batches import split
 
     for part in split(batch, micro_batch or 8):
         loss, _ = twin.objective(part)
