@@ -123,8 +123,13 @@ def test_more_may_be_asked_of_a_finished_study(data: Path, study: Path) -> None:
     assert len(found["members"]) == 6
     assert "zero-gamma" in found["kinds"]
     assert {name: (study / "runs" / name / "run.json").stat().st_mtime_ns for name in NAMES} == before
+    plan = json.loads((study / "depth.json").read_text("utf-8"))
+    plan["ended"] = {"plain-56-seed0": "nan"}  # diverged when more was asked
+    (study / "depth.json").write_text(json.dumps(plan))
     ask(data, study)
     assert [member["name"] for member in result(study)["members"]] == NAMES
+    assert result(study)["complete"]
+    assert not result(study)["ended"]
 
 
 @pytest.mark.parametrize(
@@ -133,6 +138,7 @@ def test_more_may_be_asked_of_a_finished_study(data: Path, study: Path) -> None:
         ({"set": {"model.zero_gamma": True}}, "model.zero_gamma is what the study compares"),
         ({"set": {"model.options.shortcut": "B"}}, "model.options.shortcut is what the study compares"),
         ({"set": {"budget_seconds": 60}}, "a budget would give deep nets fewer updates"),
+        ({"set": {"patience": 1}}, "patience would give each net"),
         ({"set": {"seed": 3}}, "seed is what the study compares"),
         ({"depths": (8, 9)}, "with 9 layers"),
         ({"pictures": -1}, "--pictures is -1"),
@@ -178,6 +184,7 @@ def test_shortcuts_of_a_run_are_a_page_and_the_run_stays(study: Path, tmp_path: 
     found = study_shortcuts(run, part="train", pictures=20, out=tmp_path / "page.html")
     assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
     assert [block["name"] for block in found.found["blocks"]] == [f"stage{n}.{k}" for n in (1, 2, 3) for k in (0, 1)]
+    assert all((stage["probed_from"], stage["probed_on"]) == (10, 10) for stage in found.found["stages"])
     assert [stage["name"] for stage in found.found["stages"]] == ["stem", "stage1", "stage2", "stage3"]
     assert "stage3.1" in found.to_text()
     page = (tmp_path / "page.html").read_text("utf-8")

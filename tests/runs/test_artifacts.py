@@ -223,6 +223,14 @@ def test_what_is_no_artefact_is_not_replaced(run: Run, tmp_path: Path, what: str
     assert kept.read_text() == "kept"
 
 
+def test_what_a_kill_left_of_a_former_artefact_is_not_in_the_way(run: Run) -> None:
+    rest = run.path / "artifacts" / ".previous-copy"
+    rest.mkdir(parents=True)
+    (rest / "model.onnx").write_text("the card was removed first")
+    export(run)
+    assert not rest.exists()
+
+
 def test_a_folder_of_artefacts_elsewhere_is_not_written_to(run: Run, tmp_path: Path) -> None:
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()

@@ -95,6 +95,11 @@ def test_numbers_as_people_read_them() -> None:
     assert shown(None) == points(None) == "–"
 
 
+def test_gradients_that_vanished_altogether_are_said_to_have() -> None:
+    gone = [m | {"gradients": {"1": [9.0, 0.0, 1.0, 1.0]}} if m["kind"] == "plain" else m for m in LIKE_THE_PAPER]
+    assert any(row["verdict"] == "not as in the paper" for row in claims(found(gone)))
+
+
 def test_the_ratio_of_gradients_leaves_the_stem_out() -> None:
     assert gradient_ratio(member("plain", 20, 0, 0.1, 1.0, first=0.5)) == 0.5
     assert gradient_ratio({"gradients": {"1": [1.0, None, 1.0, 1.0]}}) is None

@@ -100,6 +100,10 @@ def test_damaged_plans_are_named(tmp_path: Path, change: dict[str, Any]) -> None
     (tmp_path / PLAN).write_text(json.dumps(plain | change))
     with pytest.raises(RunError, match=r"depth\.json"):
         read_study(tmp_path)
+    for name, value in (("wishes", []), ("pictures", "x"), ("data", 7), ("recipe", None), ("seeds", True)):
+        (tmp_path / PLAN).write_text(json.dumps(plain | {"asked": plain["asked"] | {name: value}}))
+        with pytest.raises(RunError, match=rf"depth\.json is not a depth study: asked\.{name}"):
+            read_study(tmp_path)
     (tmp_path / PLAN).write_text("{")
     with pytest.raises(RunError, match=r"depth\.json"):
         read_study(tmp_path)

@@ -113,6 +113,8 @@ class Asked:
             return self._probe_alone(options, fields)
         if seconds is not None:
             fields["total_steps"] = config.total_steps
+            if config.transfer.rung == "lpft":
+                fields |= {f"transfer.{name}": getattr(config.transfer, name) for name in ("folds", "head")}
         if config.auto_batch:
             fields.pop("auto_batch", None)
             if options.get("batch") == "auto":

@@ -132,6 +132,7 @@ def go_on(folder: str | Path) -> Depth:
     """A study as it was started, from wherever it stands. Raises as ``study_depth``."""
     _needs()
     study = read_study(Path(folder))
+    _check(study.asked.wishes)
     return _study(study.asked, study.path)
 
 
@@ -158,6 +159,11 @@ def _check(wishes: Mapping[str, Any]) -> None:
         raise UsageError(
             "a budget would give deep nets fewer updates than shallow ones: they would not compare",
             hint="say with --steps or --epochs how long each net trains",
+        )
+    if wishes.get("patience"):
+        raise UsageError(
+            "patience would give each net as many updates as it likes: they would not compare",
+            hint="leave it out; --steps or --epochs say how long each net trains",
         )
 
 
@@ -198,7 +204,7 @@ def _depths(asked: Asked) -> str:
 
 
 def _share(samples: Any, pictures: int) -> Any:
-    """At most so many pictures: of each part and class its share, evenly over the order they are in; 0: all."""
+    """About so many pictures: of each part and class its share, at least one, evenly over their order; 0: all."""
     from resight.samples import LEFT_OUT
 
     if pictures < 0:
@@ -210,7 +216,7 @@ def _share(samples: Any, pictures: int) -> Any:
     for position, sample in enumerate(samples.samples):
         key = (sample.split, sample.label)
         number = seen[key] = seen.get(key, -1) + 1
-        kept[position] = int((number + 1) * share) > int(number * share)
+        kept[position] = number == 0 or int(number * share) > int((number - 1) * share)
     return samples.leaving_out([None if kept[k] else LEFT_OUT for k in range(len(samples))])
 
 
@@ -231,7 +237,8 @@ def _open(folder: Path, asked: Asked) -> DepthStudy:
     if changed:
         raise RunError(
             f"{printable(str(folder))} was begun with other settings: {printable('; '.join(changed), 2000)}",
-            hint="give the same ones to go on, or choose another --out",
+            hint="give the same ones to go on, or choose another --out; with 110 layers or more all nets warm up, so "
+            "such depths are asked for from the start",
         )
     if study.asked.fingerprint != asked.fingerprint:
         raise DataError(

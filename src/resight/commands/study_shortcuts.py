@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from resight.attribution import Explained
+    from resight.models import ResNet
 
 PICTURES, SHOWN, AT_ONCE = 500, 32, 50
 Say = Callable[[str], None]
@@ -78,8 +79,9 @@ def study_shortcuts(
     """Looks into the network of a Run, block by block, and writes a page. Nothing of the Run is changed.
 
     data: labelled pictures; by default those that the Run was trained with. part: of them, ``val``, ``test`` or
-    ``train`` (of data that is not split, ``train`` is all). pictures: how many, at most; as many training pictures are
-    what the probes learn from. out: the page, not in a Run.
+    ``train`` (of data that is not split, ``train`` is all). pictures: how many, at most. Probes learn from as many
+    training pictures; with ``train`` from every second of these, and are asked for the others. out: the page, not in a
+    Run.
 
     Raises UsageError for wrong arguments and for a Run with any number of labels, DataError for data that does not fit,
     RunError, StorageError.
@@ -101,12 +103,13 @@ def study_shortcuts(
     samples = load_own(opened) if data is None else load(data, training=False)
     numbers, warnings = match_classes(samples.classes, opened.classes)
     chosen = _chosen(samples, part, pictures)
+    taught = _taught(samples, part, chosen)
     if data is not None:
         warnings += learned(opened, samples, chosen)
     for text in warnings:
         say(f"note: {text}")
     network = load_network(opened)
-    found, looked = _look(network, opened, samples, numbers, chosen, say)
+    found, looked = _look(network, opened, samples, numbers, chosen, taught, say)
     found |= {"part": part, "warnings": warnings, "data": samples.root.name}
     write_shortcuts(Path(out), opened, found, looked)
     return Shortcuts(opened.path, Path(out), found)
@@ -121,6 +124,19 @@ def _chosen(samples: SampleSet, part: str, most: int) -> NDArray[np.int64]:
             hint="choose another --part",
         )
     return there[np.linspace(0, len(there) - 1, min(most, len(there))).round().astype(np.int64)]
+
+
+def _taught(samples: SampleSet, part: str, chosen: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Positions of the training pictures that probes learn from: as many as are chosen; where those are training
+    pictures themselves, every second of them. Raises DataError where there are none."""
+    if part == "train":
+        return chosen[::2]
+    if not any(sample.split == "train" for sample in samples.samples):
+        raise DataError(
+            f"{printable(str(samples.root))} has no training pictures, from which probes learn; {parts_of(samples)}",
+            hint="give data that has some, or labelled pictures that are not split, with --part train",
+        )
+    return _chosen(samples, "train", len(chosen))
 
 
 def _batches(
@@ -144,7 +160,13 @@ def _batches(
 
 
 def _look(
-    network: Explained, run: Run, samples: SampleSet, numbers: list[int], chosen: NDArray[np.int64], say: Say
+    network: Explained,
+    run: Run,
+    samples: SampleSet,
+    numbers: list[int],
+    chosen: NDArray[np.int64],
+    taught: NDArray[np.int64],
+    say: Say,
 ) -> tuple[dict[str, Any], dict[str, NDArray[np.float32]]]:
     """Everything that is measured, and where the middle of each stage really looks."""
     from dataclasses import asdict
@@ -160,6 +182,7 @@ def _look(
     )
     say("receptive fields and probes of the stages")
     weights = looked_at(net, batches[0][:SHOWN])
+    known = _batches(network, run, samples, numbers, taught)
     found = {
         "architecture": run.card.architecture.name,
         "image_size": run.card.geometry.size,
@@ -167,30 +190,31 @@ def _look(
         "accuracy": accuracy,
         "chance": float(np.bincount(labels).max() / len(labels)),
         "blocks": [asdict(block) for block in blocks],
-        "stages": _stages(network, run, samples, numbers, batches, labels, weights),
+        "stages": _stages(net, known, (batches, labels, ~np.isin(chosen, taught)), weights, len(run.classes)),
     }
     return found, weights
 
 
 def _stages(
-    network: Explained,
-    run: Run,
-    samples: SampleSet,
-    numbers: list[int],
-    batches: list[Tensor],
-    labels: NDArray[np.int64],
+    net: ResNet,
+    taught: tuple[list[Tensor], NDArray[np.int64]],
+    asked: tuple[list[Tensor], NDArray[np.int64], NDArray[np.bool_]],
     weights: Mapping[str, NDArray[np.float32]],
+    classes: int,
 ) -> list[dict[str, Any]]:
-    """``stem``, ``stage1`` …: what they see, and what a linear probe reads from them."""
+    """``stem``, ``stage1`` …: what they see, and what a linear probe reads from them.
+
+    taught: pictures that the probe learns from, and their classes; asked: those it is asked for, and which of them it
+    has not learned from.
+    """
     from resight.studying.receptive import effective_side, receptive_fields
     from resight.studying.stages import pooled, probe_accuracy
 
-    net = network.net
-    train, train_labels = _batches(network, run, samples, numbers, _chosen(samples, "train", len(labels)))
+    (train, train_labels), (batches, labels, unseen) = taught, asked
     known, held = pooled(net, train), pooled(net, batches)
     rows: list[dict[str, Any]] = []
     for field in receptive_fields(net):
-        probe = probe_accuracy(known[field.name], train_labels, held[field.name], labels, len(run.classes))
+        probe = probe_accuracy(known[field.name], train_labels, held[field.name][unseen], labels[unseen], classes)
         rows.append(
             {
                 "name": field.name,
@@ -201,6 +225,7 @@ def _stages(
                 "channels": known[field.name].shape[1],
                 "probe": probe,
                 "probed_from": len(train_labels),
+                "probed_on": int(unseen.sum()),
             }
         )
     return rows

@@ -142,8 +142,8 @@ def drafted(run: Run, name: str) -> Iterator[Path]:
     _check_free(lock.is_symlink(), lock)
     for place in (folder, folder / name, _previous(run, name), draft):
         _check_free(place.is_symlink() or (place.exists() and not place.is_dir()), place)
-    for place in (folder / name, _previous(run, name)):
-        _check_free(place.is_dir() and not (place / ARTIFACT_CARD).is_file(), place)
+    place = folder / name  # of the previous one a kill may have left a part: its name is ours alone
+    _check_free(place.is_dir() and not (place / ARTIFACT_CARD).is_file(), place)
     with storage_errors(folder):
         folder.mkdir(exist_ok=True)
     with exclusive(folder, f"exporting {name}", lock=lock.name, hint="wait for it, or stop it"):

@@ -9,6 +9,9 @@ from typing import Any
 
 from resight.images import printable
 
+_DIGITS = 309
+"""A float64 is below 1.8e308: a whole number with its sign in fewer characters is one."""
+
 
 def read_json(data: bytes | bytearray | str) -> Any:
     """What the text says, in plain values.
@@ -26,8 +29,11 @@ def read_json(data: bytes | bytearray | str) -> Any:
         value = float(text)
         return value if math.isfinite(value) else constant(text)
 
+    def whole(text: str) -> int | _Odd:
+        return int(text) if len(text) < _DIGITS else constant(text)
+
     try:
-        plain = json.loads(data, parse_constant=constant, parse_float=number)
+        plain = json.loads(data, parse_constant=constant, parse_float=number, parse_int=whole)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if odd:

@@ -31,6 +31,7 @@ def findings(study: DepthStudy, runs: Mapping[Member, Run]) -> dict[str, Any]:
     ``degradation``: by kind, how the error changes from the first depth to the last."""
     members = [_member(study, member, run) for member, run in runs.items()]
     asked = study.asked
+    ended = {m.name: study.ended[m.name] for m in asked.members() if m.name in study.ended}
     nets = [
         net
         for kind in asked.kinds
@@ -39,14 +40,14 @@ def findings(study: DepthStudy, runs: Mapping[Member, Run]) -> dict[str, Any]:
     ]
     some = next(iter(runs.values()), None)
     return {
-        "complete": len(members) + len(study.ended) == len(asked.members()),
+        "complete": len(members) + len(ended) == len(asked.members()),
         "trainings": len(asked.members()),
         "depths": list(asked.depths),
         "kinds": {kind: KINDS[kind].says for kind in asked.kinds},
         "settings": _settings(some) if some else {},
         "nets": nets,
         "degradation": {kind: _degradation(kind, asked.depths, members) for kind in asked.kinds},
-        "ended": dict(study.ended),
+        "ended": ended,
         "members": members,
     }
 
@@ -135,12 +136,16 @@ def judge(change: Mapping[str, Any] | None) -> str:
     return "higher" if min(values) > 0 else "lower" if max(values) < 0 else "unclear"
 
 
+_SMALLEST = 1e-30
+"""A gradient that vanished counts as this: ratios are averaged by their logarithms."""
+
+
 def gradient_ratio(member: Mapping[str, Any], step: str = "1") -> float | None:
     """Gradient norm of the first block's first layer as a multiple of the last block's last, at update ``step``."""
     row = (member.get("gradients") or {}).get(step)
     if not row or len(row) < 3 or row[1] is None or not row[-1]:
         return None
-    return float(row[1] / row[-1])
+    return float(max(row[1], _SMALLEST) / row[-1])
 
 
 def to_text(found: Mapping[str, Any]) -> str:

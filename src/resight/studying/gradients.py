@@ -7,6 +7,7 @@ the same to the bit as without.
 from __future__ import annotations
 
 import json
+import weakref
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -45,14 +46,14 @@ class GradientWatch:
     def __init__(self, report: Silent | Lines, path: Path) -> None:
         self.report, self.path = report, path
         self.writes = report.writes
-        self.training: Training | None = None
+        self.training: weakref.ref[Training] | None = None  # memory that ran out is to be free before the next attempt
         self.at: frozenset[int] = frozenset()
         self.content: dict[str, Any] = read_measured(path)
         self.found: dict[str, tuple[float, float]] = {}
 
     def attach(self, training: Training) -> None:
         """Hooks on the weights of the convolutions. With several micro-batches the last call sees the whole sum."""
-        self.training, self.at = training, frozenset(looked_at(training.config.total_steps))
+        self.training, self.at = weakref.ref(training), frozenset(looked_at(training.config.total_steps))
         layers = convolutions(training.net)
         self.content.setdefault("layers", list(layers))
         for name, layer in layers.items():
@@ -60,10 +61,10 @@ class GradientWatch:
 
     def _hook(self, name: str) -> Any:
         def hook(weight: Tensor) -> None:
-            assert self.training is not None
-            if self.training.state.step + 1 not in self.at or weight.grad is None:
+            training = self.training() if self.training is not None else None
+            if training is None or training.state.step + 1 not in self.at or weight.grad is None:
                 return
-            scaler = self.training.scaler
+            scaler = training.scaler
             scale = scaler.get_scale() if scaler is not None else 1.0  # fp16: the loss was multiplied by it
             self.found[name] = float(weight.grad.norm()) / scale, float(weight.detach().norm())
 

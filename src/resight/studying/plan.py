@@ -155,6 +155,17 @@ def check_asked(depths: Sequence[int], ablate: Sequence[str], seeds: int, end_se
         raise UsageError(f"--end-seeds {end_seeds} has no effect: every depth has {seeds}")
 
 
+_TYPES = {
+    "data": str,
+    "recipe": str,
+    "fingerprint": str,
+    "wishes": dict,
+    "seeds": int,
+    "end_seeds": int,
+    "pictures": int,
+}
+
+
 def is_depth_study(folder: str | Path) -> bool:
     """Whether ``study depth`` made this directory."""
     return (Path(folder) / PLAN).is_file()
@@ -170,6 +181,9 @@ def read_study(folder: Path) -> DepthStudy:
         given = dict(plain["asked"])
         given |= {name: tuple(given[name]) for name in ("depths", "ablate")}
         asked = Asked(**given)
+        for name, kind in _TYPES.items():
+            if type(getattr(asked, name)) is not kind:
+                raise TypeError(f"asked.{name} is {getattr(asked, name)!r}")
         check_asked(asked.depths, asked.ablate, asked.seeds, asked.end_seeds)
         return DepthStudy(folder, asked, dict(plain["ended"]), plain["result"])
     except OSError as error:

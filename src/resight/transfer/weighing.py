@@ -137,15 +137,21 @@ def _fold(
     settings.batch = min(config.batch, len(train))
     share = len(train) / (len(train) + len(held))
     settings.total_steps = max(1, round(share * config.total_steps))  # as many epochs as with all of them
-    try:
-        tuned = _tuned(run, settings, part, (train, held), head, report, stop)
-    except Exception as error:
-        if not is_out_of_memory(error):
-            raise
-        raise OutOfMemory(
-            f"memory ran out with {settings.batch} pictures at a time",
-            hint="start again with --batch auto, or a smaller --batch or --image-size",
-        ) from error
+    while True:
+        try:
+            tuned = _tuned(run, settings, part, (train, held), head, report, stop)
+            break
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            at_once = settings.micro_batch or settings.batch
+            if at_once == 1 or distributed.world_size() > 1:
+                raise OutOfMemory(
+                    f"memory ran out with {at_once} pictures at a time",
+                    hint="start again with --batch auto, or a smaller --batch or --image-size",
+                ) from error
+        settings.micro_batch = -(-at_once // 2)  # as the training itself goes on; the update stays the same
+        report.say(f"memory ran out: comparing the rungs with {settings.micro_batch} pictures at a time")
     classes = len(part.classes)
 
     probed, learned = (logits.argmax(1) == held.labels for logits in (answers, tuned))
