@@ -400,6 +400,15 @@ def test_a_budget_that_ends_after_the_probe_ends_there_in_every_fold(data: Path,
     check_effects(override(TrainConfig(), fields), fields)
 
 
+def test_a_budget_without_time_for_folds_has_none_in_every_fold(data: Path, tmp_path: Path) -> None:
+    asked = Asked.of(data, 3, 7, {}, {"budget": "30s", "weights": "w.safetensors"})
+    config = override(TrainConfig(), {"transfer.rung": "lpft", "transfer.folds": 0, "transfer.head": "probe"})
+    config.total_steps = 5
+    first = SimpleNamespace(path=tmp_path, read=lambda name: config.to_json(), card=SimpleNamespace(transfer={}))
+    _, fields = asked.training(first)  # type: ignore[arg-type]
+    assert fields == {"seed": 7, "total_steps": 5, "transfer.folds": 0, "transfer.head": "probe"}
+
+
 def test_the_command_line_has_the_options_of_train(monkeypatch: pytest.MonkeyPatch) -> None:
     known = inspect.signature(making.train).parameters.keys() - {"split", "from_run", "keep_absent"}
     assert known == inspect.signature(folds.crossval).parameters.keys() - {"folds"}

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import binomtest
 from tests.training.tiny import digest, last
 from tests.transfer.climbing import SHORT, climb, history
 
 from resight.commands.resume import resume
-from resight.errors import DataError, Interrupted, UsageError
+from resight.errors import DataError, Interrupted, OutOfMemory, UsageError
 from resight.recipes import TrainConfig, override
 from resight.runs import CONFIG, Run
 from resight.samples import SampleSet
@@ -82,6 +83,31 @@ def test_fine_tuning_that_answers_them_better_is_trained_with_all(
     for _, (train, val) in perfect:
         assert not {sample.name for sample in train.samples} & {sample.name for sample in val.samples}
         assert len(train) + len(val) == 48
+
+
+def test_a_fold_that_runs_out_of_memory_goes_on_with_half_at_a_time(
+    data: Path, weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tuned, sizes = weighing._tuned, []
+
+    def small(run: Run, config: TrainConfig, *rest: Any) -> Any:
+        sizes.append(config.micro_batch or config.batch)
+        if sizes[-1] > 8:
+            raise torch.OutOfMemoryError("out of memory")
+        return tuned(run, config, *rest)
+
+    monkeypatch.setattr(weighing, "_tuned", small)
+    run = climb(data, weights, tmp_path / "run", FOLDS)
+    assert len(run.card.transfer["folds"]) == 3
+    assert sizes[:2] == [16, 8]
+    assert "memory ran out: comparing the rungs with 8 pictures at a time" in capsys.readouterr().err
+
+    def none(*_: Any) -> Any:
+        raise MemoryError
+
+    monkeypatch.setattr(weighing, "_tuned", none)
+    with pytest.raises(OutOfMemory, match="with 1 pictures at a time"):
+        climb(data, weights, tmp_path / "none", FOLDS)
 
 
 def test_the_probe_of_a_fold_has_seen_nothing_of_it(
