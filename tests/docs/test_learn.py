@@ -13,8 +13,10 @@ from PIL import Image
 from .learn import (
     CHINESE,
     ENGLISH,
+    FENCED,
     LEARN,
     PICTURES,
+    README_ZH,
     examples,
     explained,
     formulas,
@@ -138,6 +140,14 @@ def test_both_languages_have_the_same(page: Path) -> None:
     mine, theirs = page.read_text("utf-8"), other.read_text("utf-8")
     for what, found in SAME.items():
         assert found(theirs) == found(mine), f"zh/{page.name} has other {what} than en/{page.name}"
+
+
+@pytest.mark.parametrize("page", [*CHINESE, README_ZH], ids=lambda page: page.stem)
+def test_chinese_lines_break_at_spaces_only(page: Path) -> None:
+    """A line break is shown as a space, which Chinese has none of."""
+    stops, wide = "[\u3001-\u3011\uff01-\uff1f]", "[\u3001-\u303f\u4e00-\u9fff\uff01-\uff60]"
+    text = FENCED.sub("", page.read_text("utf-8"))
+    assert re.findall(rf".*(?:{wide}\**\n(?:\*\*|\[)?{wide}|{stops}\n[\[`A-Za-z]).*", text) == []
 
 
 def test_no_page_is_in_one_language_only() -> None:
