@@ -19,6 +19,7 @@ from resight.commands.study_shortcuts import study_shortcuts
 from resight.errors import DataError, Interrupted, RunError, UsageError
 from resight.evaluation import evaluate
 from resight.exporting import seal as sealing
+from resight.reporting import depth_page
 from resight.runs import ONNX, WEIGHTS, Run
 from resight.studying.gradients import GradientWatch
 
@@ -49,6 +50,12 @@ def quick_seal() -> Any:
         patch.setattr(sealing, "seal", seal)
         patch.setattr(resuming, "_summary", lambda run, say: None)
         yield
+
+
+@pytest.fixture
+def no_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures take most of the time here, and are looked at in one test."""
+    monkeypatch.setattr(depth_page, "write_depth", lambda path, found: None)
 
 
 def ask(data: Path, out: Path, **changes: Any) -> Any:
@@ -95,6 +102,7 @@ def test_members_differ_in_what_is_compared_alone(study: Path) -> None:
     assert plain == residual
 
 
+@pytest.mark.usefixtures("no_page")
 def test_stopped_it_goes_on_to_the_same_numbers(data: Path, study: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out, step = data.parent / "stopped", GradientWatch.step
 
@@ -105,7 +113,7 @@ def test_stopped_it_goes_on_to_the_same_numbers(data: Path, study: Path, monkeyp
 
     with monkeypatch.context() as patch:
         patch.setattr(GradientWatch, "step", stops)
-        with pytest.raises(Interrupted, match=r"residual-8-seed0: stopped at step 2 of 4.*resume .*stopped"):
+        with pytest.raises(Interrupted, match=r"(?s)residual-8-seed0: stopped at step 2 of 4.*resume .*stopped"):
             ask(data, out)
     begun = (out / "runs" / NAMES[0] / "run.json").read_bytes()
     best = resume(out)
@@ -117,6 +125,7 @@ def test_stopped_it_goes_on_to_the_same_numbers(data: Path, study: Path, monkeyp
     assert best.path.parent == out / "runs"
 
 
+@pytest.mark.usefixtures("no_page")
 def test_more_may_be_asked_of_a_finished_study(data: Path, study: Path) -> None:
     before = {name: (study / "runs" / name / "run.json").stat().st_mtime_ns for name in NAMES}
     found = ask(data, study, ablate=("zero-gamma",)).found
@@ -145,6 +154,7 @@ def test_what_would_not_compare_is_refused(data: Path, tmp_path: Path, changes: 
     assert not (tmp_path / "new").exists()
 
 
+@pytest.mark.usefixtures("no_page")
 def test_other_settings_and_other_data_are_refused(data: Path, study: Path, tmp_path: Path) -> None:
     with pytest.raises(RunError, match="begun with other settings: wishes"):
         ask(data, study, steps=5)
@@ -155,21 +165,29 @@ def test_other_settings_and_other_data_are_refused(data: Path, study: Path, tmp_
         resume(tmp_path)
 
 
+@pytest.mark.usefixtures("no_page")
 def test_a_share_of_the_pictures_is_even_over_parts_and_classes(data: Path, tmp_path: Path) -> None:
     found = ask(data, tmp_path / "some", pictures=30, steps=1)
     assert found.found["settings"]["counts"] == {"train": 24, "val": 3, "test": 3}
 
 
 def test_a_training_that_diverges_is_a_finding(data: Path, tmp_path: Path) -> None:
-    found = ask(data, tmp_path / "wild", ablate=("no-batchnorm",), lr=1e8, steps=6).found
+    wild: dict[str, Any] = {"ablate": ("no-batchnorm",), "lr": 1e3, "steps": 6}
+    found = ask(data, tmp_path / "wild", **wild).found
     assert found["complete"]
-    assert found["ended"], "a rate of 1e8 without norms would have to diverge"
+    assert found["ended"], "a rate of 1,000 without norms would have to diverge"
     assert all("no-batchnorm" in name for name in found["ended"])
     diverged = next(iter(found["ended"]))
     page = (tmp_path / "wild" / "depth.html").read_text("utf-8")
     assert f"{diverged} diverged." in page
-    again = ask(data, tmp_path / "wild", ablate=("no-batchnorm",), lr=1e8, steps=6).found
-    assert again["ended"] == found["ended"]  # not tried again
+    assert ask(data, tmp_path / "wild", **wild).found["ended"] == found["ended"]  # not tried again
+
+
+def test_when_every_training_diverges_this_is_said(data: Path, tmp_path: Path) -> None:
+    for _ in range(2):  # also of a study that is asked for again
+        with pytest.raises(UsageError, match=r"every training diverged"):
+            ask(data, tmp_path / "wild", lr=1e8, steps=6)
+    assert set(json.loads((tmp_path / "wild" / "depth.json").read_text("utf-8"))["ended"]) == set(NAMES)
 
 
 def test_shortcuts_of_a_run_are_a_page_and_the_run_stays(study: Path, tmp_path: Path) -> None:

@@ -181,13 +181,14 @@ def _study(asked: Asked, folder: Path | None) -> Depth:
         study = _open(folder, asked)
         members = asked.members()
         report.say(f"{folder}: {len(members)} trainings: {', '.join(asked.kinds)}; {_depths(asked)} layers")
+        best = None
         for number, member in enumerate(members, start=1):
             if member.name in study.ended:
                 continue
             report.say(f"\n{number} of {len(members)}: {member.name}")
-            _train(study, member, looked, report)
-            _write(study, looked)
-        best = _write(study, looked)
+            if _train(study, member, looked, report):
+                best = _write(study)
+        best = best or _write(study)
     if best is None or study.result is None:
         raise UsageError("every training diverged", hint="begin anew with a lower --lr")
     return Depth(folder, best, study.result)
@@ -242,9 +243,9 @@ def _open(folder: Path, asked: Asked) -> DepthStudy:
     return study
 
 
-def _train(study: DepthStudy, member: Member, looked: Looked, report: Any) -> None:
+def _train(study: DepthStudy, member: Member, looked: Looked, report: Any) -> bool:
     """The member's sealed Run, from wherever it stands, and what is measured of it. A training that diverges is a
-    finding. Raises Interrupted, the state saved."""
+    finding. Returns whether anything is new. Raises Interrupted, the state saved."""
     from resight.studying.gradients import GradientWatch
     from resight.studying.measure import measure_run
     from resight.training.checkpoint import newest
@@ -263,17 +264,17 @@ def _train(study: DepthStudy, member: Member, looked: Looked, report: Any) -> No
     except NonFiniteLoss as error:
         report.say(f"{member.name}: {error.message}")
         study.ended[member.name] = error.message
-        return
+        return True
     except Interrupted as error:
         raise Interrupted(
             f"{member.name}: {error.message}",
             signal_number=error.exit_code - 128,
             hint=f"go on with: resight resume {printable(str(study.path))}",
         ) from error
-    measure_run(run, study.measured_path(member))
+    return measure_run(run, study.measured_path(member))
 
 
-def _write(study: DepthStudy, looked: Looked) -> Run | None:
+def _write(study: DepthStudy) -> Run | None:
     """depth.json and the page, with what was found so far; the best Run by validation."""
     from resight.reporting.depth_page import write_depth
     from resight.studying.claims import claims

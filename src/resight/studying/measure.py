@@ -23,16 +23,17 @@ RESPONDING = 256  # validation pictures that responses are measured on
 LEARNED = 2000  # training pictures that the training error is measured on
 
 
-def measure_run(run: Run, path: Path) -> None:
+def measure_run(run: Run, path: Path) -> bool:
     """Adds to the file of ``resight.studying.gradients``: ``responses``, the standard deviation of each layer's
     response on up to 256 validation pictures; ``train_error`` in [0, 1], of the kept weights on ``train_seen``, up to
-    2,000 training pictures as they would be answered, unchanged; ``parameters``. Nothing where they are there already.
+    2,000 training pictures as they would be answered, unchanged; ``parameters``. Returns False where they are there
+    already.
 
     Raises DataError for data that changed, RunError for weights that did, StorageError.
     """
     content = read_measured(path)
     if "responses" in content:
-        return
+        return False
     config = config_of(run)
     samples = samples_of(run, config)
     net = network_of(run)
@@ -46,6 +47,7 @@ def measure_run(run: Run, path: Path) -> None:
     content["train_error"], content["train_seen"] = wrong / len(chosen), len(chosen)
     content["parameters"] = parameter_count(net)
     write_measured(path, content)
+    return True
 
 
 def config_of(run: Run) -> TrainConfig:
