@@ -45,6 +45,6 @@ def invocations(page: Path) -> Iterator[list[str]]:
 
 def links(page: Path) -> Iterator[Path]:
     """Where relative links and pictures lead."""
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+    for target in re.findall(r"\]\(([^)\s]+)\)", _FENCE.sub("", page.read_text("utf-8"))):
         if "://" not in target and not target.startswith("#"):
             yield page.parent / target.partition("#")[0]
