@@ -17,6 +17,7 @@ from .learn import (
     LEARN,
     PICTURES,
     README_ZH,
+    Quote,
     examples,
     explained,
     formulas,
@@ -98,6 +99,18 @@ def test_quoted_lines_are_in_the_code(page: Path) -> None:
     assert [quote.target for quote in found] == [f"../../../src/resight/{quote.file}" for quote in found]
     wrong = [problem for quote in found if (problem := quote.wrong())]
     assert not wrong, f"{page}: " + "\n".join(wrong)
+
+
+def test_what_a_false_quotation_is_told() -> None:
+    line = "return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False)"
+    assert Quote("models/layers.py", "conv", "", line).wrong() is None
+    assert "not in conv" in (Quote("models/layers.py", "conv", "", line.replace("// 2", "// 3")).wrong() or "")
+    assert "has no convolve" in (Quote("models/layers.py", "convolve", "", line).wrong() or "")
+    assert "there is no" in (Quote("models/layer.py", "conv", "", line).wrong() or "")
+
+
+def test_what_a_symbol_is() -> None:
+    assert symbols(r"\bar{w} \leftarrow \frac{\partial \mathcal{L}}{\gamma} + \mathrm{ReLU}(x_i)") == {*"wLxi", "gamma"}
 
 
 @pytest.mark.parametrize("page", LESSONS, ids=ids(LESSONS))
