@@ -102,7 +102,7 @@ def test_quoted_lines_are_in_the_code(page: Path) -> None:
 
 
 def test_what_a_false_quotation_is_told() -> None:
-    line = "return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False)"
+    line = "return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=bias)"
     assert Quote("models/layers.py", "conv", "", line).wrong() is None
     assert "not in conv" in (Quote("models/layers.py", "conv", "", line.replace("// 2", "// 3")).wrong() or "")
     assert "has no convolve" in (Quote("models/layers.py", "convolve", "", line).wrong() or "")

@@ -40,7 +40,7 @@ def quick(facts: Facts) -> TrainConfig:
     option A it leaves most channels of a CIFAR net empty at first, and short trainings on photos are no better with it.
     Photos: Nesterov SGD, growing sizes too, and a rate that stays as it is when few pictures make small batches.
     Labels are smoothed (Szegedy et al. 2016) for photos alone. Small pictures do better without: measured on CIFAR-10
-    and Fashion-MNIST. Of photos there is one short training, which was worse without, so they keep it.
+    and Fashion-MNIST. Of photos there is one short training, which was no better without, so they keep it.
     Command: ``resight train DATA``. Expected: docs/experiments.md.
     """
     config = TrainConfig(
