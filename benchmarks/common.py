@@ -59,6 +59,11 @@ def _processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+def processor_seconds() -> float:
+    """That this process and its ended children have computed: comparable where other work shares the cores."""
+    return sum(os.times()[:4])
+
+
 def measure(command: Sequence[str | Path], *, python: Path | str = sys.executable) -> dict[str, Any]:
     """Runs one side in a process of its own; it prints one JSON object on its last line."""
     line = [str(python), *map(str, command)]

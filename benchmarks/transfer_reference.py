@@ -22,6 +22,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 from torchvision import datasets, transforms
 
+from common import processor_seconds
 from reference_loop import train_one_epoch
 from resight.models import create, load_weights
 
@@ -74,12 +75,12 @@ def main() -> None:
     args = parser.parse_args()
 
     torch.manual_seed(args.seed)  # the workers' generators are seeded from it
-    start = time.perf_counter()
+    start, before = time.perf_counter(), processor_seconds()
     net = create(args.model, num_classes=len(list((args.data / "train").iterdir())))
     load_weights(net, args.weights)
     train(net, args.data / "train", args.size, args.lr, args.epochs)
-    seconds = time.perf_counter() - start
-    print(json.dumps({"seconds": seconds, "right": answered(net, args.data / args.part, args.size)}))
+    spent = {"seconds": time.perf_counter() - start, "processor": processor_seconds() - before}
+    print(json.dumps(spent | {"right": answered(net, args.data / args.part, args.size)}))
 
 
 if __name__ == "__main__":

@@ -79,9 +79,11 @@ def rows_of(case: str, size: int) -> list[dict[str, Any]]:
         equal = (
             f"{said}with the seal {whole:.0f} s on average; points more than the reference, by seed: {'; '.join(each)}"
         )
-        times = ([piece["seconds"] for piece in ours], [piece["seconds"] for piece in theirs])
+        shared = all("processor" in piece for piece in (*ours, *theirs))
+        times = [[piece["processor" if shared else "seconds"] for piece in pieces_] for pieces_ in (ours, theirs)]
+        unit = "processor s" if shared else "s"
         rows.append(
-            row(label, ("Resight", times[0]), ("25 epochs", times[1]), unit="s", target=TARGETS.get(side), equal=equal,
+            row(label, ("Resight", times[0]), ("25 epochs", times[1]), unit=unit, target=TARGETS.get(side), equal=equal,
                 more_is_better=False)
         )  # fmt: skip
         right = [[piece["right"] for piece in pieces_] for pieces_ in (ours, theirs)]
