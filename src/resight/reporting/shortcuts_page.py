@@ -121,6 +121,7 @@ def _named(axes: Axes, blocks: Blocks) -> None:
     axes.set_xticks(places, [blocks[k]["name"].removeprefix("stage") for k in places], rotation=90, fontsize=8)
     axes.set_xlabel("stage.block")
     axes.grid(axis="y", color=LINE, linewidth=0.6)
+    axes.set_axisbelow(True)  # bars hide the lines behind them
 
 
 def _figure(width: float, height: float) -> Figure:
