@@ -202,9 +202,9 @@ def compared(rows: list[dict[str, Any]]) -> list[str]:
 
 
 def spread(values: Mapping[str, float], sign: str = "") -> str:
-    """Median, and the range in brackets."""
+    """Median, and the range in brackets where there are several values."""
     median, low, high = (number(values[name]) for name in ("median", "min", "max"))
-    return f"{median}{sign} ({low} to {high})"
+    return f"{median}{sign}" if values["n"] == 1 else f"{median}{sign} ({low} to {high})"
 
 
 def number(value: float) -> str:
