@@ -150,7 +150,7 @@ class Nets:
         config = net.config.model_copy(deep=True)
         config.batch, config.total_steps, config.micro_batch, config.compile = batch, 1000, 0, False
         config.data.image_size = config.data.train_size = side
-        config.data.start_scale, config.model.weights = 1.0, None
+        config.data.start_scale, config.data.fix_share, config.model.weights = 1.0, 0.0, None
         built = prepare.build_net(config, len(self.samples.classes), None, lambda _: None)
         train = prepare.train_pictures(self.samples, config)
         val = prepare.eval_pictures(self.samples, "val", config)

@@ -180,6 +180,7 @@ class _Asked:
             fields.pop("auto_batch", None)
             if options.get("batch") == "auto":
                 del options["batch"]
+        if config.micro_batch:  # also where memory decided it
             fields["micro_batch"] = config.micro_batch
         return options, fields
 

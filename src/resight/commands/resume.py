@@ -40,7 +40,7 @@ def finish(path: Path, report: Any, *, to_seal: bool = True) -> Run:
     Without ``to_seal`` only to the last step: the status is "trained" then, and the test part was not answered.
     """
     from resight.exporting.seal import seal
-    from resight.training import distributed, prepare
+    from resight.training import distributed, machine, prepare, room
     from resight.training.spent import counted
 
     run = Run.open(path, sealed=False)
@@ -59,12 +59,15 @@ def finish(path: Path, report: Any, *, to_seal: bool = True) -> Run:
             if main:
                 run.set_status("trained")
         if main and to_seal:
+            machine.give_memory_back()  # the activations' blocks: sealing loads libraries, and holds the graph twice
             objective = _best(run, config, samples)
             if config.transfer.rung != "none":
                 _conclude(run, config)
             val = prepare.eval_pictures(samples, "val", config)
             seal(run, objective.net, samples, _logits(objective, val), report.say)
             _summary(run, report.say)
+            if config.memory_gb:
+                report.say(room.taken(config))
         distributed.wait()
     return Run.open(path, sealed=to_seal)
 
@@ -172,6 +175,7 @@ def build_training(
     machine.keep_memory()
     train_set = prepare.train_pictures(samples, config, report.say)
     val_set = prepare.eval_pictures(samples, "val", config, report.say)
+    answered = prepare.eval_pictures(samples, "train", config, report.say) if config.data.fix_share else None
     head = None
     if config.transfer.rung != "none" and not begun:
         from resight.transfer import ladder
@@ -191,30 +195,24 @@ def build_training(
         if head is not None:
             ladder.put_into(net, head)
             start = ladder.starting_from(run)
-        return Training(run, config, objective, train_set, val_set, report, start)
+        return Training(run, config, objective, train_set, val_set, report, start, answered)
 
     open_length = config.total_steps == 0 and config.transfer.rung != "features"
-    if open_length or (config.auto_batch and config.micro_batch == 0):
+    if open_length:
         _estimate(run, config, build, report.say)
     return build(report.say)
 
 
 def _estimate(run: Run, config: Any, build: Callable[..., Any], say: Callable[[str], None]) -> None:
-    """Decides what must be measured, and freezes it in config.json: the micro-batch, and steps for a budget."""
+    """Decides what must be measured, and freezes it in config.json: steps for a budget."""
     from resight.training import distributed
-    from resight.training.estimate import micro_batch_for, steps_for
+    from resight.training.estimate import steps_for
 
-    if config.auto_batch and config.micro_batch == 0:
-        trial = build(lambda _: None)
-        share = config.batch // trial.accelerator.num_processes
-        fits = micro_batch_for(trial.objective, config, share, trial.device)
-        config.micro_batch = distributed.smallest(fits)
-        say(f"batch: {config.batch} pictures an update, {config.micro_batch} at a time")
-    if config.total_steps == 0 and config.transfer.rung == "lpft":
+    if config.transfer.rung == "lpft":
         from resight.transfer import ladder
 
         ladder.decide_length(run, config, build, say)
-    elif config.total_steps == 0 and config.transfer.rung == "none":
+    else:
         config.total_steps = 1_000_000  # the schedule needs a number while the speed is measured
         trial = build(lambda _: None)
         config.total_steps = distributed.smallest(steps_for(trial, config.budget_seconds))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from resight.errors import ImageError, LoaderFailed
 from resight.recipes.config import TrainConfig
+from resight.recipes.sections import AugmentConfig
 from resight.samples import Sample
 from resight.training.augment import Parameters, crop_resized, draw
 from resight.training.balance import positions, sampled
@@ -166,13 +167,31 @@ def sizes_of(config: TrainConfig) -> list[int]:
     return [*range(last, min(last - 1, first + stage // 2), -stage), first][::-1]
 
 
+def fix_start(config: TrainConfig) -> int:
+    """The first update of ``data.fix_share``, from 0: ``total_steps`` where there is none. At least one comes before
+    it, and the share has at least one where there are two.
+    """
+    share, total = config.data.fix_share, config.total_steps
+    return max(min(1, total), total - max(1, round(share * total))) if share else total
+
+
+def augment_at(config: TrainConfig, step: int) -> AugmentConfig:
+    """What is changed in the pictures of update ``step``: in those of ``data.fix_share`` they are mirrored at most."""
+    if step < fix_start(config):
+        return config.augment
+    return AugmentConfig(crop="none", flip=config.augment.flip)
+
+
 def size_at(config: TrainConfig, step: int) -> int:
     """Side in pixels of the training pictures in update ``step``, from 0: the sizes in turn, equally long.
 
-    The last size is reached after ``data.grow_until`` of the updates, and in the last update at the latest.
+    The last size is reached after ``data.grow_until`` of the updates, and in the last update at the latest. Updates of
+    ``data.fix_share`` have the size that is answered, and do not count.
     """
-    sizes = sizes_of(config)
-    until = min(config.data.grow_until * config.total_steps, config.total_steps - 1)
+    sizes, total = sizes_of(config), fix_start(config)
+    if step >= total and config.data.fix_share:
+        return config.data.image_size
+    until = min(config.data.grow_until * total, total - 1)
     return sizes[-1] if step >= until else sizes[int(step / until * (len(sizes) - 1))]
 
 
@@ -180,11 +199,20 @@ class TrainLoader:
     """Batches from any step on. Rank r of w takes every w-th picture of each batch.
 
     An epoch has ⌊N / batch⌋ steps; the few pictures left over differ from epoch to epoch. With ``balance.sampling`` a
-    picture may come several times, changed differently each time, and another one not at all.
+    picture may come several times, changed differently each time, and another one not at all. answered: the same
+    pictures as they will be answered, which ``data.fix_share`` needs.
     """
 
-    def __init__(self, pictures: Pictures, config: TrainConfig, *, rank: int = 0, world: int = 1) -> None:
-        self.pictures = pictures
+    def __init__(
+        self,
+        pictures: Pictures,
+        config: TrainConfig,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        answered: Pictures | None = None,
+    ) -> None:
+        self.pictures, self.answered = pictures, answered
         self.config = config
         self.rank, self.world = rank, world
         self.steps_per_epoch = len(pictures) // config.batch
@@ -208,9 +236,14 @@ class TrainLoader:
         start = position * config.batch
         drawn = self.order(epoch)[start : start + config.batch][self.rank :: self.world]
         indices = positions(drawn)
-        parameters = draw(config.augment, config.seed, epoch, drawn)
-        pixels = cut_pictures(self.pictures, indices, parameters, config, size_at(config, step))
-        if config.augment.crop == "resized":
+        augment = augment_at(config, step)
+        parameters = draw(augment, config.seed, epoch, drawn)
+        if step < fix_start(config):
+            pixels = cut_pictures(self.pictures, indices, parameters, config, size_at(config, step))
+        else:
+            assert self.answered is not None
+            pixels = next(eval_batches(self.answered, indices, len(indices)))
+        if augment.crop == "resized":
             parameters = replace(parameters, flip=np.zeros(len(indices), bool))  # they are mirrored already
         labels = torch.from_numpy(self.pictures.labels[indices])
         return Batch(pixels, labels, indices, parameters, step)

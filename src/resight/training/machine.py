@@ -39,6 +39,12 @@ def keep_memory() -> bool:
     return bool(libc.mallopt(m_mmap_threshold, most) and libc.mallopt(m_trim_threshold, most))
 
 
+def give_memory_back() -> None:
+    """Returns to the system what was freed and kept by glibc (see ``keep_memory``): other steps need it now."""
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        ctypes.CDLL(None).malloc_trim(0)
+
+
 def set_threads(threads: int) -> int:
     """Sets and returns the number of threads that PyTorch computes with.
 

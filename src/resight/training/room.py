@@ -1,0 +1,236 @@
+"""Whether a training fits into memory, decided before it starts, and what is done where it does not.
+
+In this order, because it costs least first: fewer decoded pictures stay in memory (they are read from the disk's cache
+again); activations are computed again in the backward pass (Chen et al. 2016), which changes no bit of the result and
+costs time; fewer pictures go through the network at a time, which changes what BatchNorm sees. With ``--batch auto``
+the last two change places. Where nothing is left, the training is refused with what would fit.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional as F
+
+from resight.errors import UsageError
+from resight.recipes.config import TrainConfig
+from resight.samples import SampleSet
+from resight.training.live import Peak, peak_of
+from resight.training.memory import available, peak_memory, resident
+from resight.training.prepare import build_net
+
+Say = Callable[[str], None]
+Sizes = NDArray[np.int64]
+
+GIB = 2**30
+OVERHEAD = 1.35
+"""What an update takes of the system, as a multiple of the bytes of its tensors: blocks that the allocator cannot use
+again, and what convolutions work in. Measured: docs/deeper.md."""
+LATER = 500 * 2**20
+"""Bytes that are loaded after this decision: what sealing needs (the graph, ONNX Runtime, scikit-learn), and PyTorch's
+own when it first computes. Measured: docs/deeper.md."""
+SHARE = 0.9
+"""Of what the machine has left, where nobody said how much may be taken."""
+_STATES = {"sgd": 1, "muon": 1, "adamw": 2, "lamb": 2}
+_PARTS = 1.25  # of data.cache_gb, with the quarter of it that validation may have
+_TIMED = 2  # pictures in the updates that the cost in time is measured by
+
+
+@dataclass(frozen=True)
+class Room:
+    """bytes: what this process may take in all, on a GPU what the training may. wish: of ``--memory``."""
+
+    bytes: int
+    wish: bool
+
+    def text(self) -> str:
+        return f"{show(self.bytes)} {'are allowed (--memory)' if self.wish else 'are there'}"
+
+
+@dataclass(frozen=True)
+class Way:
+    """One way to train. needed: bytes at the peak, decoded pictures left out; fixed: those of them that do not depend
+    on the size of the pictures.
+    """
+
+    checkpointing: bool
+    micro_batch: int
+    needed: int
+    fixed: int
+
+
+def decide(config: TrainConfig, samples: SampleSet, sizes: Sizes, wishes: Mapping[str, Any], say: Say) -> None:
+    """Settles ``model.checkpointing``, ``micro_batch`` and ``data.cache_gb`` by the memory there is, and says what had
+    to change. What a wish names is not changed.
+
+    sizes: int64 (n, 2), width and height of the pictures. Raises UsageError where the training does not fit.
+    """
+    if config.transfer.rung == "features":  # no updates
+        config.model.checkpointing = False
+        return
+    room, ways = room_for(config), _ways(config, len(samples.classes))
+    decoded = _decoded(config, samples, sizes)
+    least = decoded if "data.cache_gb" in wishes else 0
+    first = way = next(ways)
+    while way.needed + least > room.bytes:
+        last, way = way, next(ways, None)  # type: ignore[assignment]
+        if way is None:
+            raise _refusal(config, last, least, room)
+    config.model.checkpointing = way.checkpointing
+    if way.micro_batch < first.micro_batch:
+        config.micro_batch = way.micro_batch
+    kept = min(decoded, room.bytes - way.needed)
+    if kept < decoded:
+        config.data.cache_gb = math.floor(kept / GIB / _PARTS * 100) / 100
+    _tell(config, first, way, decoded, kept, room, say)
+
+
+def _ways(config: TrainConfig, classes: int) -> Iterator[Way]:
+    """In the order in which they are tried. Counting takes a moment, so a way is counted when it is asked for."""
+    share = max(1, config.batch // int(os.environ.get("WORLD_SIZE", "1")))
+    share = min(config.micro_batch or share, share)
+    asked = config.model.checkpointing
+    kinds = [False, True] if asked == "auto" else [asked]
+    fewer = [] if config.micro_batch else list(_halvings(share))
+    if config.auto_batch:
+        order = [(kind, count) for kind in kinds for count in (share, *fewer)]
+    else:
+        order = [(kind, share) for kind in kinds] + [(kinds[-1], count) for count in fewer]
+    known: dict[bool, Peak] = {}
+    for kind, count in order:
+        if kind not in known:
+            known[kind] = peak_of(config, classes, share, checkpointing=kind)
+        peak, fixed = known[kind], _fixed(config, known[kind])
+        # Gradients of the weights are a part of the peak that does not shrink with the pictures: counted in full.
+        update = peak.most if count == share else peak.most * count / share + peak.weights
+        yield Way(kind, count, int(fixed + OVERHEAD * update), fixed)
+
+
+def _halvings(share: int) -> Iterator[int]:
+    while share > 1:
+        share = -(-share // 2)
+        yield share
+
+
+def room_for(config: TrainConfig) -> Room:
+    """What this training may take: ``memory_gb``, else what is left here, shared by the processes on this machine."""
+    if config.memory_gb:
+        return Room(int(config.memory_gb * GIB), True)
+    if config.device == "cuda":
+        return Room(int(SHARE * torch.cuda.mem_get_info()[0]), False)
+    return Room(resident() + int(SHARE * available() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))), False)
+
+
+def _fixed(config: TrainConfig, peak: Peak) -> int:
+    """Bytes of everything but an update and decoded pictures: what is there already, weights, the optimizer's state,
+    the average and a copy while it is validated, batches that wait.
+    """
+    states = _STATES[config.optimizer.name] * peak.weights
+    average = 2 * peak.state if config.optimizer.average_epochs else 0
+    learning = peak.state + states + average
+    if config.device == "cuda":
+        return learning
+    waiting = (config.data.workers + 2) * config.batch * config.data.channels * config.data.train_size**2
+    return resident() + LATER + learning + waiting
+
+
+def _decoded(config: TrainConfig, samples: SampleSet, sizes: Sizes) -> int:
+    """Bytes of the decoded pictures of both parts that would stay in memory, as far as ``data.cache_gb`` lets them. On
+    a GPU none: they stay in the machine's memory, which is another one.
+    """
+    if config.device == "cuda" or not len(sizes):
+        return 0
+    data, area = config.data, float(config.data.train_size**2)
+    if config.augment.crop == "resized":  # whole pictures, see ``prepare.train_pictures``
+        short = math.ceil(data.train_size / math.sqrt(config.augment.scale_min))
+        if data.geometry != "crop" and config.augment.crop_from == "square":
+            area = float(np.mean(np.minimum(short, sizes.max(axis=1)) ** 2))
+        else:
+            shorter = sizes.min(axis=1)
+            area = float(np.mean(sizes.prod(axis=1) * np.where(shorter > 1.25 * short, short / shorter, 1.0) ** 2))
+    most, counts = data.cache_gb * GIB, samples.counts()
+    train = float(counts["train"] * area * data.channels)
+    val = float(counts["val"] * data.image_size**2 * data.channels)
+    return int(min(most, train) + min(most / 4, val))
+
+
+def _tell(config: TrainConfig, first: Way, way: Way, decoded: int, kept: int, room: Room, say: Say) -> None:
+    """One line, where somebody asked or something had to change."""
+    changed = way != first
+    if not (room.wish or config.auto_batch or changed or kept < decoded):
+        return
+    words = [f"memory: about {show(way.needed + kept)} with {way.micro_batch} pictures at a time, {room.text()}"]
+    if changed:
+        words.append(f"without what follows about {show(first.needed + decoded)}")
+    if way.checkpointing and not first.checkpointing:
+        words.append(f"activations are computed again for the backward pass (checkpointing): {cost_in_time(config)}")
+    if way.micro_batch < first.micro_batch:
+        words.append(
+            f"updates still use {config.batch} pictures; BatchNorm sees {way.micro_batch} at once, "
+            "which changes results slightly"
+        )
+    if kept < decoded:
+        words.append(f"of the decoded pictures {show(kept)} stay in memory, instead of {show(decoded)}")
+    say("; ".join(words))
+
+
+def cost_in_time(config: TrainConfig) -> str:
+    """Measured on this device, by forward and backward passes of two pictures with and without checkpointing."""
+    net = build_net(config, 2, None, lambda _: None).to(torch.device(config.device))
+    net.to(memory_format=torch.channels_last)
+    net.train()
+    side = config.data.train_size
+    images = torch.zeros(_TIMED, config.data.channels, side, side, device=config.device)
+    images = images.contiguous(memory_format=torch.channels_last)
+    labels = torch.zeros(_TIMED, dtype=torch.long, device=config.device)
+    times: dict[bool, float] = {}
+    for number, kind in enumerate((True, False, True, False)):
+        net.checkpointing = kind
+        start = time.perf_counter()
+        F.cross_entropy(net(images), labels).backward()  # type: ignore[no-untyped-call]
+        if config.device == "cuda":
+            torch.cuda.synchronize()
+        times[kind] = time.perf_counter() - start if number > 1 else math.inf
+    return f"an update takes about {times[True] / times[False]:.2f} times as long (measured with {_TIMED} pictures)"
+
+
+def _refusal(config: TrainConfig, last: Way, decoded: int, room: Room) -> UsageError:
+    """With what would fit: so much memory, a picture size, wishes that leave more ways."""
+    needed, fixed = last.needed + decoded, last.fixed + decoded
+    hints = []
+    if room.wish:
+        hints.append(f"--memory {math.ceil(10 * needed / GIB) / 10:g}G")
+    side = int(config.data.train_size * math.sqrt(max(0, room.bytes - fixed) / (needed - fixed))) // 4 * 4
+    if side >= 28:
+        hints.append(f"--image-size {side}")
+    wishes = {
+        "model.checkpointing=false": config.model.checkpointing is False,
+        "micro_batch": config.micro_batch > 0,
+        "data.cache_gb": decoded > 0,
+    }
+    hints += [f"without {name}" for name, given in wishes.items() if given]
+    count = "one picture" if last.micro_batch == 1 else f"{last.micro_batch} pictures"
+    return UsageError(
+        f"this training needs about {show(needed)} of memory with {count} at a time, "
+        f"{'with' if last.checkpointing else 'without'} checkpointing; {room.text()}",
+        hint=", or ".join(hints) or "take a smaller --model",
+    )
+
+
+def taken(config: TrainConfig) -> str:
+    """One line: the most memory that this process has taken, beside what was allowed."""
+    on_gpu = config.device == "cuda"
+    most = torch.cuda.max_memory_reserved() if on_gpu else peak_memory()
+    return f"memory: {show(most)} were taken at the most, {show(config.memory_gb * GIB)} were allowed"
+
+
+def show(count: float) -> str:
+    return f"{count / GIB:.1f} GiB" if count >= GIB else f"{count / 2**20:.0f} MiB"
