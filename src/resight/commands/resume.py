@@ -172,7 +172,10 @@ def build_training(
     from resight.training.whitening import whiten
 
     machine.set_threads(config.threads)
-    machine.keep_memory()
+    if config.model.checkpointing is True:
+        machine.return_memory()
+    else:
+        machine.keep_memory()
     train_set = prepare.train_pictures(samples, config, report.say)
     val_set = prepare.eval_pictures(samples, "val", config, report.say)
     answered = prepare.eval_pictures(samples, "train", config, report.say) if config.data.fix_share else None

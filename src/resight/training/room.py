@@ -23,6 +23,7 @@ from torch.nn import functional as F
 from resight.errors import UsageError
 from resight.recipes.config import TrainConfig
 from resight.samples import SampleSet
+from resight.training import machine
 from resight.training.live import Peak, peak_of
 from resight.training.memory import available, peak_memory, resident
 from resight.training.prepare import build_net
@@ -31,7 +32,7 @@ Say = Callable[[str], None]
 Sizes = NDArray[np.int64]
 
 GIB = 2**30
-OVERHEAD = 1.35
+OVERHEAD = 1.25
 """What an update takes of the system, as a multiple of the bytes of its tensors: blocks that the allocator cannot use
 again, and what convolutions work in. Measured: docs/deeper.md."""
 LATER = 500 * 2**20
@@ -83,7 +84,7 @@ def decide(config: TrainConfig, samples: SampleSet, sizes: Sizes, wishes: Mappin
     while way.needed + least > room.bytes:
         last, way = way, next(ways, None)  # type: ignore[assignment]
         if way is None:
-            raise _refusal(config, last, least, room)
+            raise _refusal(config, len(samples.classes), last, least, room)
     config.model.checkpointing = way.checkpointing
     if way.micro_batch < first.micro_batch:
         config.micro_batch = way.micro_batch
@@ -156,9 +157,9 @@ def _decoded(config: TrainConfig, samples: SampleSet, sizes: Sizes) -> int:
         else:
             shorter = sizes.min(axis=1)
             area = float(np.mean(sizes.prod(axis=1) * np.where(shorter > 1.25 * short, short / shorter, 1.0) ** 2))
-    most, counts = data.cache_gb * GIB, samples.counts()
-    train = float(counts["train"] * area * data.channels)
-    val = float(counts["val"] * data.image_size**2 * data.channels)
+    most = data.cache_gb * GIB
+    train = float(len(samples.part("train")) * area * data.channels)
+    val = float(len(samples.part("val")) * data.image_size**2 * data.channels)
     return int(min(most, train) + min(most / 4, val))
 
 
@@ -194,6 +195,10 @@ def cost_in_time(config: TrainConfig) -> str:
     times: dict[bool, float] = {}
     for number, kind in enumerate((True, False, True, False)):
         net.checkpointing = kind
+        if kind:
+            machine.return_memory()  # as in training
+        else:
+            machine.keep_memory()
         start = time.perf_counter()
         F.cross_entropy(net(images), labels).backward()  # type: ignore[no-untyped-call]
         if config.device == "cuda":
@@ -202,14 +207,13 @@ def cost_in_time(config: TrainConfig) -> str:
     return f"an update takes about {times[True] / times[False]:.2f} times as long (measured with {_TIMED} pictures)"
 
 
-def _refusal(config: TrainConfig, last: Way, decoded: int, room: Room) -> UsageError:
+def _refusal(config: TrainConfig, classes: int, last: Way, decoded: int, room: Room) -> UsageError:
     """With what would fit: so much memory, a picture size, wishes that leave more ways."""
     needed, fixed = last.needed + decoded, last.fixed + decoded
     hints = []
     if room.wish:
         hints.append(f"--memory {math.ceil(10 * needed / GIB) / 10:g}G")
-    side = int(config.data.train_size * math.sqrt(max(0, room.bytes - fixed) / (needed - fixed))) // 4 * 4
-    if side >= 28:
+    if side := _largest(config, classes, room.bytes - fixed, needed - fixed, room.bytes - decoded):
         hints.append(f"--image-size {side}")
     wishes = {
         "model.checkpointing=false": config.model.checkpointing is False,
@@ -223,6 +227,20 @@ def _refusal(config: TrainConfig, last: Way, decoded: int, room: Room) -> UsageE
         f"{'with' if last.checkpointing else 'without'} checkpointing; {room.text()}",
         hint=", or ".join(hints) or "take a smaller --model",
     )
+
+
+def _largest(config: TrainConfig, classes: int, left: int, update: int, most: int) -> int:
+    """The side of the largest pictures whose last way takes at most ``most`` bytes, to 8 px; 0 where there is none from
+    28 px on. left, update: bytes for an update that there are, and that it takes now: in proportion to the area, about.
+    """
+    first = int(config.data.train_size * math.sqrt(max(0.0, left / update))) // 4 * 4
+    for side in range(first, 27, -8):
+        smaller = config.model_copy(deep=True)
+        smaller.data.train_size = side
+        *_, way = _ways(smaller, classes)
+        if way.needed <= most:
+            return side
+    return 0
 
 
 def taken(config: TrainConfig) -> str:
