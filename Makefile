@@ -10,7 +10,7 @@ export RESIGHT_SHARED_DATA ?= $(abspath ../shared)
 endif
 
 # What `make bench` runs, in this order; `make bench ONLY=latency` runs one.
-ONLY ?= train_step profile_step data_loading latency int8 predict_folder cold_start growth cam_cost
+ONLY ?= train_step profile_step data_loading latency predict_folder cold_start growth cam_cost
 BENCHES = $(ONLY:%=benchmarks/%.py)
 
 .PHONY: demo test check soak bench format clean help

@@ -145,14 +145,16 @@ def save(
     rows: list[dict[str, Any]],
     notes: Sequence[str],
     threads: int | None = None,
+    facts: Sequence[Mapping[str, Any]] = (),
 ) -> None:
     """Prints the result and keeps it in benchmarks/results/NAME.json.
 
     name: such as ``P3-latency``; target: its code, ``P3``, or empty. command: what to type to repeat it. notes: what
     a reader must know, reasons for misses among it. threads: that each side computes with; None: as many as there are
-    processors.
+    processors. facts: what no pair of sides can say, as lines of one table: text, numbers and summaries by column.
     """
     result = {"title": title, "target": target, "command": command, "machine": machine(threads), "rows": rows}
+    result |= {"facts": list(facts)} if facts else {}
     text = json.dumps({**result, "notes": list(notes)}, indent=2, ensure_ascii=False)
     RESULTS.mkdir(exist_ok=True)
     (RESULTS / f"{name}.json").write_text(text + "\n")

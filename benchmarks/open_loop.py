@@ -1,6 +1,7 @@
 """Open-loop traffic: requests are sent at their times, whatever became of those before. For ``serving.py``.
 
-A latency counts from the time at which a request was due, so that a server which stalls cannot hide it.
+A latency counts from the time at which a request was due, so that a server which stalls cannot hide it. What this
+process itself was late is in it, too; ``own`` says how much at most.
 """
 
 from __future__ import annotations
@@ -19,10 +20,13 @@ BROKEN, UNREACHED = "broken", "unreached"
 
 @dataclass
 class Traffic:
-    """What came of it: seconds by status (or ``BROKEN``, ``UNREACHED``), and how long it took."""
+    """What came of it: seconds by status (or ``BROKEN``, ``UNREACHED``), how long it took, and the seconds by which a
+    request was sent too late at most.
+    """
 
     seconds: dict[str, list[float]] = field(default_factory=dict)
     lasted: float = 0.0
+    own: float = 0.0
 
     @property
     def counts(self) -> Counter[str]:
@@ -94,6 +98,7 @@ async def traffic(port: int, requests: Sequence[bytes], rate: float, seconds: fl
     found, pool = Traffic(), Pool(port)
 
     async def one(number: int, moment: float) -> None:
+        found.own = max(found.own, time.perf_counter() - start - moment)
         status = await pool.ask(requests[number % len(requests)])
         found.seconds.setdefault(status, []).append(time.perf_counter() - start - moment)
 

@@ -26,13 +26,14 @@ from common import PEERS, interleave, measure, row, save
 TARGETS = {"fp32": 2.2, "int8": 4.0}
 TOP, PEER_BATCH, WORKERS, NEAR, CALIBRATION = 5, 32, 2, 1e-3, 300
 EXAMINED = 16
+INT8 = "openvino-int8"
 
 
-def ours(run: Path, photos: Path, out: Path, backend: str, threads: int) -> float:
+def ours(run: Path, photos: Path, out: Path, backend: str, threads: int, artifact: str | None) -> float:
     from resight.commands.predict import find_sources, prepare
     from resight.inference import write
 
-    predictor = prepare(run, photos, backend=backend, threads=threads).predictor
+    predictor = prepare(run, photos, artifact=artifact, backend=backend, threads=threads).predictor
     start = time.perf_counter()
     write(predictor.predict(find_sources(photos), TOP), "csv", out)
     return time.perf_counter() - start
@@ -125,14 +126,15 @@ def once(side: str, model: str, folder: str, photos: str, out: str, args: argpar
     if side == "timm":
         seconds = timm_loop(model, place / answering.WEIGHTS, Path(photos), Path(out), args.threads)
     else:
-        run = place / ("run" if side == "fp32" else "int8")
-        seconds = ours(run, Path(photos), Path(out), args.backend, args.threads)
+        artifact = None if side == "fp32" else INT8
+        seconds = ours(place / "run", Path(photos), Path(out), args.backend, args.threads, artifact)
     return {"pictures_per_second": sum(1 for _ in Path(photos).iterdir()) / seconds}
 
 
 def rows_of(model: str, folder: Path, photos: Path, args: argparse.Namespace) -> list[dict]:
     run = answering.make_run(model, folder)
-    answering.quantized_run(run, photos, CALIBRATION, folder / "int8")
+    if answering.quantize(run, photos, CALIBRATION) != INT8:
+        sys.exit(f"int8 was expected as the artefact {INT8}")
     options = ["--backend", args.backend, "--threads", str(args.threads)]
     names = ("timm", "fp32", "int8")
     few = answering.photos(photos, folder / "few", EXAMINED)

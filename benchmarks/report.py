@@ -1,4 +1,5 @@
-"""Writes docs/benchmarks.md from benchmarks/results/*.json: every target, reached or missed, and every table.
+"""Writes docs/benchmarks.md from benchmarks/results/*.json: every target, reached or missed, and every table; and the
+table in docs/export.md.
 
     python benchmarks/report.py
 
@@ -10,13 +11,16 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from common import RESULTS, ROOT
 
 PAGE = ROOT / "docs" / "benchmarks.md"
+EXPORT = ROOT / "docs" / "export.md"
+BEGIN, END = "<!-- by benchmarks/report.py -->\n", "<!-- end -->"
+"""Between these, docs/export.md has the table of ``export``, too."""
 INTRO = Path(__file__).resolve().parent / "intro.md"
 FIELDS = {"title", "target", "command", "machine", "rows", "notes"}
 REACHED, MISSED, UNKNOWN = "reached", "**missed**", "not yet measured"
@@ -34,6 +38,9 @@ TARGETS = {
 }
 """What is promised: the work, what it is measured against, and the ratios to reach."""
 
+ALL_OF = {"P2": ("P2-cifar10-jpeg-quarter", "P2-fashion-mnist-quarter", "P2-cifar10-full")}
+"""Results without which a target is not reached, where one script run makes only a part of them."""
+
 Result = Mapping[str, Any]
 
 
@@ -42,7 +49,7 @@ def load(folder: Path = RESULTS) -> dict[str, Result]:
     found = {}
     for path in sorted(folder.glob("*.json"), key=lambda path: natural(path.stem)):
         result = json.loads(path.read_text("utf-8"))
-        if not isinstance(result, dict) or set(result) != FIELDS:
+        if not isinstance(result, dict) or set(result) - {"facts"} != FIELDS:
             raise SystemExit(f"{path} is not a result: expected the fields {', '.join(sorted(FIELDS))}")
         found[path.stem] = result
     return found
@@ -72,7 +79,7 @@ def state(row: Mapping[str, Any]) -> str:
 
 
 def overview(results: Mapping[str, Result]) -> str:
-    """Every target with its state: missed as soon as one of its rows is, and reached only when all of them are."""
+    """Every target with its state: missed as soon as one of its rows is, reached only when all are, of all results."""
     lines = [
         "## Targets",
         "",
@@ -82,9 +89,10 @@ def overview(results: Mapping[str, Result]) -> str:
     for code, (work, against, reach) in TARGETS.items():
         of_target = {name: result for name, result in results.items() if result["target"] == code}
         states = [state(row) for result in of_target.values() for row in result["rows"] if row["target"] is not None]
-        verdict = MISSED if MISSED in states else UNKNOWN if UNKNOWN in states or not states else REACHED
+        lacking = [name for name in ALL_OF.get(code, ()) if name not in of_target]
+        verdict = MISSED if MISSED in states else UNKNOWN if UNKNOWN in states or lacking or not states else REACHED
         reached = f"{states.count(REACHED)} of {len(states)}" if states else ""
-        where = ", ".join(f"[{name}](#{anchor(name)})" for name in of_target)
+        where = ", ".join([f"[{name}](#{anchor(name)})" for name in of_target] + [f"no {name}" for name in lacking])
         lines.append(f"| {code} | {work} | {against} | {reach} | {verdict} | {' '.join([reached, where]).strip()} |")
     return "\n".join(lines) + "\n"
 
@@ -103,7 +111,11 @@ def section(name: str, result: Result) -> str:
         lines += [f"Target {result['target']}. {machine(result['machine'])}.", ""]
     else:
         lines += [f"{machine(result['machine'])}.", ""]
-    lines += [f"    {result['command']}", "", *table(result["rows"]), "", *compared(result["rows"])]
+    lines += [f"    {result['command']}", ""]
+    if result.get("facts"):
+        lines += [*facts(result["facts"]), ""]
+    if result["rows"] or not result.get("facts"):
+        lines += [*table(result["rows"]), "", *compared(result["rows"])]
     if result["notes"]:
         lines += ["Notes:", "", *(f"- {note}" for note in result["notes"]), ""]
     return "\n".join(lines)
@@ -137,6 +149,37 @@ def table(rows: list[dict[str, Any]]) -> list[str]:
         cells = [row["case"], *sides, *outcome(row), state(row)]
         lines.append(f"| {' | '.join(map(cell, cells))} |")
     return lines
+
+
+def facts(lines: Sequence[Mapping[str, Any]]) -> list[str]:
+    """One line each, the first one's names as heads: text as it is, numbers shortened, of summaries the median. What
+    the line above says in the first column is not said again.
+    """
+    heads = list(lines[0])
+    shown = ["| " + " | ".join(map(cell, heads)) + " |", "|" + "---|" * len(heads)]
+    above = None
+    for line in lines:
+        cells = [_fact(line[head]) for head in heads]
+        shown.append("| " + " | ".join(["" if cells[0] == above else cells[0], *cells[1:]]) + " |")
+        above = cells[0]
+    return shown
+
+
+def _fact(value: Any) -> str:
+    if isinstance(value, str):
+        return cell(value)
+    if isinstance(value, int):
+        return f"{value:,}"
+    return number(value["median"] if isinstance(value, Mapping) else value)
+
+
+def with_table(text: str, lines: Sequence[str]) -> str:
+    """A page with these lines between its marks."""
+    before, _, rest = text.partition(BEGIN)
+    _, end, after = rest.partition(END)
+    if not end:
+        raise SystemExit(f"{EXPORT} has no place for the table: {BEGIN.strip()} … {END}")
+    return f"{before}{BEGIN}" + "".join(f"{line}\n" for line in lines) + f"{END}{after}"
 
 
 def outcome(row: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -180,6 +223,8 @@ def cell(text: str) -> str:
 def main() -> None:
     results = load()
     PAGE.write_text(page(results, INTRO.read_text("utf-8")), "utf-8")
+    if "export" in results:
+        EXPORT.write_text(with_table(EXPORT.read_text("utf-8"), facts(results["export"]["facts"])), "utf-8")
     states = [state(row) for result in results.values() for row in result["rows"]]
     print(f"{PAGE.relative_to(ROOT)}: {states.count(REACHED)} reached, {states.count(MISSED)} missed", file=sys.stderr)
 

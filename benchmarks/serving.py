@@ -25,6 +25,8 @@ import urllib.request
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 import answering
 from common import measure, row, save
 from open_loop import UNREACHED, Traffic, request, traffic
@@ -52,6 +54,11 @@ class Server:
             if self.process.poll() is not None or time.monotonic() > end:
                 sys.exit(f"the server did not say {text}: {self._log.read_text()[-2000:]}")
             time.sleep(0.05)
+
+    def refusals(self) -> list[float]:
+        """Milliseconds from a request's head to its 429, as the server logged them, all so far."""
+        lines = [line for line in self._log.read_text().splitlines() if '"status": 429' in line]
+        return [json.loads(line)["milliseconds"] for line in lines]
 
     @property
     def resident(self) -> float:
@@ -91,15 +98,17 @@ def read(photos: Path) -> list[bytes]:
     return [path.read_bytes() for path in sorted(photos.iterdir())]
 
 
-def told(name: str, found: Traffic, resident: float) -> str:
-    """One note about one phase."""
+def told(name: str, found: Traffic, resident: float, inside: list[float]) -> str:
+    """One note about one phase. inside: the milliseconds of its refusals, as the server saw them."""
     counts, total = found.counts, sum(found.counts.values())
     middle = "/".join(f"{value:.0f}" for value in found.percentiles("200"))
     text = f"{name}: {total:,} requests, {found.rate:.1f} answered a second; latency p50/p95/p99 {middle} ms"
     if refused := counts["429"]:
         times = found.percentiles("429", (50, 99, 100))
         shown = "/".join(f"{value:.1f}" for value in times)
-        text += f"; {100 * refused / total:.1f} % refused (429), p50/p99/max {shown} ms"
+        within = "/".join(f"{float(np.percentile(inside, p)):.1f}" for p in (50, 99, 100))
+        text += f"; {100 * refused / total:.1f} % refused (429), p50/p99/max {shown} ms, in the server {within} ms"
+        text += f"; the traffic itself was up to {1000 * found.own:.1f} ms late"
     if others := {status: n for status, n in counts.items() if status not in ("200", "429")}:
         text += f"; others: {others}"
     return f"{text}; resident {resident:.0f} MiB"
@@ -215,8 +224,9 @@ def main() -> None:
         asyncio.run(traffic(server.port, requests, capacity / 2, 3))  # warm from here on
         notes.append(f"Offline {capacity:.1f} pictures/s; resident at the start {server.resident:.0f} MiB.")
         for name, times in (("half of that", 0.5), ("at it", 1.0), ("twice that", 2.0)):
+            before = len(server.refusals())
             found = asyncio.run(traffic(server.port, requests, times * capacity, args.seconds))
-            notes.append(told(f"Traffic {name}", found, server.resident))
+            notes.append(told(f"Traffic {name}", found, server.resident, server.refusals()[before:]))
             print(notes[-1], file=sys.stderr)
         rates: tuple[list[float], list[float]] = ([], [])
         for number in range(args.rounds):

@@ -1,12 +1,12 @@
 """How to tell pictures unlike the training data: twelve scores, by AUROC and by the share that passes unnoticed.
 
-    python benchmarks/unknown.py RUN=DATA[,near=FOLDER] … --out NAME=FOLDER … [--seed 0]
+    python benchmarks/unknown.py RUN=DATA[,near=FOLDER] … --out NAME=FOLDER … [--seed 0] [--name choice]
 
 RUN is sealed, DATA what it was trained with (by the Run's split.csv where it has one, else split anew), near a folder
 of classes that it never saw. ``--out``: folders of pictures that belong to none of its classes; generated stripes and
 soft blobs are always among them. Each score is fitted on up to 4,096 training pictures and asked about up to 3,000 of
 the test part and 1,000 of each other set; AUROC is scikit-learn's, FPR is the share of the others that are no more
-unlike than 95 % of the test part. Results: benchmarks/results/unknown/choice.json. What is shown in
+unlike than 95 % of the test part. Results: benchmarks/results/unknown/NAME.json. What is shown in
 ``unknown_shown.py`` takes no part here: the score was chosen before that was looked at.
 """
 
@@ -42,8 +42,7 @@ class Asker:
 
     def pictures(self, pictures: list[np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
         """uint8 (H, W, C) each → embedding (N, D), logits (N, K)."""
-        geometry = self.run.card.geometry
-        return self._ask([geometry.apply(self.predictor._pixels(picture)) for picture in pictures])
+        return self._ask([self.predictor.square(picture) for picture in pictures])
 
     def samples(self, samples: Any, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         geometry, channels = self.run.card.geometry, self.run.card.channels
@@ -139,6 +138,7 @@ def main() -> None:
     parser.add_argument("runs", nargs="+", metavar="RUN=DATA[,near=FOLDER]")
     parser.add_argument("--out", action="append", default=[], metavar="NAME=FOLDER")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--name", default="choice", help="of the file with the results")
     args = parser.parse_args()
     outside = {name: Path(path) for name, _, path in (text.partition("=") for text in args.out)}
     runs: dict[str, Any] = {}
@@ -158,7 +158,7 @@ def main() -> None:
     }
     FOLDER.mkdir(parents=True, exist_ok=True)
     result = {"machine": machine(), "seed": args.seed, "mean_of_runs": means, "runs": runs}
-    (FOLDER / "choice.json").write_text(json.dumps(result, indent=1) + "\n")
+    (FOLDER / f"{args.name}.json").write_text(json.dumps(result, indent=1) + "\n")
     for name, found in sorted(means.items(), key=lambda item: -item[1]["auroc"]):
         print(f"{name:22} AUROC {100 * found['auroc']:.2f} %  FPR {100 * found['fpr95']:.1f} %")
 

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
     from resight.commands.preview import preview as preview
     from resight.commands.resume import resume as resume
     from resight.commands.serve import serve as serve
+    from resight.commands.study import study_depth as study_depth
+    from resight.commands.study_shortcuts import study_shortcuts as study_shortcuts
     from resight.commands.train import train as train
     from resight.commands.tune import tune as tune
     from resight.errors import ResightError as ResightError
@@ -73,6 +75,8 @@ _WHERE = {
     "resume": "resight.commands.resume",
     "serve": "resight.commands.serve",
     "similar": "resight.commands.embed",
+    "study_depth": "resight.commands.study",
+    "study_shortcuts": "resight.commands.study_shortcuts",
     "train": "resight.commands.train",
     "tune": "resight.commands.tune",
 }

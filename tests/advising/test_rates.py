@@ -63,6 +63,16 @@ def test_the_probe_costs_the_pictures_that_it_looks_at() -> None:
     assert parts(asked, net(), READ, BASICS, many)["features"] == pytest.approx((2 * most + 100) * graph + 100 * answer)
 
 
+def test_folds_of_a_small_set_cost_its_updates_once_more_for_each_but_one() -> None:
+    asked = config(**{"transfer.rung": "lpft", "transfer.folds": 3})
+    few, read = replace(WORK, train=290, val=29), replace(READ, first=READ.again)
+    found = parts(asked, net(), read, BASICS, few)
+    assert found["folds"] > 0
+    assert found["folds"] == pytest.approx(2 * found["updates"])
+    assert parts(asked, net(), read, BASICS, replace(few, val=30))["folds"] == 0
+    assert parts(asked, net(), read, BASICS, replace(few, train=1000))["folds"] == 0
+
+
 @pytest.mark.parametrize(
     ("threads", "workers", "read", "expected"),
     [

@@ -7,11 +7,10 @@ import re
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 
 import common
-import int8
+import export_rows
 import report
 
 
@@ -72,6 +71,15 @@ def test_what_has_no_rows_with_a_target_is_not_yet_measured() -> None:
     assert [cells(page, code)[4] for code in report.TARGETS] == ["not yet measured"] * len(report.TARGETS)
 
 
+def test_a_part_of_the_results_does_not_reach_the_target() -> None:
+    first, *others = report.ALL_OF["P2"]
+    some, whole = {first: result(FAST, target="P2")}, {n: result(FAST, target="P2") for n in (first, *others)}
+    assert cells(report.page(some, ""), "P2")[4] == "not yet measured"
+    assert all(f"no {name}" in cells(report.page(some, ""), "P2")[5] for name in others)
+    assert cells(report.page(whole, ""), "P2")[4] == "reached"
+    assert cells(report.page({**some, others[0]: result(SLOW, target="P2")}, ""), "P2")[4] == "**missed**"
+
+
 def lost(points: float) -> dict[str, Any]:
     found = {"median": points, "min": points - 1, "max": points + 1, "n": 1234}
     ours, theirs = ("int8", {**found, "median": 80.0 - points}), ("fp32", {**found, "median": 80.0})
@@ -99,20 +107,56 @@ def test_accuracy_that_was_not_measured_is_said_and_reaches_nothing() -> None:
     assert cells(missed, "P4")[4] == "**missed**"
 
 
-def test_the_rows_of_int8_are_paired() -> None:
-    fp32, quantized = np.ones(1000), np.ones(1000)
-    fp32[:10], quantized[10:30] = 0, 0
-    row = int8.accuracy_row("net", fp32, quantized)
-    assert {name: values["median"] for name, values in row["sides"].items()} == {
-        "openvino, int8": pytest.approx(98),
-        "openvino, fp32": pytest.approx(99),
+def found(run: float, artefact: float, low: float, high: float) -> dict[str, Any]:
+    """What a gate says, as `resight export` keeps it."""
+    difference = {"value": artefact - run, "low": low, "high": high, "method": "newcombe"}
+    accuracy = {"run": run, "artefact": artefact}
+    return {"pictures": 1000, "of": "labelled ones", "decided": 990, "top1_agreement": 0.97, "max_abs": 0.25} | {
+        "mean_abs": 1e-4,
+        "accuracy": accuracy,
+        "difference": difference,
     }
-    assert row["lost"]["median"] == pytest.approx(1)
-    assert row["lost"]["n"] == 1000
-    assert -0.2 < row["lost"]["min"] < 1 < row["lost"]["max"] < 2.2
+
+
+def test_what_int8_lost_is_the_gates_difference_the_other_way_round() -> None:
+    row = export_rows.accuracy_row("net", "onnx-int8", found(0.99, 0.98, -0.022, 0.002), ("layer1.0.conv1",))
+    assert {name: values["median"] for name, values in row["sides"].items()} == {"onnx-int8": 98, "fp32": 99}
+    assert row["lost"] == {"median": pytest.approx(1), "min": pytest.approx(-0.2), "max": pytest.approx(2.2), "n": 1000}
     assert report.state(row) == report.MISSED
-    assert "3.00 %" in row["equal"]
-    assert report.state(int8.accuracy_row("net", fp32, fp32)) == report.REACHED
+    assert "the same best class for 97.00 %; in fp32 stayed: layer1.0.conv1" in row["equal"]
+    assert report.state(export_rows.accuracy_row("net", "onnx-int8", found(0.98, 0.98, 0, 0), ())) == report.REACHED
+
+
+def test_int8_is_beside_the_best_fp32_of_each_batch() -> None:
+    rates = {
+        "model.onnx, onnxruntime": ([10.0, 10.0], [90.0, 90.0]),
+        "model.onnx, openvino": ([20.0, 20.0], [40.0, 40.0]),
+        "openvino-int8": ([30.0, 50.0], [180.0, 180.0]),
+        "onnx-int8": ([20.0, 20.0], [90.0, 90.0]),
+    }
+    rows = [row for name in ("openvino-int8", "onnx-int8") for row in export_rows.speed_rows("net", name, rates, False)]
+    assert [row["ratio"]["median"] for row in rows] == [2, 2, 1, 1]
+    assert [list(row["sides"])[1] for row in rows[:2]] == [
+        "fp32, model.onnx, openvino",
+        "fp32, model.onnx, onnxruntime",
+    ]
+    assert {row["target"] for row in rows} == {None}
+    assert [row["target"] for row in export_rows.speed_rows("net", "onnx-int8", rates, True)] == [1.8, 1.8]
+
+
+def test_facts_are_shown_as_they_are_and_the_first_column_once() -> None:
+    own, rates = ([100.0, 100.0], [200.0, 200.0]), ([50.0, 250.0], [300.0, 300.0])
+    first = export_rows.fact("net", "model.onnx, onnxruntime", None, 1_500_000, own, own)
+    second = export_rows.fact("net", "openvino", found(0.9, 0.9, -0.01, 0.01), 2_000_000, rates, own)
+    lines = report.facts([first, second])
+    assert lines[2].startswith("| net | model.onnx, onnxruntime | ")
+    told = [cell.strip() for cell in lines[3].split("|")[1:-1]]
+    assert told[:3] == ["", "openvino", "1,000"]
+    assert told[3:7] == ["97.00 % of 990", "0.250", "0.000100", "+0.00 [-1.00, +1.00]"]
+    assert told[7:] == ["2", "12", "300", "1.50×, 1.50×"]
+    page = report.page({"export": result() | {"facts": [first, second]}}, "")
+    assert lines[3] in page
+    assert "times better" not in page.partition("A title")[2]
 
 
 def test_commit_threads_and_load_are_recorded_and_shown(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -185,6 +229,8 @@ def test_the_committed_page_is_made_from_the_committed_results() -> None:
     assert {found["target"] for found in results.values()} <= {"", *report.TARGETS}
     made = report.page(results, report.INTRO.read_text("utf-8"))
     assert report.PAGE.read_text("utf-8") == made, "run: python benchmarks/report.py"
+    text = report.EXPORT.read_text("utf-8")
+    assert report.with_table(text, report.facts(results["export"]["facts"])) == text, "run: python benchmarks/report.py"
 
 
 def test_every_script_is_in_the_readme() -> None:

@@ -10,10 +10,11 @@ from typer.testing import CliRunner
 
 import resight
 from resight.cli import app
+from resight.commands.export import export
 from resight.errors import RunError, UsageError
 from resight.inference import Speed, installed_backends, measure
-from resight.inference.measure import Answered, apart, varied
-from resight.runs import Run
+from resight.inference.measure import Answered, apart, sides_of, varied
+from resight.runs import Artifact, Run
 
 
 @pytest.fixture
@@ -55,6 +56,45 @@ def test_the_command_writes_json_to_stdout_only(run: Run, tmp_path: Path, monkey
     answer = CliRunner().invoke(app, ["predict", str(run.path), str(tiny.write_picture(tmp_path / "a.png", "red"))])
     assert answer.stderr.startswith("backend: onnxruntime, ")
     assert "red" in answer.stdout
+
+
+def test_artefacts_have_rows_that_auto_never_takes(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Timed by their real files; then with speeds that would win, if they could."""
+    pictures = tiny.write_folder(tmp_path / "pictures", each=2)
+    for name, target in (("onnx", "onnx"), ("ir", "openvino"), ("repository", "triton")):
+        export(run, target, name=name, images=pictures)
+    card = run.path / "artifacts" / "ir" / "card.json"
+    plain = json.loads(card.read_text("utf-8"))
+    kept = {"quantization": {"fp32_layers": ["layer1.0.add", "odd\x1b[31m"]}}
+    card.write_text(json.dumps(plain | {"precision": "int8"} | kept), "utf-8")
+    found = resight.bench(run, threads=1, batch=2, seconds=0.01, rounds=1)
+    assert list(found.artifacts) == ["ir", "onnx"]
+    assert all(value > 0 for _, speed in found.artifacts.values() for value in (speed.start, speed.one, speed.many))
+    assert list(found.speeds) == installed_backends()
+    assert "artifact ir: int8 by openvino" in found.to_text()
+    assert "stayed in fp32: layer1.0.add, odd\\x1b[31m" in found.to_text()
+    assert "artifact repository: not measured, no backend here answers with it" in found.to_text()
+    rows = {one["name"]: one for one in found.to_dict()["artifacts"]}
+    assert rows["ir"]["fp32_layers"][0] == "layer1.0.add"
+    assert rows["onnx"]["fp32_layers"] == []
+    assert rows["onnx"]["bytes"] > 0
+
+    def quick(opened: Run, names: list[str], _: int, *, artifacts: list[Artifact], **__: object) -> dict[str, Speed]:
+        speeds = {name: Speed(1.0, 2.0 + k, 2.0 + k) for k, name in enumerate(names)}
+        return speeds | {side.name: Speed(0.1, 99.0, 99.0) for side in sides_of(opened, [], artifacts)}
+
+    monkeypatch.setattr("resight.commands.bench.measure", quick)
+    assert resight.bench(run, threads=1, batch=2).chosen == {"one picture": "openvino", "many": "openvino"}
+    stored = json.loads(found.stored.read_text("utf-8"))
+    assert all(set(entry) == set(installed_backends()) for entry in stored["entries"].values())
+
+
+def test_a_damaged_artefact_is_not_measured(run: Run, tmp_path: Path) -> None:
+    artifact = export(run, "openvino", images=tiny.write_folder(tmp_path / "pictures", each=1)).artifact
+    numbers = artifact.path / "model.bin"
+    numbers.write_bytes(bytes(numbers.stat().st_size))
+    with pytest.raises(RunError, match=r"model\.bin is missing or was changed"):
+        resight.bench(run, threads=1, batch=1, seconds=0.01, rounds=1)
 
 
 def test_wrong_arguments(run: Run) -> None:

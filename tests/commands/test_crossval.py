@@ -26,6 +26,7 @@ pytest.importorskip("torch")
 from resight.cli import app, folds, making
 from resight.commands import crossval as command
 from resight.commands.crossval import crossval
+from resight.commands.crossval_asked import Asked
 from resight.commands.doctor import examine
 from resight.commands.predict import resolve_run
 from resight.commands.resume import resume
@@ -172,7 +173,7 @@ def test_pictures_are_checked_with_the_channels_that_are_asked_for(
     root = write_patterns(tmp_path / "patterns", each=6)
     for channels, asked in ((3, {"data.channels": 3}), (5, {}), (4, {"data.channels": "4"})):
         options = {"channels": 5} if channels == 5 else {}
-        assert command._Asked.of(root, 3, 0, asked, options).channels == channels
+        assert Asked.of(root, 3, 0, asked, options).channels == channels
     seen = []
 
     def check(samples: Any, skip_bad: bool, say: Any, channels: int = 0) -> Any:
@@ -374,7 +375,7 @@ def test_bad_pictures_are_listed_or_left_out_of_all_folds(
 
 def test_what_the_first_fold_measured_holds_for_all(whole: CrossValidation, data: Path) -> None:
     """A budget is divided by the folds; its steps and the micro-batch are those of the first."""
-    asked = command._Asked.of(data, 3, 7, {"save_steps": 5}, {"budget": "90s", "batch": "auto", "model": None})
+    asked = Asked.of(data, 3, 7, {"save_steps": 5}, {"budget": "90s", "batch": "auto", "model": None})
     options, fields = asked.training(None)
     assert (options, fields) == ({"batch": "auto"}, {"save_steps": 5, "seed": 7, "budget_seconds": 30.0})
     first = Run(whole.path / "fold-1", whole.runs[0].card)
@@ -385,14 +386,27 @@ def test_what_the_first_fold_measured_holds_for_all(whole: CrossValidation, data
 def test_a_budget_that_ends_after_the_probe_ends_there_in_every_fold(data: Path, tmp_path: Path) -> None:
     """What only updates would use is not passed on: the training would refuse it."""
     wishes = {"lr": 0.1, "batch": "auto", "balance": "weights", "budget": "30s", "weights": "w.safetensors"}
-    asked = command._Asked.of(data, 3, 7, {"save_steps": 5, "augment.flip": "none"}, wishes)
+    asked = Asked.of(data, 3, 7, {"save_steps": 5, "augment.flip": "none"}, wishes)
     config = override(TrainConfig(), {"transfer.rung": "features", "budget_seconds": 10, "auto_batch": True})
-    first = SimpleNamespace(path=tmp_path, read=lambda name: config.to_json())
+    card = SimpleNamespace(transfer={})
+    first = SimpleNamespace(path=tmp_path, read=lambda name: config.to_json(), card=card)
+    card.transfer["folds"] = [{}]  # the folds of the training part chose, and there was time: the others choose anew
+    assert asked.training(first)[1]["budget_seconds"] == 10  # type: ignore[arg-type]
+    card.transfer.clear()
     options, fields = asked.training(first)  # type: ignore[arg-type]
     assert options == {"weights": "w.safetensors"}
     expected = {"seed": 7, "augment.flip": "none", "select": "balanced", "transfer.rung": "features"}
     assert fields == expected
     check_effects(override(TrainConfig(), fields), fields)
+
+
+def test_a_budget_without_time_for_folds_has_none_in_every_fold(data: Path, tmp_path: Path) -> None:
+    asked = Asked.of(data, 3, 7, {}, {"budget": "30s", "weights": "w.safetensors"})
+    config = override(TrainConfig(), {"transfer.rung": "lpft", "transfer.folds": 0, "transfer.head": "probe"})
+    config.total_steps = 5
+    first = SimpleNamespace(path=tmp_path, read=lambda name: config.to_json(), card=SimpleNamespace(transfer={}))
+    _, fields = asked.training(first)  # type: ignore[arg-type]
+    assert fields == {"seed": 7, "total_steps": 5, "transfer.folds": 0, "transfer.head": "probe"}
 
 
 def test_the_command_line_has_the_options_of_train(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -13,10 +13,11 @@ from PIL import Image
 from tests.inference import tiny
 
 from resight.commands.eval import evaluate_run
+from resight.commands.export import export
 from resight.commands.own_data import learned, match_classes
 from resight.errors import DataError, MissingExtra, RunError, UsageError
 from resight.inference import BACKENDS, unescape_cell
-from resight.runs import CONFIG, SPLIT, WEIGHTS, Run
+from resight.runs import CONFIG, ONNX, SPLIT, WEIGHTS, Run, open_artifact
 from resight.samples import load, split_csv
 
 
@@ -172,7 +173,7 @@ def test_data_that_is_gone_changed_or_unknown(run: Run, data: Path, tmp_path: Pa
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"data": 1}', '{"data": {}}'])
 def test_a_config_without_the_place_of_the_data(text: str, tmp_path: Path) -> None:
     run = tiny.make_run(tmp_path / "run", config=text)
-    with pytest.raises(RunError, match="where the data is"):
+    with pytest.raises(RunError, match=r"where the data is|not valid JSON"):
         evaluate_run(run)
 
 
@@ -312,3 +313,39 @@ def test_groups_of_a_table_have_results(run: Run, data: Path) -> None:
         assert "Pictures of one group are alike" in text
     groups = found.evaluation.groups
     assert [(group.name, group.n, group.accuracy.value) for group in groups] == [("b", 2, 0.5), ("a", 1, 1.0)]
+
+
+@pytest.fixture
+def exported(run: Run, data: Path) -> Run:
+    """With an fp32 artefact, and a copy of it that calls itself int8 and has a temperature of its own."""
+    for name in ("plain", "quick"):
+        export(run, "onnx", name=name, data=data)
+    folder = run.path / "artifacts" / "quick"
+    graph = tiny.graph(temperature=2.5).SerializeToString()
+    (folder / ONNX).write_bytes(graph)
+    card = folder / "card.json"
+    own = {"precision": "int8", "temperature": 2.5, "quantization": {"fp32_layers": ["layer1.0.conv1"]}}
+    own["files"] = {ONNX: hashlib.sha256(graph).hexdigest()}
+    card.write_text(json.dumps(json.loads(card.read_text("utf-8")) | own), "utf-8")
+    return run
+
+
+def test_a_page_says_which_artefact_it_speaks_of(exported: Run, data: Path, tmp_path: Path) -> None:
+    pages = {}
+    for name in (None, "plain", "quick"):
+        page = tmp_path / f"{name}.html"
+        result = evaluate_run(exported, data, artifact=name, report=page)
+        pages[name] = page.read_text("utf-8")
+        assert result.artifact == name
+        assert result.to_dict()["artifact"] == name
+        assert (f"artefact {name}," in result.to_text()) == (name is not None)
+    assert "artefact" not in pages[None]
+    for name in ("plain", "quick"):
+        assert f"artefact {name}</b>, not by model.onnx" in pages[name]
+        assert f" as {name} on data?" in pages[name]
+        assert open_artifact(exported, name).sha256[:12] in pages[name]
+    assert "stayed in fp32" not in pages["plain"]
+    assert "stayed in fp32: layer1.0.conv1." in pages["quick"]
+    assert "No heat maps: an int8 form rounds its last layer" in pages["quick"]
+    assert "The temperature, 2.500," in pages["quick"]
+    assert "The temperature, 2.500," not in pages["plain"]

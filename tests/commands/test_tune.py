@@ -26,6 +26,7 @@ from resight.runs.storage import exclusive
 from resight.samples import SampleSet
 from resight.training import prepare
 from resight.training.progress import Lines
+from resight.transfer import features, ladder
 from resight.tuning import watch
 
 SHARED: dict[str, Any] = {"model": "resnet20", "batch": 8, "workers": 0, "device": "cpu"}
@@ -276,3 +277,30 @@ def test_what_has_no_effect_on_the_finder_is_refused(tmp_path: Path, data: Path)
         lr_find(data, out=tmp_path / "lr.png", updates=3)
     with pytest.raises(UsageError, match="--high must be above"):
         lr_find(data, out=tmp_path / "lr.png", low=1.0, high=0.1, **SHARED)
+
+
+def test_features_are_computed_once_for_all_trials(
+    data: Path, no_seal: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each trial has the probe that it would have alone, whatever rate or seed it searches."""
+    net = prepare.build_net(tiny_config(data), 3, None, lambda _: None)
+    save_file(net.state_dict(), tmp_path / "w.safetensors")
+    real, asked = features.features_of, []
+
+    def counted(*args: Any, **kwargs: Any) -> Any:
+        asked.append(kwargs["mirror"])
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(features, "features_of", counted)
+    more = {"weights": tmp_path / "w.safetensors", "image_size": 28, "space": ["lr"], "seeds": 1}
+    found = study(data, tmp_path / "study", {"total_steps": 2}, **more)
+    assert asked == [True, False]  # the training pictures and their mirror images, and those of validation
+    probes = sorted((tmp_path / "study").rglob(ladder.PROBE))
+    assert len(probes) >= 1
+    alone = train(
+        data, out=tmp_path / "alone", weights=tmp_path / "w.safetensors", image_size=28,
+        set=SETTINGS | {"total_steps": 2}, **SHARED,
+    )  # fmt: skip
+    assert len(asked) == 4
+    card = found.run.card.transfer["probe"]
+    assert card["sha256"] == alone.card.transfer["probe"]["sha256"]

@@ -31,6 +31,8 @@ MEANING = {
     "model.norms": "statistics of norms: `train` follows the batches, `frozen` keeps those of the weights",
     "transfer.rung": "how weights are used; `features`: the last layer alone; `lpft`: it first, then all",
     "transfer.head": "last layer that all are trained with: `probe`: the regression's; `new`: one that knows nothing",
+    "transfer.folds": "parts of the training pictures, held out in turn, that choose the rung where fewer than 30 "
+    "validate; 0: validation does",
     "data.path": "where the data are; recorded, not to be set",
     "data.val_fraction": "share of train carved for validation, where there is none",
     "data.test_fraction": "share of train carved for test, where there is none",

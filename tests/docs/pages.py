@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PAGES = sorted([ROOT / "README.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+PAGES = sorted([ROOT / "README.md", ROOT / "README.zh-CN.md", ROOT / "CONTRIBUTING.md", *(ROOT / "docs").glob("*.md")])
+LEARN = sorted((ROOT / "docs" / "learn").glob("*/*.md"))
 
 _FENCE = re.compile(r"(?:<!-- (run[^>]*?) -->\n)?^```(\w+)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INLINE = re.compile(r"(?<!`)`([^`\n]+)`(?!`)")
@@ -44,6 +45,6 @@ def invocations(page: Path) -> Iterator[list[str]]:
 
 def links(page: Path) -> Iterator[Path]:
     """Where relative links and pictures lead."""
-    for target in re.findall(r"\]\(([^)\s]+)\)", page.read_text("utf-8")):
+    for target in re.findall(r"\]\(([^)\s]+)\)", _FENCE.sub("", page.read_text("utf-8"))):
         if "://" not in target and not target.startswith("#"):
             yield page.parent / target.partition("#")[0]

@@ -11,14 +11,15 @@ from pathlib import Path
 
 import pytest
 
-from .pages import PAGES, ROOT, Block, blocks, invocations, links
+from .pages import LEARN, PAGES, ROOT, Block, blocks, invocations, links
 
 TUTORIAL = ROOT / "docs" / "tutorial.md"
 KEPT = 20  # digits of each class that the tutorial is run on here: enough to train, soon done
-ids = [page.name for page in PAGES]
+EVERY = [*PAGES, *LEARN]
+ids = [str(page.relative_to(ROOT).with_suffix("")) for page in EVERY]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=ids)
+@pytest.mark.parametrize("page", EVERY, ids=ids)
 def test_commands_and_options_exist(page: Path) -> None:
     typer = pytest.importorskip("typer")
     from resight.cli import app
@@ -31,7 +32,11 @@ def test_commands_and_options_exist(page: Path) -> None:
             assert set(words) <= {"--help", "-h", "--version"}, shown
             continue
         assert names[0] in commands, f"{page.name}: there is no command in: {shown}"
-        known = {option for parameter in commands[names[0]].params for option in parameter.opts}
+        command = commands[names[0]]
+        if hasattr(command, "commands"):  # a group, as study: its own commands have the options
+            assert {*names[1:2]} & {*command.commands}, f"{page.name}: there is no command in: {shown}"
+            command = command.commands[names[1]]
+        known = {option for parameter in command.params for option in parameter.opts}
         used = {word.partition("=")[0] for word in words if word.startswith("-")}
         assert used <= known | {"--help", "-h"}, f"{page.name}: {shown}"
 
@@ -41,7 +46,7 @@ def test_commands_are_found_in_the_documents() -> None:
     assert {"train", "resume", "import", "preview", "eval", "predict", "models", "demo"} <= set(shown)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=ids)
+@pytest.mark.parametrize("page", EVERY, ids=ids)
 def test_settings_exist(page: Path) -> None:
     pytest.importorskip("pydantic")
     from resight.recipes import TrainConfig, override
@@ -50,7 +55,7 @@ def test_settings_exist(page: Path) -> None:
         override(TrainConfig(), {name: value})
 
 
-@pytest.mark.parametrize("page", PAGES, ids=ids)
+@pytest.mark.parametrize("page", EVERY, ids=ids)
 def test_links_lead_somewhere(page: Path) -> None:
     assert not [str(target) for target in links(page) if not target.exists()]
 

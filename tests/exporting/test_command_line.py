@@ -68,7 +68,7 @@ def test_what_an_artefact_cannot_do_is_refused(run: Run, data: Path) -> None:
     picture = str(next(data.rglob("*.png")))
     for arguments in (
         ["explain", str(run.path), picture, "--method", "occlusion"],
-        ["eval", str(run.path), "--report"],
+        ["explain", str(run.path), picture, "--sanity"],
     ):
         result = call(app, [*arguments, "--artifact", "onnx"])
         assert isinstance(result.exception, UsageError)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +19,12 @@ from tests.inference import tiny
 from resight import import_weights
 from resight.commands.export import NEEDS, export, exported, table
 from resight.errors import DataError, ParityError, RunError, UsageError
+from resight.exporting.about import about
 from resight.exporting.targets import TARGETS
+from resight.images import Geometry
 from resight.inference import Predictor
 from resight.models import create
-from resight.runs import ONNX, Run, drafted, open_artifact
+from resight.runs import ONNX, Run, RunCard, drafted, open_artifact
 from resight.samples import load
 
 
@@ -118,33 +120,26 @@ def test_triton_has_the_form_of_a_repository(run: Run) -> None:
     assert {node.name: list(node.dims) for node in config.output} == {
         "probabilities": [3], "logits": [3], "embedding": [4]
     }  # fmt: skip
-    assert config.dynamic_batching.preferred_batch_size
+    assert 0 < max(config.dynamic_batching.preferred_batch_size) <= config.max_batch_size
+    assert {node.name for node in config.output if node.label_filename == "labels.txt"} == {"probabilities", "logits"}
+    _same_tensors(config, onnx.load(model / "1" / ONNX))
     assert (model / "labels.txt").read_text().splitlines() == list(tiny.CLASSES)
     assert (model / "1" / ONNX).is_file()
     assert json.loads((model / "resight.json").read_text())["resight.geometry"] == run.card.geometry.to_dict()
 
 
-def test_docker_serves_without_pytorch(run: Run) -> None:
-    before = os.umask(0o077)
-    try:
-        export(run, "docker")
-    finally:
-        os.umask(before)
-    folder = open_artifact(run, "docker").path
-    modes = {path.stat().st_mode & 0o777 for path in (folder / "run").rglob("*")}
-    assert modes == {0o644}  # the image's user is another one
-    text = (folder / "Dockerfile").read_text()
-    for words in ("USER 10001", "HEALTHCHECK", "/v2/health/ready", "resight.cli", "serve", "STOPSIGNAL SIGTERM"):
-        assert words in text
-    required = (folder / "requirements.txt").read_text()
-    assert "starlette==" in required
-    assert "onnxruntime==" in required
-    assert "torch" not in required
-    Run.open(folder / "run")
-    code = (
-        "from resight import Predictor, Run; import sys; Predictor(Run.open('run')); assert 'torch' not in sys.modules"
-    )
-    subprocess.run([sys.executable, "-c", code], cwd=folder, check=True, env={"PYTHONPATH": str(folder)})
+def _same_tensors(config: Any, model: onnx.ModelProto) -> None:
+    """What Triton compares when it loads a graph: names, types, and shapes after the batch, which must be open."""
+    kinds = {onnx.TensorProto.UINT8: "TYPE_UINT8", onnx.TensorProto.FLOAT: "TYPE_FP32"}
+    for said, there in ((config.input, model.graph.input), (config.output, model.graph.output)):
+        nodes = {node.name: node.type.tensor_type for node in there}
+        for one in said:
+            batch, *sizes = nodes[one.name].shape.dim
+            assert batch.dim_param
+            assert [size.dim_value for size in sizes] == list(one.dims)
+            number = type(one).DESCRIPTOR.fields_by_name["data_type"].enum_type.values_by_number[one.data_type]
+            assert number.name == kinds[nodes[one.name].elem_type]
+    assert {node.name for node in model.graph.input} == {node.name for node in config.input}
 
 
 # ── what the gate catches ──────────────────────────────────────────────────────────────────────────────────────
@@ -186,7 +181,28 @@ def test_a_broken_export_is_caught_and_the_previous_one_stays(
     assert raised.value.exit_code == 1
     assert open_artifact(run, "onnx").sha256 == before
     assert [one.problem for one in exported(run)] == [None]
-    assert [path.name for path in (run.path / "artifacts").iterdir()] == ["onnx"]
+    assert [path.name for path in (run.path / "artifacts").glob("[!.]*")] == ["onnx"]
+
+
+@pytest.mark.parametrize("target", ["onnx", "openvino", "program", "docker"])
+@pytest.mark.parametrize("fact", ["geometry", "classes", None])
+def test_a_file_that_says_of_itself_what_is_not_so_is_caught(
+    target: str, fact: str | None, imported: Run, pictures: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its answers are right; whoever took it away would make other squares, or read other names."""
+    wrong = {
+        "geometry": {"geometry": Geometry("squash", imported.card.geometry.size)},
+        "classes": {"classes": tiny.CLASSES[::-1]},
+    }
+
+    def other(card: RunCard) -> dict[str, str]:
+        return {} if fact is None else about(replace(card, **wrong[fact]))
+
+    monkeypatch.setattr(f"resight.exporting.targets.{target}.about", other)
+    with pytest.raises(ParityError, match=f"says resight.{fact or 'classes'} = ") as raised:
+        export(imported, target, name="told", data=pictures, pictures=3)
+    assert raised.value.exit_code == 1
+    assert "told" not in [one.name for one in exported(imported)]
 
 
 def test_the_pictures_of_the_gate(run: Run, imported: Run, pictures: Path, tmp_path: Path) -> None:

@@ -33,7 +33,7 @@ def test_groups_are_those_of_an_uninterrupted_job(
         found.append((id(session), [position for position, _ in items]))
         return [(item, [np.ones(3, np.float32)]) for item in items]
 
-    monkeypatch.setattr(predictor, "_rows", record)
+    monkeypatch.setattr(predictor._sharing, "_rows", record)
 
     def groups(number: int, start: int) -> list[tuple[int, list[int]]]:
         found.clear()

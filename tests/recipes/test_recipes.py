@@ -130,9 +130,12 @@ def test_quick_for_photos_and_for_small_pictures() -> None:
     photos = recipe("quick", Facts(count=900, classes=10, side=400))
     assert (photos.batch, photos.optimizer.name, photos.optimizer.lr) == (32, "sgd", 0.2)  # the rate stays
     assert (photos.data.start_scale, photos.epochs, photos.model.zero_gamma) == (0.5, 45, False)
+    assert photos.label_smoothing == 0.1
     small = recipe("quick", Facts(count=900, classes=10, side=28))
     assert (small.batch, small.optimizer.name, small.optimizer.lr) == (32, "muon", 0.05)
     assert (small.data.start_scale, small.model.zero_gamma) == (0.5, False)
+    assert small.label_smoothing == 0
+    assert recipe("finetune", Facts(count=900, classes=10, side=28)).label_smoothing == 0.1
     tuned = recipe("finetune", Facts(count=900, classes=10, side=400))
     assert (tuned.data.start_scale, tuned.optimizer.name, tuned.batch, tuned.epochs) == (1.0, "sgd", 32, 21)
     few = recipe("finetune", Facts(count=100, classes=10, side=400))

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import math
 import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +15,7 @@ import numpy as np
 import pytest
 from tests.inference import tiny
 
-from resight.errors import RunError, StorageError, UsageError
+from resight.errors import RunError, RunLocked, StorageError, UsageError
 from resight.inference import Predictor
 from resight.runs import ONNX, ArtifactCard, Run, artifact_names, drafted, open_artifact, publish
 
@@ -43,7 +45,7 @@ def test_what_was_published_is_opened_again(run: Run) -> None:
     assert set(found.card.files) == {ONNX}
     assert found.bytes == len(run.read(ONNX))
     assert artifact_names(run) == ["copy"]
-    assert sorted(p.name for p in (run.path / "artifacts").iterdir()) == ["copy"]  # no drafts are left
+    assert sorted(p.name for p in (run.path / "artifacts").iterdir()) == [".lock-copy", "copy"]  # no drafts are left
     Run.open(run.path)  # the sealed Run is as it was
 
 
@@ -141,6 +143,42 @@ def test_what_is_no_card_is_refused(run: Run, content: bytes) -> None:
         open_artifact(run, "copy")
 
 
+HOLDER = """
+import sys
+from pathlib import Path
+from resight.runs import Run, drafted
+with drafted(Run.open(sys.argv[1]), "copy") as folder:
+    (folder / "half").write_bytes(b"half")
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+def test_one_export_of_a_name_at_a_time_and_a_killed_one_blocks_nothing(run: Run) -> None:
+    command = [sys.executable, "-c", HOLDER, str(run.path)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "held\n"
+        with pytest.raises(RunLocked, match="another process is exporting copy there"):
+            export(run)
+        assert (run.path / "artifacts" / ".draft-copy" / "half").exists()  # the other one's draft is its own
+        export(run, name="elsewhere")  # another name is another artefact
+        other.kill()
+    export(run)
+    assert set(open_artifact(run, "copy").card.files) == {ONNX}  # nothing of the half one
+    assert artifact_names(run) == ["copy", "elsewhere"]
+    assert not list((run.path / "artifacts").glob(".draft*"))
+
+
+@pytest.mark.parametrize("name", [".lock-copy", ".draft-copy"])
+def test_a_link_in_the_way_leads_nowhere(run: Run, tmp_path: Path, name: str) -> None:
+    (run.path / "artifacts").mkdir()
+    (run.path / "artifacts" / name).symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(UsageError, match="in the way"):
+        export(run)
+    assert not (tmp_path / "elsewhere").exists()
+
+
 @pytest.mark.parametrize("fails", [0, 1])
 def test_a_crash_leaves_the_earlier_or_the_new_one(run: Run, fails: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Moving the earlier one away and putting the new one into its place: each may be the last that happens."""
@@ -163,7 +201,7 @@ def test_a_crash_leaves_the_earlier_or_the_new_one(run: Run, fails: int, monkeyp
     open_artifact(run, "copy").verify()
     export(run, notes=("third",))
     assert open_artifact(run, "copy").card.notes == ("third",)
-    assert sorted(p.name for p in (run.path / "artifacts").iterdir()) == ["copy"]
+    assert sorted(p.name for p in (run.path / "artifacts").iterdir()) == [".lock-copy", "copy"]
 
 
 @pytest.mark.parametrize("what", ["a link", "a file", "a folder"])
@@ -183,6 +221,14 @@ def test_what_is_no_artefact_is_not_replaced(run: Run, tmp_path: Path, what: str
         export(run)
     kept = place if what == "a file" else place / "file"
     assert kept.read_text() == "kept"
+
+
+def test_what_a_kill_left_of_a_former_artefact_is_not_in_the_way(run: Run) -> None:
+    rest = run.path / "artifacts" / ".previous-copy"
+    rest.mkdir(parents=True)
+    (rest / "model.onnx").write_text("the card was removed first")
+    export(run)
+    assert not rest.exists()
 
 
 def test_a_folder_of_artefacts_elsewhere_is_not_written_to(run: Run, tmp_path: Path) -> None:

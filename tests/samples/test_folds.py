@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from resight.errors import DataError, UsageError
 from resight.samples import HELD_OUT, Sample, SampleSet, fold_sets, split_csv
-from resight.samples.folds import deal_folds
+from resight.samples.folds import deal_folds, training_folds
 from resight.samples.splits import Item
 
 class_sizes = st.dictionaries(st.text(min_size=1, max_size=3), st.integers(1, 40), min_size=1, max_size=5)
@@ -149,3 +149,18 @@ def test_what_cannot_be_learned_is_refused() -> None:
             fold_sets(a_set([0, 1] * 10), folds, 0, 0.1)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="seed"):
         fold_sets(a_set([0, 1] * 10), 2, -1, 0.1)
+
+
+def test_folds_of_the_training_part_touch_nothing_else() -> None:
+    """Each training picture is held out once; what was there to validate and to test is in neither part."""
+    splits = (["train"] * 4 + ["val", "test"]) * 6
+    samples = a_set([k % 3 for k in range(36)], splits=splits)
+    sets = training_folds(samples, 3, seed=1)
+    trained = {sample.source for sample in samples.part("train")}
+    for each in sets:
+        fit, held = ({sample.source for sample in each.part(part)} for part in ("train", "val"))
+        assert fit | held == trained
+        assert not fit & held
+    assert sorted(sample.source for each in sets for sample in each.part("val")) == sorted(trained)
+    with pytest.raises(DataError, match="all their pictures in one fold"):
+        training_folds(a_set([0, 0, 0, 0, 1]), 2, seed=1)

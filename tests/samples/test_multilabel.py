@@ -80,6 +80,13 @@ def test_a_column_for_each_class(root: Path) -> None:
     assert any("no pictures at all in train: bird" in text for text in found.warnings)
 
 
+def test_group_is_ours_beside_columns_of_classes(root: Path) -> None:
+    """In any case, with names of groups in it: not a class, and 0 and 1 among them are names, too."""
+    found = read(root, "path,cat,dog,Group\n0.png,1,1,a\n1.png,0,1,1\n2.png,1,0,0\n")
+    assert found.classes == ("cat", "dog")
+    assert [sample.group for sample in found.samples] == ["a", "1", "0"]
+
+
 def test_one_class_is_enough_to_be_there_or_not(root: Path) -> None:
     assert read(root, "path,labels\n0.png,cat\n1.png,\n").classes == ("cat",)
 
@@ -91,6 +98,9 @@ def test_one_class_is_enough_to_be_there_or_not(root: Path) -> None:
         ("path,labels,cat\n0.png,a,1\n", "rename or remove: cat"),
         ("path,lable\n0.png,a\n", "rename or remove: lable"),
         ("path,cat,dog\n0.png,1,yes\n", "line 2: dog is 'yes'; expected 1 where the picture has this class"),
+        ("path,cat,dog,Group\n0.png,1,0,1\n1.png,0,1,0\n", "the column group has 0 and 1 only, as a class has"),
+        ("path,cat,Split,dog\n0.png,1,0,1\n", "the split is '0'"),
+        ("path,cat,Path,dog\n0.png,1,0,1\n", "expected a header"),
         ("path,cat,dog\n0.png,1,-1\n", "dog is '-1'"),
         ("path,labels\n0.png,cat||dog\n", "line 2: the labels are 'cat||dog': there is an empty name"),
         ("path,labels\n0.png,cat|cat\n", "'cat' is named twice"),

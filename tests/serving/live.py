@@ -75,6 +75,16 @@ class Live:
         return self.service.metrics.registry.get_sample_value(name, labels) or 0.0
 
 
+def post(live: Live, data: bytes, name: str = "a.jpg", **query: str) -> Any:
+    return live.client.post("/predict", files={"file": (name, data)}, params=query)
+
+
+def head(length: int, path: str = "/predict") -> bytes:
+    """Of a request with a body of so many bytes."""
+    lines = [f"POST {path} HTTP/1.1", "Host: localhost", "Content-Type: image/png", f"Content-Length: {length}"]
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
 @contextmanager
 def serving(
     runs: Mapping[str, Path],

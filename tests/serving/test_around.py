@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
+from typing import Any
 
 import pytest
 from starlette.datastructures import Headers
@@ -12,8 +14,9 @@ from resight.runs import Run
 from resight.serving import page
 from resight.serving.middleware import Hosts
 from resight.serving.refusals import Refused
+from resight.serving.server import frozen, run
 
-from .live import Live, encoded, logged, serving
+from .live import LIMITS, Live, encoded, logged, serving
 
 PATHS = ["/", "/models", "/v2", "/v2/health/live", "/metrics", "/openapi.json", "/nothing", "/page/nothing", "/predict"]
 
@@ -165,3 +168,25 @@ def test_names_of_models(known: Run, tmp_path: Path) -> None:
             named_runs(runs, names)
     with pytest.raises(RunError, match="nowhere"):
         named_runs(["runs/nowhere"])
+
+
+def test_code_that_exists_is_left_out_of_collections() -> None:
+    """A full collection stops the event loop: what was imported is not looked at while the server runs."""
+    before = gc.get_freeze_count()
+    with frozen():
+        assert gc.get_freeze_count() > before + 10_000
+    assert gc.get_freeze_count() == 0
+
+
+def test_the_server_runs_with_its_code_left_out(known: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    counts = []
+
+    def run_(work: Any) -> None:
+        counts.append(gc.get_freeze_count())
+        work.cr_frame.f_locals["sock"].close()
+        work.close()
+
+    monkeypatch.setattr("resight.serving.server.asyncio.run", run_)
+    monkeypatch.setattr("resight.serving.server.take_over_logging", lambda: None)
+    run({"m": known.path}, host="127.0.0.1", port=0, backend="auto", artifact=None, limits=LIMITS)
+    assert counts[0] > 10_000

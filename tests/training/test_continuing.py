@@ -112,6 +112,37 @@ def test_tested_pictures_under_other_names_are_told(data: Path, tmp_path: Path) 
     assert "cannot be said" in said
 
 
+def test_pictures_under_other_names_keep_their_parts(data: Path, tmp_path: Path) -> None:
+    """Moved into another folder, every name changed; one picture was replaced by another of the same size."""
+    base, before = base_of(data, tmp_path), parts(load(data))
+    other = tmp_path / "moved"
+    names = {source: f"{Path(source).parent}/photo-{k:03d}.png" for k, source in enumerate(reversed(before))}
+    for source, name in names.items():
+        (other / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(data / source, other / name)
+    lost = next(source for source, part in before.items() if part == "test")
+    content = (data / lost).read_bytes()
+    (other / names[lost]).write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    found = base.found_in(other)
+    assert [row.split for row in found.rows.values()] == [row.split for row in base.rows.values()]  # in order
+    samples = load(other, seed=5, classes=base.run.classes, known=found.known_parts(other))
+    now = parts(samples)
+    assert all(now[names[source]] == part for source, part in before.items() if source != lost)
+    assert describe(found, samples)["kept"] == {"val": 6, "test": 5}
+    shutil.rmtree(data)  # nothing to compare with
+    assert base.found_in(other).rows == base.rows
+
+
+def test_one_picture_of_two_that_are_alike_takes_the_name(data: Path, tmp_path: Path) -> None:
+    base = base_of(data, tmp_path)
+    other = tmp_path / "renamed"
+    shutil.copytree(data, other)
+    (other / "rows" / "00.png").rename(other / "rows" / "x.png")
+    shutil.copy(other / "rows" / "x.png", other / "rows" / "y.png")
+    keys = [source for source, _ in base.found_in(other).rows]
+    assert (keys.count("rows/x.png"), keys.count("rows/y.png"), keys.count("rows/00.png")) == (1, 0, 0)
+
+
 def test_a_layout_that_trains_on_tested_pictures_is_told(data: Path, tmp_path: Path) -> None:
     base = base_of(data, tmp_path)
     before = parts(load(data))

@@ -441,6 +441,12 @@ def check_rung(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
     assert steps["none"] == steps["lpft"] > 0 == steps["features"]
 
 
+def check_folds(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    """What they choose: tests/transfer/test_weighing.py."""
+    with pytest.raises(UsageError, match=r"transfer\.folds has no effect"):
+        made(wide, tmp_path / "run", {"transfer.folds": 3})
+
+
 def check_task(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="task is what the data say"):
         made(wide, tmp_path / "run", {"task": "multi", "loss": "bce", "label_smoothing": 0})
@@ -451,6 +457,7 @@ CHECKED: dict[str, Callable[[Path, Path, pytest.MonkeyPatch], None]] = {
     "task": check_task,
     "transfer.rung": check_rung,
     "transfer.head": check_rung,
+    "transfer.folds": check_folds,
     "model.weights": check_weights,
     "model.checkpointing": check_checkpointing,
     "data.path": check_path,

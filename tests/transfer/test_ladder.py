@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,64 +14,23 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from tests.training.tiny import CLASSES, digest, last, tiny_config, write_patterns
+from tests.transfer.climbing import BY_VALIDATION, OPTIONS, SETTINGS, SHORT, climb, history
 
 from resight.commands import resume as resuming
 from resight.commands.resume import resume
 from resight.commands.train import train
 from resight.errors import Interrupted, UsageError
-from resight.exporting import seal as sealing
 from resight.recipes import TrainConfig, recipe
 from resight.recipes.recipes import PLENTY, Facts
-from resight.runs import CHECKPOINTS, CONFIG, HISTORY, ONNX, WEIGHTS, Run
+from resight.runs import CHECKPOINTS, CONFIG, WEIGHTS, Run
 from resight.training import fit, prepare
 from resight.training.checkpoint import load_checkpoint
 from resight.training.fit import Training
-from resight.transfer import ladder, probe
-
-OPTIONS: dict[str, Any] = {"model": "resnet20", "image_size": 28, "workers": 0, "device": "cpu"}
-SETTINGS: dict[str, Any] = {"model.options.stem": "tiny", "threads": 1}
-SHORT: dict[str, Any] = {**SETTINGS, "total_steps": 4, "batch": 16, "optimizer.lr": 1e-3}
+from resight.transfer import features, ladder, probe
 
 
 class Killed(BaseException):
     """Stands for a process that is gone."""
-
-
-@pytest.fixture(scope="module")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_patterns(tmp_path_factory.mktemp("ladder") / "data")
-
-
-@pytest.fixture(scope="module")
-def weights(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Of a network that has learned nothing yet, with five classes."""
-    path = tmp_path_factory.mktemp("weights") / "resnet20.safetensors"
-    net = prepare.build_net(tiny_config(data), 5, None, lambda _: None)
-    save_file(net.state_dict(), path)
-    return path
-
-
-@pytest.fixture(scope="module", autouse=True)
-def no_export() -> Iterator[None]:
-    """Sealing without calibration, graph, metrics and their summary, which take seconds and are tested elsewhere."""
-
-    def seal(run: Run, net: Any, samples: Any, logits: Any, say: Any) -> None:
-        save_file({name: value.contiguous() for name, value in net.state_dict().items()}, run.path / WEIGHTS)
-        (run.path / ONNX).write_bytes(b"not tested here")
-        run.seal()
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sealing, "seal", seal)
-        patch.setattr(resuming, "_summary", lambda run, say: None)
-        yield
-
-
-def climb(data: Path, weights: Path, out: Path, settings: dict[str, Any] | None = None, **options: Any) -> Run:
-    return train(data, weights=weights, out=out, set=SHORT if settings is None else settings, **OPTIONS | options)
-
-
-def history(run: Run) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in run.file(HISTORY).read_text().splitlines()]
 
 
 @pytest.fixture(scope="module")
@@ -131,14 +90,14 @@ def test_features_alone_make_a_run_without_an_update(data: Path, weights: Path, 
 
 
 def test_a_budget_counts_the_features_and_may_leave_nothing_else(data: Path, weights: Path, tmp_path: Path) -> None:
-    run = climb(data, weights, tmp_path / "run", {**SETTINGS, "batch": 16}, budget="0.001s")
+    run = climb(data, weights, tmp_path / "run", BY_VALIDATION, budget="0.001s")
     config = TrainConfig.from_json(run.file(CONFIG).read_bytes(), CONFIG)
     assert (config.transfer.rung, config.total_steps) == ("features", 0)
     assert "the budget of 0 s left no time" in run.card.transfer["why"]
 
 
 def test_a_budget_is_a_limit_and_no_aim(data: Path, weights: Path, tmp_path: Path) -> None:
-    run = climb(data, weights, tmp_path / "run", {**SETTINGS, "batch": 16, "optimizer.lr": 1e-3}, budget="30m")
+    run = climb(data, weights, tmp_path / "run", BY_VALIDATION, budget="30m")
     config = TrainConfig.from_json(run.file(CONFIG).read_bytes(), CONFIG)
     assert config.total_steps == round(recipe("transfer", Facts(48, 3, 28)).epochs * 3)
     assert config.budget_seconds == 1800
@@ -157,16 +116,16 @@ def test_mirror_images_are_features_only_where_they_mean_the_same(whole: Run, da
 def test_many_pictures_are_drawn_from() -> None:
     """Of every class some, the rest as they come: the large class stays the large one."""
     labels = np.array([0] * 900 + [1] * 91 + [2] * 7 + [3] * 2)
-    some = ladder._some(labels, 100, seed=1)
+    some = features.some(labels, 100, seed=1)
     assert len(set(some.tolist())) == 100
     assert sorted(some) == some.tolist()
     counts = np.bincount(labels[some])
     assert counts[3] == 2
     assert counts[1:3].min() >= probe.FOLDS
     assert counts[0] > 60
-    assert ladder._some(labels, 100, seed=2).tolist() != some.tolist()
-    assert ladder._some(labels[:50], 100, seed=1).tolist() == list(range(50))
-    assert np.bincount(labels[ladder._some(labels, 4, seed=1)]).tolist() == [1, 1, 1, 1]
+    assert features.some(labels, 100, seed=2).tolist() != some.tolist()
+    assert features.some(labels[:50], 100, seed=1).tolist() == list(range(50))
+    assert np.bincount(labels[features.some(labels, 4, seed=1)]).tolist() == [1, 1, 1, 1]
 
 
 @pytest.mark.parametrize("trained", [True, False])
@@ -176,8 +135,8 @@ def test_a_head_of_the_same_classes_is_kept_where_it_answers_better(trained: boo
     samples = resuming.data_sets.load(data, seed=0, val_fraction=0.3, test_fraction=0.1)
     net = prepare.build_net(tiny_config(data), 3, None, lambda _: None)
     parts = [prepare.eval_pictures(samples, part, config) for part in ("train", "val")]
-    with ladder.embedder(net, config, 1) as embed:
-        rows = ladder.features_of(embed, parts[1].__getitem__, np.arange(len(parts[1])), mirror=False)
+    with features.embedder(net, config, 1) as embed:
+        rows = features.features_of(embed, parts[1].__getitem__, np.arange(len(parts[1])), mirror=False)
     if trained:  # fitted on the validation pictures themselves: nothing else can be better there
         *_, (_, head) = ladder.probe.path(rows, parts[1].labels, 3)
         ladder.put_into(net, head)

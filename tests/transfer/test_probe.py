@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 from sklearn.linear_model import LogisticRegression
@@ -95,6 +97,25 @@ def test_a_large_validation_part_chooses_the_penalty(monkeypatch: pytest.MonkeyP
     head, choice = probe.fit((*train, [None] * 60), val, 3, seed=0)
     assert choice.on == "40 validation pictures"
     assert choice.accuracy == pytest.approx((head.logits(val[0][:, 0]).argmax(1) == val[1]).mean())
+
+
+def test_what_was_fitted_to_choose_the_penalty_is_not_fitted_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With a large validation part the chosen head is one of those that were tried, bit for bit."""
+    monkeypatch.setattr(probe, "SMALL", 40)
+    fits: list[float] = []
+
+    class Counted(LogisticRegression):
+        def fit(self, *args: Any, **kwargs: Any) -> LogisticRegression:
+            fits.append(self.C)
+            return super().fit(*args, **kwargs)
+
+    train, val = clouds(60, 3, spread=4.0), clouds(40, 3, seed=1, spread=4.0)
+    expected = list(probe.path(*train, 3))
+    monkeypatch.setattr(probe, "LogisticRegression", Counted)
+    head, choice = probe.fit((*train, [None] * 60), val, 3, seed=0)
+    assert len(fits) == len(choice.tried)
+    assert choice.penalty != probe.PENALTIES[len(fits) - 1]  # weaker ones were tried after it
+    np.testing.assert_array_equal(head.weight, dict(expected)[choice.penalty].weight)
 
 
 def test_groups_are_never_on_both_sides() -> None:

@@ -13,6 +13,7 @@ from resight.inference.unknown import bank_size
 from resight.recipes import TrainConfig
 from resight.training.loader import size_at
 from resight.transfer.features import most_pictures
+from resight.transfer.weighing import due
 
 Points = dict[int, float]
 """By side in pixels."""
@@ -141,6 +142,9 @@ def parts(config: TrainConfig, net: NetRates, read: ReadRates, basics: Basics, w
         "check": work.check * (work.train + work.val + work.test),
         "statistics": min(2000, work.train) * read.first / work.cores if work.measure else 0.0,
         "features": probed,
+        "folds": (config.transfer.folds - 1) * later
+        if due(config, work.train, work.val)
+        else 0.0,  # each of the others' pictures
         "updates": later + decoding,
         "validation": work.val * (epochs * answer + read.square),
         "checkpoints": (epochs + 1) * net.writing,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from resight import __version__
-from resight.cli import answering, exporting, folds, making, searching, serving
+from resight.cli import answering, exporting, folds, making, searching, serving, studying
 from resight.errors import ResightError
 
 app = typer.Typer(
@@ -61,6 +61,7 @@ def _main(
 
 for name, command in COMMANDS.items():
     app.command(name)(command)
+app.add_typer(studying.app, name="study")
 
 
 def main() -> None:

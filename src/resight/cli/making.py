@@ -197,12 +197,15 @@ def train(
 
 
 def resume(run: RunPath, json_: Json = False) -> None:
-    """Continue an interrupted training, or search, exactly where it was saved."""
+    """Continue an interrupted training, search or study, exactly where it was saved."""
+    from resight.commands import study
     from resight.commands.resume import resume
     from resight.commands.tune import go_on, is_study
 
     if is_study(run):
         searching.show(go_on(run), json_)
+    elif study.is_depth_study(run):
+        searching.show(study.go_on(run), json_)
     else:
         show_run(resume(run), json_)
 

@@ -6,7 +6,6 @@ are there. Formats that grow line by line can do that: ``RESUMABLE``.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Generator, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
@@ -24,6 +23,7 @@ from resight.inference import AUTO, BACKENDS, BATCH, Prediction, Predictor, dump
 from resight.inference.parquet import write_parquet
 from resight.inference.writers import plain
 from resight.runs import ARTIFACT_CARD, ARTIFACTS, CARD, ONNX, REFERENCE, Run
+from resight.runs.plain_json import read_json
 from resight.runs.storage import exclusive, sha256_of
 from resight.training.signals import StopRequest, stop_on_signal  # needs no PyTorch
 
@@ -247,7 +247,7 @@ def _rows(work: _Work, stop: StopRequest) -> Iterator[dict[str, Any]]:
         for line in lines:
             if stop.number:
                 raise _interrupted(work, stop, len(work.sources))
-            yield json.loads(line)
+            yield read_json(line)
 
 
 def _interrupted(work: _Work, stop: StopRequest, done: int) -> Interrupted:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from resight.inference.backend import thread_count
 from resight.inference.choose import choose, processor, remember
 from resight.inference.measure import measure
 from resight.inference.pipeline import map_ordered
-from resight.runs import ONNX, Run
+from resight.runs import ONNX, Artifact, Run, artifact_names, open_artifact
 
 PHOTO = (375, 500)
 """Height and width of the JPEG that decoding is measured with."""
@@ -27,7 +27,9 @@ PHOTO = (375, 500)
 @dataclass(frozen=True)
 class Bench:
     """What was measured. speeds: by backend. decode: ``files`` of 500 × 375 a second to the network's square, all
-    threads. chosen: what ``auto`` takes for one picture, and for many. stored: where ``auto`` finds it.
+    threads. chosen: what ``auto`` takes for one picture, and for many. stored: where ``auto`` finds it. artifacts: by
+    name, what was exported and its speed, which ``auto`` never takes. silent: names of those that nothing here answers
+    with, and why.
     """
 
     run: Path
@@ -39,22 +41,32 @@ class Bench:
     chosen: dict[str, str]
     stored: Path
     files: str = "JPEG"
+    artifacts: dict[str, tuple[Artifact, Speed]] = field(default_factory=dict)
+    silent: dict[str, str] = field(default_factory=dict)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON. Times in seconds, rates in pictures a second."""
         backends = [{"name": n, "version": BACKENDS[n].version, **asdict(s)} for n, s in self.speeds.items()]
         plain: dict[str, Any] = {"run": str(self.run), "processor": self.processor, "threads": self.threads}
         plain |= {"batch": self.batch, "backends": backends, "decode": self.decode}
+        plain["artifacts"] = [_plain(artifact, speed) for artifact, speed in self.artifacts.values()]
+        plain["not_measured"] = self.silent
         return plain | {"auto": self.chosen, "stored": str(self.stored)}
 
     def to_text(self) -> str:
         """A table for a terminal."""
         lines = [f"{printable(str(self.run))}, {self.processor}, {self.threads} threads", ""]
-        lines.append(f"{'':24}{'starts in':>12}{'one picture in':>17}{'one by one':>14}{f'{self.batch} at a time':>16}")
-        for name, speed in self.speeds.items():
-            shown = f"{name} {BACKENDS[name].version}"
+        rows = {f"{name} {BACKENDS[name].version}": speed for name, speed in self.speeds.items()}
+        rows |= {f"artifact {name}": speed for name, (_, speed) in self.artifacts.items()}
+        width = max(24, *(len(name) + 1 for name in rows))
+        heads = f"{'starts in':>12}{'one picture in':>17}{'one by one':>14}{f'{self.batch} at a time':>16}"
+        lines.append(f"{'':{width}}{heads}")
+        for name, speed in rows.items():
             times = f"{speed.start:>10.2f} s{1000 / speed.one:>14,.1f} ms"
-            lines.append(f"{shown:24}{times}{speed.one:>12,.1f}/s{speed.many:>14,.1f}/s")
+            lines.append(f"{name:{width}}{times}{speed.one:>12,.1f}/s{speed.many:>14,.1f}/s")
+        about = [_told(artifact) for artifact, _ in self.artifacts.values()]
+        about += [f"artifact {name}: not measured, {printable(why)}" for name, why in self.silent.items()]
+        lines += ["", *about] if about else []
         lines += ["", f"decoding {self.files} files of {PHOTO[1]} × {PHOTO[0]}: {self.decode:,.0f}/s"]
         for case, name in self.chosen.items():
             lines.append(f"--backend auto takes {name} for {case}")
@@ -69,7 +81,8 @@ def bench(
     seconds: float = 2.0,
     rounds: int = 3,
 ) -> Bench:
-    """Measure every installed backend with this Run, and store it for ``--backend auto``.
+    """Measure every installed backend with this Run and store it for ``--backend auto``; also the Run's artefacts,
+    which are never taken without being named.
 
     threads: for computing; default: all processors that this process may use. batch: pictures computed at a time by
     each thread, when many are asked for. What is measured decides only for the same threads and batch. seconds: for
@@ -87,7 +100,12 @@ def bench(
     opened = resolve_run(run)
     opened.verify(ONNX)
     sha256 = opened.card.files[ONNX]
-    speeds = measure(opened, installed_backends(), count, batch=batch, seconds=seconds, rounds=rounds)
+    exported, silent = _artifacts(opened)
+    found = measure(
+        opened, installed_backends(), count, batch=batch, seconds=seconds, rounds=rounds, artifacts=exported
+    )
+    speeds = {name: speed for name, speed in found.items() if name in BACKENDS}
+    own = {one.card.name: (one, found[f"artifact {one.card.name}"]) for one in exported}
     stored = remember(sha256, count, batch, speeds)
     chosen = {
         "one picture": choose("auto", sha256, count, batch, pictures=1).name,
@@ -95,7 +113,41 @@ def bench(
     }
     files = "JPEG" if opened.card.channels in (1, 3) else f".npy (uint8, {opened.card.channels} channels)"
     decode = decode_rate(opened.card.geometry, opened.card.channels, count, seconds)
-    return Bench(opened.path, processor(), count, batch, speeds, decode, chosen, stored, files)
+    return Bench(opened.path, processor(), count, batch, speeds, decode, chosen, stored, files, own, silent)
+
+
+def _artifacts(run: Run) -> tuple[list[Artifact], dict[str, str]]:
+    """Those that an installed backend answers with; the names of the others, and why. Raises RunError for one that is
+    damaged.
+    """
+    found = [open_artifact(run, name) for name in artifact_names(run)]
+    there = installed_backends()
+    silent = {
+        one.card.name: "no backend here answers with it"
+        if one.card.backend is None
+        else f"{one.card.backend} is not installed"
+        for one in found
+        if one.card.backend not in there
+    }
+    measured = [one for one in found if one.card.name not in silent]
+    for one in measured:
+        one.verify()
+    return measured, silent
+
+
+def _told(artifact: Artifact) -> str:
+    """What an artefact is, in a line; of int8 also what stayed in fp32."""
+    card = artifact.card
+    line = f"artifact {card.name}: {printable(card.precision)} by {card.backend}, {artifact.bytes / 1e6:,.1f} MB"
+    if card.precision == "fp32":
+        return line
+    return f"{line}; stayed in fp32: {', '.join(map(printable, card.fp32_layers)) or 'nothing'}"
+
+
+def _plain(artifact: Artifact, speed: Speed) -> dict[str, Any]:
+    card = artifact.card
+    about = {"name": card.name, "precision": card.precision, "backend": card.backend, "bytes": artifact.bytes}
+    return about | {"fp32_layers": list(card.fp32_layers), **asdict(speed)}
 
 
 def decode_rate(geometry: Geometry, channels: int, threads: int, seconds: float) -> float:

@@ -15,6 +15,7 @@ from typing import Any
 from resight.errors import StorageError, UsageError
 from resight.images import printable
 from resight.runs import CARD, ONNX, WEIGHTS
+from resight.runs.plain_json import read_json
 from resight.runs.storage import CACHE_TAG, cache_directory, is_cache
 from resight.training.shard import Stored, folders, remove, stored
 
@@ -222,8 +223,8 @@ def _imported(path: Path) -> bool:
 
 def _trained(card: Path) -> bool:
     """By what run.json says; where it cannot be read, by nothing."""
-    with suppress(OSError, ValueError, RecursionError):
-        plain = json.loads(card.read_bytes())
+    with suppress(OSError, ValueError):
+        plain = read_json(card.read_bytes())
         return not isinstance(plain, dict) or not plain.get("source")
     return False
 

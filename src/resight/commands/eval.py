@@ -42,7 +42,8 @@ class EvalResult:
     ``file[index]`` for array files. skipped: (source, reason) of pictures that could not be read. warnings:
     whole sentences. choice: which backend answered, and why. unknown: the share of pictures called unknown, with its
     95 % interval; None where the Run cannot tell. against: another Run on the same pictures. robustness: on corrupted
-    pictures; augmented: with test-time augmentation; all three where asked for.
+    pictures; augmented: with test-time augmentation; all three where asked for. artifact: the name of what answered, if
+    not model.onnx.
     """
 
     run: Path
@@ -60,6 +61,7 @@ class EvalResult:
     against: Against | None = None
     robustness: Robustness | None = None
     augmented: Augmented | None = None
+    artifact: str | None = None
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -137,10 +139,6 @@ def evaluate_run(
     check_outputs({"--report": report, "--predictions": predictions})
     if report is not None:
         need("a report", "report", "jinja2", "matplotlib")
-        if artifact is not None:
-            raise UsageError(
-                "a page is made of the Run itself, not of an artefact", hint="leave --artifact or --report out"
-            )
     extras = asked(corruptions, corruption_pictures, tta)
     opened = resolve_run(run)
     other = None if against is None else resolve_run(against)
@@ -204,6 +202,7 @@ def evaluate_run(
         robustness=robustness,
         augmented=augmented,
         unknown=share_unknown(predictor.unknowns, found),
+        artifact=artifact,
     )
     if predictions is not None:
         result.save_predictions(predictions)

@@ -43,6 +43,7 @@ class MultilabelEvalResult:
     warnings: tuple[str, ...] = ()
     choice: Choice | None = None
     unknown: Estimate | None = None
+    artifact: str | None = None
 
     @property
     def predicted(self) -> NDArray[np.bool_]:
@@ -144,6 +145,7 @@ def evaluate_labels(
         warnings=(*samples.warnings, *warnings, *doubt),
         choice=predictor.choice,
         unknown=share_unknown(predictor.unknowns, found),
+        artifact=how.get("artifact"),
     )
     if predictions is not None:
         result.save_predictions(predictions)
@@ -151,7 +153,7 @@ def evaluate_labels(
         from resight.reporting import MultilabelAnswered, write_multilabel_report
 
         answered = MultilabelAnswered(
-            run,
+            Run(run.path, predictor.card),
             samples,
             result.data.name,
             part,
@@ -163,6 +165,7 @@ def evaluate_labels(
             result.warnings,
             result.skipped,
             result.unknown,
+            predictor.artifact,
         )
         write_multilabel_report(report, answered, predictor)
     return result

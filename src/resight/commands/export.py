@@ -79,7 +79,7 @@ def export(
 
     Raises ParityError for an artefact that answers otherwise: an earlier one of the name stays. MissingExtra for what
     a target needs; UsageError, DataError and RunError for arguments, pictures and Runs that cannot be used;
-    StorageError.
+    RunLocked while another process exports under this name; StorageError.
     """
     if to not in NEEDS:
         raise UsageError(f"there is no target {printable(to)!r}; expected one of {', '.join(NEEDS)}")
@@ -88,6 +88,7 @@ def export(
         raise UsageError(f"pictures is {pictures!r}; expected a whole number, 1 or more")
     what, extra, *packages = NEEDS[to]
     need(what, extra, *packages)
+    from resight.exporting.about import check_said
     from resight.exporting.gate import check, examine
     from resight.exporting.targets import TARGETS
     from resight.exporting.targets.written import versions
@@ -110,6 +111,7 @@ def export(
         )
         say("comparing its answers with those of model.onnx …")
         artifact = finished(opened, folder, card)
+        check_said(opened.card, target.said(artifact), called)
         gate = examine(opened, target.answer(opened, artifact, count), checked, count)
         check(gate, called)
         return Exported(publish(opened, folder, replace(card, parity=gate.to_dict())), gate, target.what)

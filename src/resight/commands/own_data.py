@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -89,8 +88,8 @@ def _recorded(run: Run) -> str:
     if not run.records(CONFIG):  # of an imported Run: also one that somebody has put there
         return ""
     try:
-        return str(json.loads(run.read(CONFIG))["data"]["path"] or "")
-    except (ValueError, KeyError, TypeError) as error:
+        return str(run.read_json(CONFIG)["data"]["path"] or "")
+    except (KeyError, TypeError) as error:
         raise RunError(f"{run.path / CONFIG} does not say where the data is: {error!r}", hint=_HINT) from error
 
 

@@ -35,7 +35,7 @@ def write_page(
     if (other := result.against) is not None:
         rival = Rival(other.run.name, other.comparison, other.positions, other.predicted)
     answered = Answered(
-        run=run,
+        run=Run(run.path, predictor.card),
         samples=samples,
         data=result.data.name,
         part=result.part,
@@ -50,5 +50,6 @@ def write_page(
         unknown=result.unknown,
         robustness=None if result.robustness is None else result.robustness.to_dict(),
         augmented=None if result.augmented is None else result.augmented.to_text(),
+        artifact=predictor.artifact,
     )
     write_report(path, answered, predictor)

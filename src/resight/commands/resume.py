@@ -18,13 +18,15 @@ from resight.runs.storage import exclusive, write_atomic
 def resume(run: str | Path) -> Run:
     """Continues a training exactly where its newest whole checkpoint was made; returns the sealed Run.
 
-    A finished Run is returned as it is; of a study (``resight tune``), its best Run. Raises RunError, RunLocked,
-    DataError when the data changed.
+    A finished Run is returned as it is; of a study (``resight tune``, ``resight study depth``), its best Run by
+    validation. Raises RunError, RunLocked, DataError when the data changed.
     """
-    from resight.commands import tune
+    from resight.commands import study, tune
 
     if tune.is_study(run):
         return tune.go_on(run).run
+    if study.is_depth_study(run):
+        return study.go_on(run).best
     need("training", "train", "torch", "accelerate", "pydantic", "jinja2", "matplotlib")  # the last two: report.html
     from resight.training.distributed import is_main
     from resight.training.progress import reporter
@@ -34,10 +36,19 @@ def resume(run: str | Path) -> Run:
     return finish(Path(run), reporter(is_main()))
 
 
-def finish(path: Path, report: Any, *, to_seal: bool = True) -> Run:
+def finish(
+    path: Path,
+    report: Any,
+    *,
+    to_seal: bool = True,
+    seen: dict[str, Any] | None = None,
+    observe: Callable[[Any], None] | None = None,
+) -> Run:
     """Trains from where the Run stands to its seal: the one way for new and for resumed trainings.
 
     Without ``to_seal`` only to the last step: the status is "trained" then, and the test part was not answered.
+    seen: frozen features of other trainings with the same pictures (``features.Seen``), to which its own are added.
+    observe: called with the ``Training`` before its first step here; it may look, not touch.
     """
     from resight.exporting.seal import seal
     from resight.training import distributed, machine, prepare, room
@@ -54,7 +65,7 @@ def finish(path: Path, report: Any, *, to_seal: bool = True) -> Run:
         _same_settings(run, config)
         samples = _samples(run, config)
         if run.card.status == "training":
-            _fit(run, config, samples, report)
+            _fit(run, config, samples, report, seen, observe)
             distributed.wait()
             if main:
                 run.set_status("trained")
@@ -120,7 +131,14 @@ def _same_settings(run: Run, config: Any) -> None:
         )
 
 
-def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> None:
+def _fit(
+    run: Run,
+    config: Any,
+    samples: data_sets.SampleSet,
+    report: Any,
+    seen: dict[str, Any] | None = None,
+    observe: Callable[[Any], None] | None = None,
+) -> None:
     """Runs the loop; when memory runs out, once more from the last checkpoint with half the micro-batch."""
     from resight.training.checkpoint import newest
     from resight.training.machine import is_out_of_memory
@@ -132,10 +150,12 @@ def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> No
     while True:
         checkpoint = newest(run, report.say)
         begun = checkpoint is not None and bool(checkpoint.state.history)
-        training = build_training(run, config, samples, report, fresh=checkpoint is None, begun=begun)
+        training = build_training(run, config, samples, report, fresh=checkpoint is None, begun=begun, seen=seen)
         if checkpoint is not None:
             training.restore(checkpoint)
         training.state.micro_batch = micro_batch or training.state.micro_batch
+        if observe is not None:
+            observe(training)
         try:
             training.fit()
             return
@@ -161,12 +181,19 @@ def _fit(run: Run, config: Any, samples: data_sets.SampleSet, report: Any) -> No
 
 
 def build_training(
-    run: Run, config: Any, samples: data_sets.SampleSet, report: Any, *, fresh: bool, begun: bool = False
+    run: Run,
+    config: Any,
+    samples: data_sets.SampleSet,
+    report: Any,
+    *,
+    fresh: bool,
+    begun: bool = False,
+    seen: dict[str, Any] | None = None,
 ) -> Any:
     """A ``Training`` of the Run, from its first step; ``fresh``: with the weights it starts from, else to restore.
     begun: there is a checkpoint to restore in which the start of the ladder is validated."""
     from resight.models import read_weights
-    from resight.training import continuing, machine, prepare
+    from resight.training import continuing, distributed, machine, prepare
     from resight.training.fit import Training
     from resight.training.objectives import objective_for
     from resight.training.whitening import whiten
@@ -179,11 +206,11 @@ def build_training(
     train_set = prepare.train_pictures(samples, config, report.say)
     val_set = prepare.eval_pictures(samples, "val", config, report.say)
     answered = prepare.eval_pictures(samples, "train", config, report.say) if config.data.fix_share else None
-    head = None
+    head, seen = None, {} if seen is None else seen
     if config.transfer.rung != "none" and not begun:
-        from resight.transfer import ladder
+        from resight.transfer import ladder, weighing
 
-        head = ladder.first_rung(run, config, samples, train_set, val_set, report.say)
+        head = ladder.first_rung(run, config, samples, train_set, val_set, report.say, seen)
 
     def build(say: Callable[[str], None]) -> Training:
         weights = config.model.weights if fresh else None
@@ -203,6 +230,10 @@ def build_training(
     open_length = config.total_steps == 0 and config.transfer.rung != "features"
     if open_length:
         _estimate(run, config, build, report.say)
+    if head is not None and weighing.due(config, len(train_set), len(val_set)):
+        weighing.weigh(run, config, samples, (train_set, val_set), report, seen)
+        if distributed.is_main():
+            write_atomic(run.path / CONFIG, config.to_json())
     return build(report.say)
 
 

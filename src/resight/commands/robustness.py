@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -178,7 +177,7 @@ def measure_views(
 
 def mirror_note(run: Run) -> str:
     """What must be said where ``run`` never saw mirrored pictures in training, or nobody knows; else empty."""
-    config: Any = json.loads(run.read(CONFIG)) if run.records(CONFIG) else {}
+    config: Any = run.read_json(CONFIG) if run.records(CONFIG) else {}
     augment = config.get("augment") if isinstance(config, dict) else None
     if not isinstance(augment, dict) or "flip" not in augment:
         return "whether this Run was trained with mirrored pictures is not known"

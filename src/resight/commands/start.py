@@ -79,6 +79,8 @@ def look(
     if asked.tensorboard:
         need("--set tensorboard=true", "tensorboard", "tensorboard")
     data = named.data_path(data)
+    if base is not None:
+        base = base.found_in(data)
     if split is not None:
         samples = imposed_split(data, split, wishes)
     else:

@@ -17,6 +17,8 @@ class Told(Protocol):
     @property
     def run(self) -> Path: ...
     @property
+    def artifact(self) -> str | None: ...
+    @property
     def data(self) -> Path: ...
     @property
     def part(self) -> str: ...
@@ -36,6 +38,7 @@ def plain(result: Told) -> dict[str, Any]:
     """Plain values for JSON."""
     return {
         "run": str(result.run),
+        "artifact": result.artifact,
         "data": str(result.data),
         "part": result.part,
         "backend": None if result.choice is None else asdict(result.choice),
@@ -49,7 +52,8 @@ def plain(result: Told) -> dict[str, Any]:
 def paragraphs(result: Told) -> list[str]:
     """For a terminal: what was evaluated, warnings, skipped pictures, the tables, how many are called unknown."""
     part = "all pictures" if result.part == "all" else f"part {result.part}"
-    lines = [f"{printable(str(result.run))} on {printable(str(result.data))}, {part}"]
+    form = "" if result.artifact is None else f", artefact {result.artifact},"
+    lines = [f"{printable(str(result.run))}{form} on {printable(str(result.data))}, {part}"]
     lines += [f"warning: {text}" for text in result.warnings]
     if result.skipped:
         lines.append(f"{len(result.skipped):,} pictures could not be read and are not counted:")

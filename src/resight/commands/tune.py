@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Mapping, Sequence
@@ -18,11 +17,13 @@ from resight.commands.start import Looked, decide, free_name, look, make_run
 from resight.commands.train import seconds_of
 from resight.errors import UsageError
 from resight.runs import CARD, HISTORY, Run
+from resight.runs.plain_json import read_json
 from resight.runs.storage import exclusive, storage_errors, write_atomic
 
 if TYPE_CHECKING:
     import optuna
 
+    from resight.recipes import TrainConfig
     from resight.tuning.study import Asked, Study
 
 TRIALS = 20
@@ -85,7 +86,8 @@ def tune(
     wishes, recipe = wishes_of(options, set)
     limit = _whole("--trials", trials, 1) if trials is not None else 0 if budget is not None else TRIALS
     seconds = 0.0 if budget is None else seconds_of(budget)
-    _check(wishes, recipe, space, seeds, objective)
+    if _check(wishes, recipe, space, seeds, objective).transfer.rung == "lpft":
+        wishes["transfer.folds"] = 0  # each trial trains: nothing that is searched changes the probe
     if out is not None:
         check_place(Path(out))
     from resight.training.progress import reporter
@@ -136,8 +138,8 @@ def _needs() -> None:
 
 def _check(
     wishes: Mapping[str, Any], recipe: str | None, space: Sequence[str] | None, seeds: Any, objective: str
-) -> None:
-    """Refuses, before any data are touched, what is wrong whatever they are."""
+) -> TrainConfig:
+    """Refuses, before any data are touched, what is wrong whatever they are. Returns the settings for assumed data."""
     from resight.training import prepare
     from resight.tuning.space import check_names
 
@@ -156,6 +158,9 @@ def _check(
             "budget_seconds would give each trial another number of updates: they would not compare",
             hint="say with --epochs how long each trial trains, with --budget how long the study may take",
         )
+    if "transfer.folds" in wishes:
+        raise UsageError("transfer.folds has no effect in a study: every trial trains all layers", hint="leave it out")
+    return first
 
 
 def _whole(option: str, value: Any, least: int) -> int:
@@ -199,8 +204,10 @@ def _study(folder: Path, asked: Asked, looked: Looked, dims: Any, config: Any, r
             f"{len(looked.samples.part('val')):,} pictures"
         )
 
+        seen: dict[str, Any] = {}  # the frozen features, once for each way to prepare pictures
+
         def train(path: Path, wishes: Mapping[str, Any], trial: optuna.trial.Trial | None) -> list[dict[str, Any]]:
-            return _train(looked, asked, {**asked.wishes, **wishes}, path, trial, report)
+            return _train(looked, asked, {**asked.wishes, **wishes}, path, trial, report, seen)
 
         def store() -> None:
             _write(study, [], looked)
@@ -225,6 +232,7 @@ def _train(
     path: Path,
     trial: optuna.trial.Trial | None,
     report: Any,
+    seen: dict[str, Any],
 ) -> list[dict[str, Any]]:
     """Trains to the last step in ``path``, from its newest checkpoint where there is one; returns the epochs."""
     from resight.training.checkpoint import newest
@@ -240,8 +248,8 @@ def _train(
         config, source = decide(looked, wishes, asked.recipe, lambda _: None)
         make_run(looked, config, source, path, lambda _: None)
     before = checkpoint.state.history if checkpoint else []
-    finish(path, Watcher(report, trial, asked.objective, before), to_seal=False)
-    return [json.loads(line) for line in (path / HISTORY).read_text("utf-8").splitlines()]
+    finish(path, Watcher(report, trial, asked.objective, before), to_seal=False, seen=seen)
+    return [read_json(line) for line in (path / HISTORY).read_text("utf-8").splitlines()]
 
 
 def _write(study: Study, repeated: Sequence[Any], looked: Looked) -> None:

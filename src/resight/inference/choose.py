@@ -8,7 +8,6 @@ It decides speed, never answers.
 
 from __future__ import annotations
 
-import json
 import math
 import platform
 import re
@@ -22,6 +21,7 @@ from resight.errors import RunError, StorageError, UsageError
 from resight.images import printable
 from resight.inference.backend import AUTO, BACKENDS, check_backend, installed_backends
 from resight.runs import Artifact
+from resight.runs.plain_json import json_bytes, read_json
 from resight.runs.storage import cache_directory, make_cache, write_atomic
 
 SCHEMA = 1
@@ -130,7 +130,7 @@ def remember(sha256: str, threads: int, batch: int, speeds: Mapping[str, Speed])
         entries = {}  # none yet, or of no use
     entries[_key(threads, batch)] = {n: {"version": _version(n), "speed": asdict(s)} for n, s in speeds.items()}
     make_cache(path.parent)
-    write_atomic(path, json.dumps({"schema": SCHEMA, "entries": entries}, indent=2).encode())
+    write_atomic(path, json_bytes({"schema": SCHEMA, "entries": entries}))
     return path
 
 
@@ -140,7 +140,7 @@ def _path(sha256: str | None) -> Path | None:
 
 def _entries(path: Path) -> dict[str, dict[str, Any]]:
     """Raises FileNotFoundError, and other errors for what is no such file."""
-    plain = json.loads(path.read_bytes())
+    plain = read_json(path.read_bytes())
     if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
         raise ValueError("not of this version")
     for entry in plain["entries"].values():

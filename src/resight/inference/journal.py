@@ -13,7 +13,6 @@ is everything from the first line on that is not the answer for the picture at i
 
 from __future__ import annotations
 
-import json
 import os
 import re
 import time
@@ -26,6 +25,7 @@ from typing import Any
 
 from resight.errors import UsageError
 from resight.images import printable
+from resight.runs.plain_json import json_bytes, read_json
 from resight.runs.storage import fsync_directory, storage_errors, write_atomic, write_file
 
 JOB, PICTURES, ANSWERS, LOCK = "job.json", "pictures", "answers.jsonl", ".lock"
@@ -69,14 +69,14 @@ def begin(folder: Path, job: Mapping[str, Any], sources: Sequence[Path]) -> None
     with storage_errors(folder):
         write_file(folder / PICTURES, lambda file: file.writelines(_names(sources)))
         write_file(folder / ANSWERS, lambda file: None)
-        write_atomic(folder / JOB, json.dumps({"version": VERSION, **job}, indent=2).encode() + b"\n")
+        write_atomic(folder / JOB, json_bytes({"version": VERSION, **job}))
 
 
 def read_job(folder: Path) -> dict[str, Any]:
     """What was asked for. Raises UsageError where that cannot be told."""
     path = folder / JOB
     try:
-        job = json.loads(path.read_bytes())
+        job = read_json(path.read_bytes())
         if job["version"] != VERSION or not isinstance(job["pictures"], int):
             raise ValueError("it is of another version")
     except (OSError, ValueError, KeyError, TypeError) as error:
@@ -173,7 +173,7 @@ _NONE = object()  # no answer at all
 def _error_of(line: bytes, source: str) -> object:
     """The error that a line says, None where it says an answer, ``_NONE`` where it is not the line of ``source``."""
     try:
-        answer = json.loads(line) if line.endswith(b"\n") else None
+        answer = read_json(line) if line.endswith(b"\n") else None
         return answer["error"] if isinstance(answer, dict) and answer["source"] == source else _NONE
     except (ValueError, KeyError):
         return _NONE

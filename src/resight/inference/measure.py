@@ -20,9 +20,9 @@ import numpy as np
 
 from resight.errors import RunError
 from resight.images import printable
-from resight.inference.backend import Floats, Pixels, open_backend
-from resight.inference.choose import Speed
-from resight.runs import ONNX, Run
+from resight.inference.backend import AUTO, Floats, Pixels, open_backend
+from resight.inference.choose import Speed, only_choice
+from resight.runs import ONNX, Artifact, Run
 
 EXAMINED = 32
 """Pictures whose answers are compared."""
@@ -36,22 +36,54 @@ _RAISED = re.compile(r"[\w.]*(Error|Exception|Interrupt)\b")
 """The line of a traceback that says what was raised."""
 
 
-def measure(
-    run: Run, names: Sequence[str], threads: int, *, batch: int, seconds: float, rounds: int
-) -> dict[str, Speed]:
-    """The speed of each named backend: medians of ``rounds``, each of about ``seconds`` for a rate.
-
-    Answers of the backends for ``EXAMINED`` pictures are compared first. Raises RunError when a backend fails, or when
-    two differ by more than ``NEAR``.
+@dataclass(frozen=True)
+class Side:
+    """What is measured: a graph with its backend, and what its files must hash to. own: an artefact, whose differences
+    from model.onnx were measured when it was exported, and may be what int8 costs.
     """
-    found: dict[str, list[Speed]] = {name: [] for name in names}
+
+    name: str
+    backend: str
+    graph: Path
+    sha256: str | None
+    weights: str | None = None
+    own: bool = False
+
+
+def sides_of(run: Run, names: Sequence[str], artifacts: Sequence[Artifact]) -> list[Side]:
+    """model.onnx with each named backend, then each artefact, as ``artifact NAME``, with its own."""
+    sides = [Side(name, name, run.file(ONNX), run.card.files.get(ONNX)) for name in names]
+    for one in artifacts:
+        backend = only_choice(AUTO, one).name
+        sides.append(Side(f"artifact {one.card.name}", backend, one.graph, one.sha256, one.weights, own=True))
+    return sides
+
+
+def measure(
+    run: Run,
+    names: Sequence[str],
+    threads: int,
+    *,
+    batch: int,
+    seconds: float,
+    rounds: int,
+    artifacts: Sequence[Artifact] = (),
+) -> dict[str, Speed]:
+    """The speed of each of ``sides_of``, by name: medians of ``rounds``, each of about ``seconds`` for a rate.
+
+    Answers of the backends for ``EXAMINED`` pictures are compared first. Raises RunError when one fails, or when two
+    backends differ by more than ``NEAR``.
+    """
+    sides = sides_of(run, names, artifacts)
+    found: dict[str, list[Speed]] = {side.name: [] for side in sides}
     for number in range(rounds):
         answers = []
-        for name in names:
-            speed, answered = _in_a_process(run, name, threads, batch, seconds, EXAMINED if number == 0 else 0)
-            found[name].append(speed)
+        for side in sides:
+            examined = EXAMINED if number == 0 and not side.own else 0
+            speed, answered = _in_a_process(run, side, threads, batch, seconds, examined)
+            found[side.name].append(speed)
             if answered is not None:
-                answers.append((name, answered))
+                answers.append((side.name, answered))
         for name, answered in answers[1:]:
             if difference := apart(answers[0][1], answered):
                 raise RunError(
@@ -107,23 +139,31 @@ def varied(count: int, shape: Sequence[int]) -> Pixels:
 
 
 def measure_here(
-    path: Path, sha256: str, name: str, shape: Sequence[int], threads: int, batch: int, seconds: float, examined: int
+    path: Path,
+    sha256: str,
+    name: str,
+    shape: Sequence[int],
+    threads: int,
+    batch: int,
+    seconds: float,
+    examined: int,
+    weights: str | None = None,
 ) -> str:
     """One backend, in this process; JSON with the fields of ``Speed``, and the logits and probabilities of so many
     ``examined`` pictures.
 
-    shape: of a picture, (S, S, C).
+    weights: see ``open_backend``. shape: of a picture, (S, S, C).
     """
     from concurrent.futures import ThreadPoolExecutor
 
     noise = np.random.default_rng(0).integers(0, 256, (batch, *shape), dtype=np.uint8)
     one = noise[:1]
     started = time.perf_counter()
-    backend = open_backend(name, path, threads, sha256=sha256)
+    backend = open_backend(name, path, threads, sha256=sha256, weights=weights)
     backend.answer(one, _ANSWER)
     start = time.perf_counter() - started
     alone = rate(lambda: backend.answer(one, _ANSWER), seconds)
-    backend = open_backend(name, path, threads, sha256=sha256, callers=threads)
+    backend = open_backend(name, path, threads, sha256=sha256, weights=weights, callers=threads)
     with ThreadPoolExecutor(threads) as pool:
 
         def ask_all() -> None:
@@ -156,14 +196,14 @@ _PROGRAM = (
 
 
 def _in_a_process(
-    run: Run, name: str, threads: int, batch: int, seconds: float, examined: int
+    run: Run, side: Side, threads: int, batch: int, seconds: float, examined: int
 ) -> tuple[Speed, Answered | None]:
     geometry = run.card.geometry
     shape = [geometry.size, geometry.size, run.card.channels]
-    arguments = [str(run.file(ONNX)), run.card.files.get(ONNX), name, shape, threads, batch, seconds]
+    arguments = [str(side.graph), side.sha256, side.backend, shape, threads, batch, seconds, examined, side.weights]
     # Without -P, Python looks for every module in the current folder first, and that may hold strangers' files
     done = subprocess.run(
-        [sys.executable, "-P", "-c", _PROGRAM, json.dumps([*arguments, examined])],
+        [sys.executable, "-P", "-c", _PROGRAM, json.dumps(arguments)],
         capture_output=True,
         text=True,
         check=False,
@@ -171,7 +211,7 @@ def _in_a_process(
     if done.returncode:
         raised = [line for line in done.stderr.splitlines() if _RAISED.match(line)]
         reason = raised[-1] if raised else f"exit code {done.returncode}"
-        raise RunError(f"{name} could not be measured with {run.path}: {printable(reason, 500)}")
+        raise RunError(f"{side.name} could not be measured with {run.path}: {printable(reason, 500)}")
     plain = json.loads(done.stdout.splitlines()[-1])
     speed = Speed(plain["start"], plain["one"], plain["many"])
     return speed, Answered(_floats(plain["logits"]), _floats(plain["probabilities"])) if examined else None

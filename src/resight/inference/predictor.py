@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence, Sized
+from collections.abc import Iterable, Iterator, Sequence, Sized
 from dataclasses import replace
-from functools import cached_property
-from itertools import chain, islice
+from functools import cached_property, partial
+from itertools import islice
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,18 +17,17 @@ from resight.images import FORMATS, MAX_PIXELS
 from resight.inference.answers import Answers, Outputs, bad_files, reasons
 from resight.inference.backend import AUTO, Backend, Floats, Pixels, thread_count
 from resight.inference.choose import choose, only_choice
-from resight.inference.pipeline import batched, map_ordered
+from resight.inference.fits import check_fits
 from resight.inference.prediction import Prediction, Unlikeness
 from resight.inference.sessions import Sessions
+from resight.inference.sharing import Sharing, is_few
 from resight.inference.sources import Source, square_of
-from resight.inference.tasks import FORMULAS, labels_of, probabilities_of
+from resight.inference.tasks import labels_of
 from resight.inference.unknown import Reference, Unknowns, read_reference, read_unknowns
 from resight.runs import ONNX, REFERENCE, Artifact, Run, RunCard, open_artifact
 from resight.samples import SampleSet
 
 EMBEDDING, UNLIKE = "embedding", "unlike"
-Item = TypeVar("Item")
-Result = TypeVar("Result")
 BATCH = 8
 """Pictures computed at a time, where nothing else is said. More were not quicker, one was slower."""
 
@@ -42,9 +41,7 @@ class Predictor:
     asked for, as far as ``auto`` must know; None: many. artifact: answer with what was exported under this name, by its
     own backend and with its own temperature and threshold; ``card`` has these.
 
-    How threads work is decided for each call. Of many pictures each thread decodes and answers some of its own; fewer
-    than two for each thread are decoded, and then answered by all threads together, which is quickest for a single
-    one. Each way has a session of its own, opened when it is first needed, so a Predictor that is asked in both ways
+    How threads work is decided for each call: see ``Sharing``. A Predictor that is asked for many pictures and for few
     holds the network twice.
 
     **The same picture gets the same answer alone and in any batch**, within 1e-6 in probability for fp32
@@ -75,7 +72,7 @@ class Predictor:
         self.artifact = open_artifact(run, artifact) if isinstance(artifact, str) else artifact
         self.batch = batch
         self.threads = thread_count(threads)
-        callers = 1 if pictures is not None and self._is_few(pictures) else self.threads
+        callers = 1 if pictures is not None and is_few(pictures, self.threads) else self.threads
         weights = None
         if self.artifact is None:
             self.graph, sha256 = run.file(ONNX), run.card.files.get(ONNX)
@@ -86,7 +83,8 @@ class Predictor:
         self._sessions = Sessions(
             self.choice.name, self.graph, self.threads, sha256=sha256, callers=callers, weights=weights
         )
-        self._width = _check_fits(self, self._sessions.any)
+        self._sharing = Sharing(self._sessions, self.threads, batch, self._computed)
+        self._width = check_fits(self.graph, self.card, partial(self._computed, self._sessions.any))
 
     @property
     def card(self) -> RunCard:
@@ -143,16 +141,7 @@ class Predictor:
                 f"expected pixels of uint8 (N, {size}, {size}, {channels}) with N ≥ 1, "
                 f"found {pixels.dtype} {pixels.shape}"
             )
-        few = self._is_few(len(pixels))
-        session = self._sessions.of(1 if few else self.threads)
-        group = self.batch if few else self._group_size(len(pixels))
-        slices = [pixels[start : start + group] for start in range(0, len(pixels), group)]
-
-        def answer(part: Pixels) -> list[Floats]:
-            return self._computed(session, part, outputs)
-
-        parts = list(map(answer, slices) if few else self._in_threads(answer, slices))
-        return [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
+        return self._sharing.ask(pixels, outputs)
 
     def _computed(self, session: Backend, pixels: Pixels, outputs: Sequence[str]) -> list[Floats]:
         """What is asked for, where ``UNLIKE`` is the embedding's score. Raises RunError when it is not finite."""
@@ -216,13 +205,7 @@ class Predictor:
         """Where to ``start`` again when ``done`` of ``number`` pictures are answered, so that the others are computed
         in the very groups, and the very way, in which they would have been: at most a few pictures before ``done``.
         """
-        if done >= number:
-            return number
-        size = self.batch if self._is_few(number) else self._group_size(number)
-        start = done // size * size
-        while start and self._is_few(number - start) and not self._is_few(number):
-            start = max(0, start - size)
-        return start
+        return self._sharing.restart(done, number)
 
     def _predictions(self, sources: Iterable[Source], top: int, start: int) -> Iterator[Prediction]:
         for name, answer in self._each(sources, self._asked("probabilities"), start):
@@ -240,65 +223,10 @@ class Predictor:
             return self.square(item[1])
 
         number = len(sources) if isinstance(sources, Sized) else None
-        for (position, source), answer in self._answered(
+        for (position, source), answer in self._sharing.answered(
             islice(enumerate(sources), start, None), number, prepare, outputs
         ):
             yield str(source) if isinstance(source, Path) else f"#{position}", answer
-
-    def _answered(
-        self, items: Iterable[Item], number: int | None, prepare: Callable[[Item], Pixels], outputs: Sequence[str]
-    ) -> Iterator[tuple[Item, list[Floats] | ImageError]]:
-        """For each of ``number`` items, in order, a row of each output; or what ``prepare`` raised for it.
-
-        ``prepare`` makes a square (S, S, C), in one of the threads.
-        """
-
-        def attempt(item: Item) -> Pixels | ImageError:
-            try:
-                return prepare(item)
-            except ImageError as error:
-                return error
-
-        def answer(group: list[Item]) -> list[tuple[Item, list[Floats] | ImageError]]:
-            return self._rows(session, group, [attempt(item) for item in group], outputs)
-
-        queue = iter(items)
-        first = list(islice(queue, 2 * self.threads))
-        if not first:
-            return
-        few = self._is_few(len(first))
-        session = self._sessions.of(1 if few else self.threads)
-        if few:
-            squares = list(self._in_threads(attempt, first))
-            for start in range(0, len(first), self.batch):
-                part = slice(start, start + self.batch)
-                yield from self._rows(session, first[part], squares[part], outputs)
-        else:
-            groups = batched(chain(first, queue), self._group_size(number))
-            for answers in self._in_threads(answer, groups):
-                yield from answers
-
-    def _in_threads(self, function: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-        return map_ordered(function, items, threads=self.threads, window=2 * self.threads)
-
-    def _rows(
-        self, session: Backend, items: list[Item], squares: list[Pixels | ImageError], outputs: Sequence[str]
-    ) -> list[tuple[Item, list[Floats] | ImageError]]:
-        """Each item with its row of each output, or with its error."""
-        good = [square for square in squares if not isinstance(square, ImageError)]
-        rows = zip(*self._computed(session, np.stack(good), outputs), strict=True) if good else iter(())
-        return [
-            (item, square if isinstance(square, ImageError) else list(next(rows)))
-            for item, square in zip(items, squares, strict=True)
-        ]
-
-    def _is_few(self, pictures: int) -> bool:
-        """Too few for each thread to have its own, twice: so that none waits long for the last."""
-        return pictures < 2 * self.threads
-
-    def _group_size(self, pictures: int | None) -> int:
-        """As many as ``batch``; of a few pictures so many that every thread has its share, twice."""
-        return self.batch if pictures is None else max(1, min(self.batch, pictures // (2 * self.threads)))
 
     def _prediction(self, name: str, probabilities: Floats, top: int, unlike: Floats | None = None) -> Prediction:
         best = np.argsort(-probabilities, kind="stable")[:top]
@@ -349,7 +277,7 @@ class Predictor:
         parts: list[list[Floats]] = []
         kept: list[int] = []
         bad: list[tuple[str, str]] = []
-        for index, answer in self._answered(indices, len(indices), prepare, outputs):
+        for index, answer in self._sharing.answered(indices, len(indices), prepare, outputs):
             if isinstance(answer, ImageError):
                 bad.append((samples.samples[index].source, answer.reason))
             else:
@@ -375,26 +303,3 @@ class Predictor:
         if found.bad:
             raise bad_files(found.bad)
         return found, samples.targets([samples.samples[i] for i in found.indices])
-
-
-def _check_fits(predictor: Predictor, session: Backend) -> int:
-    """Ask for one picture of coloured noise: the shapes and the temperature must be those of the card. Returns the
-    width of an embedding.
-    """
-    run, card, graph = predictor.run, predictor.card, predictor.graph
-    size, channels, classes = run.card.geometry.size, run.card.channels, len(run.classes)
-    try:
-        noise = np.random.default_rng(0).integers(0, 256, (1, size, size, channels))
-        noise //= np.arange(1, channels + 1)
-        asked = ("probabilities", "logits", EMBEDDING)
-        probabilities, logits, embedding = predictor._computed(session, noise.astype(np.uint8), asked)
-    except UsageError as error:
-        raise RunError(f"{graph} does not fit the Run's card: {error.message}") from error
-    if probabilities.shape != (1, classes) or logits.shape != (1, classes):
-        raise RunError(f"{graph} answers with {probabilities.shape[-1]} classes, its card names {classes}")
-    if np.abs(probabilities_of(card, logits) - probabilities).max() > 1e-4:
-        raise RunError(
-            f"{graph}: the probabilities are not {FORMULAS[card.task]}, with the "
-            f"temperature {card.temperature:g} of the Run's card"
-        )
-    return int(embedding.shape[1])

@@ -24,6 +24,7 @@ from resight.evaluation import Estimate, wilson
 from resight.inference.answers import Answers
 from resight.inference.within import deviations
 from resight.runs import REFERENCE, Run
+from resight.runs.plain_json import read_json
 
 Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
@@ -84,9 +85,9 @@ class Reference:
         """Raises ValueError for anything that ``to_bytes`` did not make."""
         try:
             arrays = load_tensors(data)
-            header = json.loads(data[8 : 8 + int.from_bytes(data[:8], "little")])
-            sources = json.loads(header["__metadata__"]["sources"])
-        except (SafetensorError, ValueError, KeyError, TypeError, RecursionError) as error:
+            header = read_json(data[8 : 8 + int.from_bytes(data[:8], "little")])
+            sources = read_json(header["__metadata__"]["sources"])
+        except (SafetensorError, ValueError, KeyError, TypeError) as error:
             raise ValueError(f"not a reference ({error})") from error
         if arrays.keys() != _SHAPES.keys() or arrays["bank"].ndim != 2:
             raise ValueError(f"it holds {', '.join(sorted(arrays)) or 'nothing'}; expected {', '.join(_SHAPES)}")

@@ -12,7 +12,7 @@ from typing import ClassVar, Literal
 
 from torch import Tensor, nn
 
-from resight.models.layers import PadShortcut, SqueezeExcitation, StochasticDepth, conv
+from resight.models.layers import NormKind, PadShortcut, SqueezeExcitation, StochasticDepth, conv, norm_of
 
 ShortcutKind = Literal["A", "B", "D", "none"]
 
@@ -26,12 +26,22 @@ class BlockOptions:
     groups: int
     width_per_group: int
     squeeze_excitation: bool
+    norm: NormKind = "batch"
+
+    @property
+    def bias(self) -> bool:
+        """Whether convolutions have one: a norm would take it away again."""
+        return self.norm == "none"
 
 
 def _projection(
-    kind: ShortcutKind, in_channels: int, out_channels: int, stride: int, *, norm: bool
+    options: BlockOptions, in_channels: int, out_channels: int, stride: int, *, norm: bool
 ) -> nn.Module | None:
-    """What the shortcut needs to match the branch: nothing, zero-padding (A) or a 1×1 convolution (B, D)."""
+    """What the shortcut needs to match the branch: nothing, zero-padding (A) or a 1×1 convolution (B, D).
+
+    norm: whether the projection has one, where the network has norms.
+    """
+    kind = options.shortcut
     if kind == "none" or (stride == 1 and in_channels == out_channels):
         return None
     if kind == "A":
@@ -43,10 +53,15 @@ def _projection(
         else:
             layers.append(nn.Identity())
         stride = 1
-    layers.append(conv(in_channels, out_channels, 1, stride=stride))
-    if norm:
+    layers.append(conv(in_channels, out_channels, 1, stride=stride, bias=options.bias))
+    if norm and options.norm == "batch":
         layers.append(nn.BatchNorm2d(out_channels))
     return nn.Sequential(*layers)
+
+
+def _weight(norm: nn.Module, before: nn.Conv2d) -> Tensor:
+    """Of the norm that ends a branch; of the convolution before it where there is no norm."""
+    return norm.weight if isinstance(norm, nn.BatchNorm2d) else before.weight
 
 
 class Block(nn.Module):
@@ -78,17 +93,17 @@ class BasicBlock(Block):
 
     def __init__(self, in_channels: int, planes: int, stride: int, options: BlockOptions, drop_rate: float) -> None:
         super().__init__()
-        self.conv1 = conv(in_channels, planes, 3, stride=stride)
-        self.bn1 = nn.BatchNorm2d(planes)
+        self.conv1 = conv(in_channels, planes, 3, stride=stride, bias=options.bias)
+        self.bn1 = norm_of(options.norm, planes)
         self.relu = nn.ReLU(inplace=True)
-        self.conv2 = conv(planes, planes, 3)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.downsample = _projection(options.shortcut, in_channels, planes, stride, norm=True)
+        self.conv2 = conv(planes, planes, 3, bias=options.bias)
+        self.bn2 = norm_of(options.norm, planes)
+        self.downsample = _projection(options, in_channels, planes, stride, norm=True)
         self._finish(options, planes, drop_rate)
 
     @property
     def last(self) -> Tensor:
-        return self.bn2.weight
+        return _weight(self.bn2, self.conv2)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -107,19 +122,19 @@ class Bottleneck(Block):
         super().__init__()
         width = planes * options.width_per_group // 64 * options.groups
         first, second = (stride, 1) if options.stride_on == "1x1" else (1, stride)
-        self.conv1 = conv(in_channels, width, 1, stride=first)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = conv(width, width, 3, stride=second, groups=options.groups)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv3 = conv(width, planes * self.expansion, 1)
-        self.bn3 = nn.BatchNorm2d(planes * self.expansion)
+        self.conv1 = conv(in_channels, width, 1, stride=first, bias=options.bias)
+        self.bn1 = norm_of(options.norm, width)
+        self.conv2 = conv(width, width, 3, stride=second, groups=options.groups, bias=options.bias)
+        self.bn2 = norm_of(options.norm, width)
+        self.conv3 = conv(width, planes * self.expansion, 1, bias=options.bias)
+        self.bn3 = norm_of(options.norm, planes * self.expansion)
         self.relu = nn.ReLU(inplace=True)
-        self.downsample = _projection(options.shortcut, in_channels, planes * self.expansion, stride, norm=True)
+        self.downsample = _projection(options, in_channels, planes * self.expansion, stride, norm=True)
         self._finish(options, planes * self.expansion, drop_rate)
 
     @property
     def last(self) -> Tensor:
-        return self.bn3.weight
+        return _weight(self.bn3, self.conv3)
 
     def forward(self, x: Tensor) -> Tensor:
         shortcut = x if self.downsample is None else self.downsample(x)
@@ -137,7 +152,7 @@ class _PreActivation(Block):
     one.
     """
 
-    bn1: nn.BatchNorm2d
+    bn1: nn.Module
     relu: nn.ReLU
     branch: Callable[[Tensor], Tensor]
 
@@ -155,12 +170,12 @@ class PreActBasicBlock(_PreActivation):
 
     def __init__(self, in_channels: int, planes: int, stride: int, options: BlockOptions, drop_rate: float) -> None:
         super().__init__()
-        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.bn1 = norm_of(options.norm, in_channels)
         self.relu = nn.ReLU()
-        self.conv1 = conv(in_channels, planes, 3, stride=stride)
-        self.bn2 = nn.BatchNorm2d(planes)
-        self.conv2 = conv(planes, planes, 3)
-        self.downsample = _projection(options.shortcut, in_channels, planes, stride, norm=False)
+        self.conv1 = conv(in_channels, planes, 3, stride=stride, bias=options.bias)
+        self.bn2 = norm_of(options.norm, planes)
+        self.conv2 = conv(planes, planes, 3, bias=options.bias)
+        self.downsample = _projection(options, in_channels, planes, stride, norm=False)
         self._finish(options, planes, drop_rate)
 
     @property
@@ -181,14 +196,14 @@ class PreActBottleneck(_PreActivation):
         super().__init__()
         width = planes * options.width_per_group // 64 * options.groups
         first, second = (stride, 1) if options.stride_on == "1x1" else (1, stride)
-        self.bn1 = nn.BatchNorm2d(in_channels)
+        self.bn1 = norm_of(options.norm, in_channels)
         self.relu = nn.ReLU()
-        self.conv1 = conv(in_channels, width, 1, stride=first)
-        self.bn2 = nn.BatchNorm2d(width)
-        self.conv2 = conv(width, width, 3, stride=second, groups=options.groups)
-        self.bn3 = nn.BatchNorm2d(width)
-        self.conv3 = conv(width, planes * self.expansion, 1)
-        self.downsample = _projection(options.shortcut, in_channels, planes * self.expansion, stride, norm=False)
+        self.conv1 = conv(in_channels, width, 1, stride=first, bias=options.bias)
+        self.bn2 = norm_of(options.norm, width)
+        self.conv2 = conv(width, width, 3, stride=second, groups=options.groups, bias=options.bias)
+        self.bn3 = norm_of(options.norm, width)
+        self.conv3 = conv(width, planes * self.expansion, 1, bias=options.bias)
+        self.downsample = _projection(options, in_channels, planes * self.expansion, stride, norm=False)
         self._finish(options, planes * self.expansion, drop_rate)
 
     @property

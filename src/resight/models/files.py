@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import pickle
 import re
 import warnings
@@ -16,6 +15,7 @@ from torch import Tensor
 
 from resight.errors import WeightsError
 from resight.runs import CARD, WEIGHTS, Run
+from resight.runs.plain_json import read_json
 
 SAFETENSORS = ".safetensors"
 PICKLED = (".pt", ".pth", ".th", ".bin", ".tar")
@@ -103,7 +103,7 @@ def _read_safetensors(path: Path) -> tuple[dict[str, Tensor], dict[str, object]]
     for name in (*_CLASS_NAMES, METADATA):  # safetensors metadata are strings; lists and dicts travel as JSON
         if isinstance(text := metadata.get(name), str):
             try:
-                metadata[name] = json.loads(text)
+                metadata[name] = read_json(text)
             except ValueError as error:
                 raise WeightsError(f"{path}: its metadata '{name}' is not JSON: {text[:60]!r}") from error
     ours = metadata.pop(METADATA, None)

@@ -7,7 +7,6 @@ repository ``timm/ARCHITECTURE.TAG``. Nothing is fetched before it is asked for.
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import re
@@ -21,6 +20,7 @@ from resight.errors import DownloadError, UsageError, WeightsError
 from resight.images import Geometry
 from resight.models.download import Progress, download
 from resight.models.variants import spec_of
+from resight.runs.plain_json import read_json
 from resight.runs.storage import cache_directory, make_cache, sha256_of
 
 TORCHVISION_TAGS = {
@@ -141,7 +141,12 @@ def here(architecture: str, tag: str) -> bool:
         return _cached(_resolve_torchvision(tag, architecture)).is_file()
     from huggingface_hub import try_to_load_from_cache
 
-    return isinstance(try_to_load_from_cache(f"timm/{architecture}.{tag}", "model.safetensors"), str)
+    return isinstance(try_to_load_from_cache(f"timm/{architecture}.{tag}", "model.safetensors", _hub_cache()), str)
+
+
+def _hub_cache() -> str | None:
+    """Where files of the hub are kept; None: where the hub's own library keeps them."""
+    return str(cache_directory("weights") / "hub") if os.environ.get("RESIGHT_CACHE") else None
 
 
 def _cached(pretrained: PretrainedWeights) -> Path:
@@ -213,7 +218,7 @@ def _resolve_timm(tag: str, architecture: str) -> PretrainedWeights:
     repository = f"timm/{architecture}.{tag}"
     path = _hub_file(repository, "config.json")
     try:
-        config = json.loads(path.read_bytes())
+        config = read_json(path.read_bytes())
         return _from_timm_config(config, tag, architecture, repository)
     except (ValueError, KeyError, TypeError) as error:
         raise WeightsError(
@@ -253,9 +258,10 @@ def _hub_file(repository: str, name: str) -> Path:
 
     constants.HF_HUB_DISABLE_TELEMETRY = True
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
-    cache = str(make_cache(cache_directory("weights")) / "hub") if os.environ.get("RESIGHT_CACHE") else None
+    if _hub_cache():
+        make_cache(cache_directory("weights"))
     try:
-        path = Path(hf_hub_download(repository, name, endpoint=endpoint, cache_dir=cache))
+        path = Path(hf_hub_download(repository, name, endpoint=endpoint, cache_dir=_hub_cache()))
     except (RepositoryNotFoundError, RemoteEntryNotFoundError) as error:
         architecture = repository.removeprefix("timm/").partition(".")[0]
         raise DownloadError(

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from typing import Literal
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+NormKind = Literal["batch", "none"]
 
-def conv(in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1) -> nn.Conv2d:
-    """A convolution without bias (a norm follows it), padded so that stride 1 keeps height and width."""
-    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=False)
+
+def conv(
+    in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, groups: int = 1, bias: bool = False
+) -> nn.Conv2d:
+    """A convolution, padded so that stride 1 keeps height and width; without bias where a norm follows it."""
+    return nn.Conv2d(in_channels, out_channels, kernel, stride, padding=kernel // 2, groups=groups, bias=bias)
+
+
+def norm_of(kind: NormKind, channels: int) -> nn.Module:
+    """Batch normalisation (Ioffe and Szegedy 2015), or nothing: the convolutions then have biases."""
+    return nn.BatchNorm2d(channels) if kind == "batch" else nn.Identity()
 
 
 class PadShortcut(nn.Module):

@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from resight.errors import UsageError
 from resight.models.blocks import BLOCKS, Block, BlockOptions, ShortcutKind
-from resight.models.layers import conv
+from resight.models.layers import NormKind, conv, norm_of
 
 StemKind = Literal["imagenet", "deep", "cifar", "tiny"]
 
@@ -37,6 +37,7 @@ class ResNetSpec:
     stride_on: the bottleneck's convolution that strides: ``3x3`` (v1.5, torchvision) or ``1x1`` (the paper).
     squeeze_excitation: a channel gate at the end of each branch (Hu et al. 2018).
     stochastic_depth: the drop rate of the last branch, linear from 0 at the first (Huang et al. 2016).
+    norm: ``batch``, or ``none``: no batch normalisation anywhere, biases instead.
     """
 
     block: Literal["basic", "bottleneck"]
@@ -50,6 +51,7 @@ class ResNetSpec:
     stride_on: Literal["3x3", "1x1"] = "3x3"
     squeeze_excitation: bool = False
     stochastic_depth: float = 0.0
+    norm: NormKind = "batch"
 
     def __post_init__(self) -> None:
         if self.stochastic_depth and self.shortcut == "none":
@@ -60,6 +62,8 @@ class ResNetSpec:
             raise UsageError("groups and width_per_group change bottleneck blocks only")
         if self.block == "basic" and self.stride_on != "3x3":
             raise UsageError("stride_on changes bottleneck blocks only")
+        if self.norm not in ("batch", "none"):
+            raise UsageError(f"norm must be batch or none, not {self.norm!r}")
 
 
 class ResNet(nn.Module):
@@ -78,7 +82,7 @@ class ResNet(nn.Module):
         width = self._build_stem()
         block = BLOCKS[spec.block, spec.preactivation]
         options = BlockOptions(
-            spec.shortcut, spec.stride_on, spec.groups, spec.width_per_group, spec.squeeze_excitation
+            spec.shortcut, spec.stride_on, spec.groups, spec.width_per_group, spec.squeeze_excitation, spec.norm
         )
         total, done = sum(spec.depths), 0
         for number, (depth, planes) in enumerate(zip(spec.depths, spec.widths, strict=True), start=1):
@@ -89,25 +93,26 @@ class ResNet(nn.Module):
                 blocks.append(block(width, planes, stride, options, drop_rate))
                 width, done = planes * block.expansion, done + 1
             self.add_module(f"layer{number}", nn.Sequential(*blocks))
-        self.norm = nn.Sequential(nn.BatchNorm2d(width), nn.ReLU()) if spec.preactivation else nn.Identity()
+        self.norm = nn.Sequential(norm_of(spec.norm, width), nn.ReLU()) if spec.preactivation else nn.Identity()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(width, num_classes)
         initialize(self)
 
     def _build_stem(self) -> int:
-        spec, width = self.spec, self.spec.widths[0]
+        spec, width, bias = self.spec, self.spec.widths[0], self.spec.norm == "none"
         if spec.stem == "deep":  # He, T. et al. 2019, §4.1: the 7×7 becomes three 3×3
             half = width // 2
             self.conv1: nn.Module = nn.Sequential(
-                *(conv(self.in_channels, half, 3, stride=2), nn.BatchNorm2d(half), nn.ReLU(inplace=True)),
-                *(conv(half, half, 3), nn.BatchNorm2d(half), nn.ReLU(inplace=True)),
-                conv(half, width, 3),
+                *(conv(self.in_channels, half, 3, stride=2, bias=bias), norm_of(spec.norm, half)),
+                nn.ReLU(inplace=True),
+                *(conv(half, half, 3, bias=bias), norm_of(spec.norm, half), nn.ReLU(inplace=True)),
+                conv(half, width, 3, bias=bias),
             )
         elif spec.stem == "imagenet":
-            self.conv1 = conv(self.in_channels, width, 7, stride=2)
+            self.conv1 = conv(self.in_channels, width, 7, stride=2, bias=bias)
         else:
-            self.conv1 = conv(self.in_channels, width, 3, stride=2 if spec.stem == "tiny" else 1)
-        self.bn1 = nn.Identity() if spec.preactivation else nn.BatchNorm2d(width)
+            self.conv1 = conv(self.in_channels, width, 3, stride=2 if spec.stem == "tiny" else 1, bias=bias)
+        self.bn1 = nn.Identity() if spec.preactivation else norm_of(spec.norm, width)
         self.relu = nn.Identity() if spec.preactivation else nn.ReLU(inplace=True)
         pools = spec.stem in ("imagenet", "deep")
         self.maxpool = nn.MaxPool2d(3, 2, padding=1) if pools else nn.Identity()

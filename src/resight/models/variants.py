@@ -34,7 +34,7 @@ def _cifar_preact(depth: int) -> ResNetSpec:
     return ResNetSpec("bottleneck", (blocks,) * 3, widths=(16, 32, 64), stem="cifar", shortcut="B", preactivation=True)
 
 
-CIFAR = {depth: _cifar(depth) for depth in (20, 32, 44, 56, 110, 1202)}
+CIFAR = {depth: _cifar(depth) for depth in (8, 14, 20, 32, 44, 56, 110, 1202)}
 
 ARCHITECTURES: dict[str, ResNetSpec] = {
     **{f"resnet{depth}": spec for depth, spec in IMAGENET.items()},
@@ -48,7 +48,7 @@ ARCHITECTURES: dict[str, ResNetSpec] = {
     **{f"seresnet{d}": replace(s, squeeze_excitation=True) for d, s in IMAGENET.items()},
     **{f"preact_resnet{d}": replace(s, preactivation=True) for d, s in IMAGENET.items()},
     **{f"resnet{depth}": spec for depth, spec in CIFAR.items()},
-    "preact_resnet110": replace(CIFAR[110], preactivation=True),
+    **{f"preact_resnet{d}": replace(s, preactivation=True) for d, s in CIFAR.items() if d <= 110},
     "preact_resnet164": _cifar_preact(164),
     "preact_resnet1001": _cifar_preact(1001),
 }

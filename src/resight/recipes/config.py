@@ -23,6 +23,7 @@ from resight.recipes.sections import (
     Section,
     TransferConfig,
 )
+from resight.runs.plain_json import json_bytes, read_json
 
 
 class TrainConfig(Section):
@@ -112,7 +113,7 @@ class TrainConfig(Section):
         return ""
 
     def to_json(self) -> bytes:
-        return (json.dumps(self.model_dump(), indent=2, ensure_ascii=False) + "\n").encode()
+        return json_bytes(self.model_dump())
 
     @classmethod
     def from_json(cls, data: bytes, name: str) -> TrainConfig:
@@ -121,16 +122,15 @@ class TrainConfig(Section):
             return cls.model_validate_json(_renewed(data))
         except ValidationError as error:
             raise UsageError(f"{name}: {explain(error)}") from error
+        except ValueError as error:
+            raise UsageError(f"{name} is not valid JSON: {error}") from error
 
 
 def _renewed(data: bytes) -> bytes:
     """A config.json as this version writes it: until ``data.geometry_version`` there was version 1 only, until
     ``augment.crop_from`` random crops were cut from pictures, ``augment.flip`` was true or false, and Muon's rate
     was not a share of ``optimizer.lr``."""
-    try:
-        plain = json.loads(data)
-    except (ValueError, RecursionError):
-        return data  # pydantic says what is wrong
+    plain = read_json(data)
 
     def section(name: str) -> dict[str, Any]:
         found = plain.get(name) if isinstance(plain, dict) else None

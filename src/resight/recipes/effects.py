@@ -41,6 +41,7 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "optimizer.layer_decay": ("model.freeze", _BELOW_THE_LAST_LAYER),
     "model.norms": ("model.freeze", _BELOW_THE_LAST_LAYER),
     "transfer.head": ("transfer.rung", ("lpft",)),
+    "transfer.folds": ("transfer.rung", ("lpft",)),
     "save_minutes": ("save_steps", (0,)),
     "auto_batch": ("micro_batch", (0,)),
     "epochs": ("budget_seconds", (0,)),
@@ -53,7 +54,7 @@ _IN_THE_LOOP = {
     *("data.train_size", "data.start_scale", "data.grow_until", "data.fix_share", "loss", "focal_gamma"),
     *("label_smoothing", "epochs", "budget_seconds", "auto_batch", "batch", "micro_batch", "memory_gb", "patience"),
     *("compile", "save_minutes", "save_steps", "keep", "total_steps"),
-    *("model.freeze", "model.norms", "model.checkpointing", "transfer.head", "tensorboard"),
+    *("model.freeze", "model.norms", "model.checkpointing", "transfer.head", "transfer.folds", "tensorboard"),
 }
 
 
@@ -72,6 +73,8 @@ def check_effects(config: TrainConfig, changes: Mapping[str, Any]) -> None:
                 f"{name} has no effect with transfer.rung=features: only the last layer is made, without updates",
                 hint="leave it out, or train the other layers, too: --recipe transfer",
             )
+        if name == "model.norms" and spec_of(config.model.name, **config.model.options).norm == "none":
+            raise UsageError("model.norms has no effect with model.options.norm=none: there are no norms")
         for table in (_ONLY_WITH, _AND_WITH):
             if name in table:
                 _check_other(config, name, *table[name])

@@ -37,11 +37,14 @@ class TransferConfig(Section):
     rung: ``none``: all layers are trained from the weights as they are. ``features``: the last layer alone, by logistic
     regression over the frozen network's embeddings. ``lpft``: that layer is the first candidate, then all layers are
     trained, and the best by validation is kept, which may be the first. head: what the last layer of that training
-    starts as: the ``probe`` (LP-FT, Kumar et al. 2022), or ``new``, which a long training is better with.
+    starts as: the ``probe`` (LP-FT, Kumar et al. 2022), or ``new``, which a long training is better with. folds: where
+    fewer than 30 pictures validate and fewer than 1,000 train, so many parts of the training pictures are held out in
+    turn to choose the rung; 0: validation chooses, however small.
     """
 
     rung: Literal["none", "features", "lpft"] = "none"
     head: Literal["probe", "new"] = "probe"
+    folds: Literal[0, 2, 3, 5] = 0
 
 
 class DataConfig(Section):

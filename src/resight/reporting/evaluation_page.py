@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.errors import RunError
 from resight.evaluation import Comparison, Estimate, Evaluation, reliability, risk_coverage, softmax
 from resight.evaluation.metrics import Floats, Ints
 from resight.inference import Predictor
@@ -19,7 +19,8 @@ from resight.reporting.heat import HeatMaps, shown, square_of
 from resight.reporting.page import svg, write_page
 from resight.reporting.robustness_figure import robustness_figure
 from resight.reporting.verdict import verdict
-from resight.runs import HISTORY, Run
+from resight.runs import HISTORY, Artifact, Run
+from resight.runs.plain_json import read_json
 from resight.samples import SampleSet
 
 AIMS = (0.9, 0.95, 0.99)
@@ -67,7 +68,8 @@ class Answered:
     """What the page is made of. ``indices`` int64 (N,): positions in ``samples``; ``labels`` int64 (N,): positions in
     the Run's classes; ``logits`` (N, K), divided by the temperature. ``data``: as people call it. ``own_data``: the Run
     was trained with it. ``unknown``: the share called so, where the Run can tell. ``robustness``:
-    `Robustness.to_dict`; ``augmented``: `Augmented.to_text`; where measured.
+    `Robustness.to_dict`; ``augmented``: `Augmented.to_text`; where measured. ``artifact``: what answered instead of
+    model.onnx; ``run`` then has its card.
     """
 
     run: Run
@@ -85,6 +87,7 @@ class Answered:
     unknown: Estimate | None = None
     robustness: dict[str, Any] | None = None
     augmented: str | None = None
+    artifact: Artifact | None = None
 
 
 def write_report(path: Path, answered: Answered, predictor: Predictor) -> None:
@@ -229,7 +232,10 @@ def training_history(run: Run) -> str:
     """The plot of metrics.jsonl. Imported Runs were not trained here: they have none."""
     if not run.records(HISTORY):
         return ""
-    lines = [json.loads(line) for line in run.read(HISTORY).splitlines() if line.strip()]
+    try:
+        lines = [read_json(line) for line in run.read(HISTORY).splitlines() if line.strip()]
+    except ValueError as error:
+        raise RunError(f"{run.path / HISTORY} cannot be read: {error}", hint="restore it from a copy") from error
     return svg(figures.training_curves(lines)) if lines else ""
 
 

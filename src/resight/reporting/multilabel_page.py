@@ -19,7 +19,7 @@ from resight.reporting.evaluation_page import GALLERY, LISTED, METHODS, SCORED, 
 from resight.reporting.heat import HeatMaps, shown, square_of
 from resight.reporting.multilabel_verdict import verdict
 from resight.reporting.page import svg, write_page
-from resight.runs import Run
+from resight.runs import Artifact, Run
 from resight.samples import SampleSet
 
 CURVES = 12  # classes with a precision-recall curve, at most
@@ -62,6 +62,7 @@ class MultilabelAnswered:
     warnings: tuple[str, ...] = ()
     skipped: tuple[tuple[str, str], ...] = ()
     unknown: Estimate | None = None
+    artifact: Artifact | None = None
 
 
 def write_multilabel_report(path: Path, answered: MultilabelAnswered, predictor: Predictor) -> None:

@@ -1,10 +1,10 @@
 """The Run: the one artefact that training makes and everything else opens."""
 
+from resight.runs.artifact_card import ArtifactCard
 from resight.runs.artifacts import (
     ARTIFACT_CARD,
     ARTIFACTS,
     Artifact,
-    ArtifactCard,
     artifact_names,
     drafted,
     finished,

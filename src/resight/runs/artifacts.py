@@ -6,94 +6,25 @@ each of its files and of the Run's ``model.onnx`` that it was made from: that of
 
 from __future__ import annotations
 
-import json
-import math
 import os
 import re
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 
 from resight.errors import RunError, UsageError
 from resight.images import printable
-from resight.runs.card import RunCard, Threshold, impossible
+from resight.runs.artifact_card import AGAIN, ArtifactCard, read_card
+from resight.runs.card import RunCard, impossible
 from resight.runs.run import ONNX, Run
-from resight.runs.storage import fsync_directory, fsync_file, sha256_of, storage_errors, write_atomic
+from resight.runs.storage import exclusive, fsync_directory, fsync_file, sha256_of, storage_errors, write_atomic
 
 ARTIFACTS, ARTIFACT_CARD = "artifacts", "card.json"
-SCHEMA = 1
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_PREVIOUS = ".previous-"
-
-
-@dataclass(frozen=True)
-class ArtifactCard:
-    """``card.json``.
-
-    target: what it is for, as given to ``--to``. precision: ``fp32`` or ``int8``. backend: which of
-    ``resight.inference.BACKENDS`` answers with it here; None: none does (it is for another program). graph: the file
-    that the backend opens, or the main one. made_from: SHA-256 of the Run's model.onnx. classes, channels, geometry,
-    mean, std: as in the Run, so that an artefact that is taken away still says what it answers. temperature,
-    thresholds, unknown: its own, as far as they differ from the Run's. parity: how it agrees with model.onnx, measured
-    when it was exported. metrics: its own, per part, as in run.json. quantization: how int8 was made and what stayed
-    fp32; empty for fp32. notes: what was not checked. environment: versions that it was made with. files: SHA-256 by
-    path below its folder.
-    """
-
-    name: str
-    target: str
-    precision: str
-    backend: str | None
-    graph: str
-    made_from: str
-    classes: tuple[str, ...]
-    channels: int
-    geometry: dict[str, Any]
-    mean: tuple[float, ...]
-    std: tuple[float, ...]
-    task: str = "single"
-    temperature: float = 1.0
-    thresholds: tuple[Threshold, ...] = ()
-    unknown: dict[str, Any] = field(default_factory=dict)
-    parity: dict[str, Any] = field(default_factory=dict)
-    metrics: dict[str, Any] = field(default_factory=dict)
-    quantization: dict[str, Any] = field(default_factory=dict)
-    notes: tuple[str, ...] = ()
-    environment: dict[str, str] = field(default_factory=dict)
-    created: str = ""
-    files: dict[str, str] = field(default_factory=dict)
-    schema: int = SCHEMA
-
-    @classmethod
-    def of(cls, run: Run, name: str, *, target: str, precision: str, backend: str | None, graph: str) -> ArtifactCard:
-        """With all that an artefact has from its Run; the rest by ``dataclasses.replace``."""
-        card = run.card
-        return cls(
-            name=name,
-            target=target,
-            precision=precision,
-            backend=backend,
-            graph=graph,
-            made_from=card.files[ONNX],
-            classes=card.classes,
-            channels=card.channels,
-            geometry=card.geometry.to_dict(),
-            mean=card.mean,
-            std=card.std,
-            task=card.task,
-            temperature=card.temperature,
-            thresholds=card.thresholds,
-            unknown=card.unknown,
-        )
-
-    def to_json(self) -> bytes:
-        text = json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        return text.encode("utf-8", "backslashreplace")
+_PREVIOUS, _DRAFT, _LOCK = ".previous-", ".draft-", ".lock-"
 
 
 @dataclass(frozen=True)
@@ -129,10 +60,7 @@ class Artifact:
         for name, expected in self.card.files.items():
             place = self.path / name
             if not place.is_file() or sha256_of(place) != expected:
-                raise RunError(f"{printable(str(place))} is missing or was changed after it was exported", hint=_AGAIN)
-
-
-_AGAIN = "export it again: resight export RUN --to …"
+                raise RunError(f"{printable(str(place))} is missing or was changed after it was exported", hint=AGAIN)
 
 
 def artifact_names(run: Run) -> list[str]:
@@ -158,17 +86,17 @@ def open_artifact(run: Run, name: str) -> Artifact:
         )
     found = _opened(run, path)
     if found.card.name != name:
-        raise RunError(f"{path} is the artefact {printable(found.card.name)!r} under another name", hint=_AGAIN)
+        raise RunError(f"{path} is the artefact {printable(found.card.name)!r} under another name", hint=AGAIN)
     return found
 
 
 def _opened(run: Run, path: Path) -> Artifact:
     """Raises RunError for a card that is damaged, of another Run, or says what cannot be."""
-    card = _read(path / ARTIFACT_CARD)
+    card = read_card(path / ARTIFACT_CARD)
     if card.made_from != run.card.files.get(ONNX):
-        raise RunError(f"{path} was exported from another Run than {run.path}", hint=_AGAIN)
+        raise RunError(f"{path} was exported from another Run than {run.path}", hint=AGAIN)
     if other := _differing(run.card, card):
-        raise RunError(f"{path / ARTIFACT_CARD} differs from the Run in: {', '.join(other)}", hint=_AGAIN)
+        raise RunError(f"{path / ARTIFACT_CARD} differs from the Run in: {', '.join(other)}", hint=AGAIN)
     run_card = replace(
         run.card,
         temperature=card.temperature,
@@ -178,11 +106,11 @@ def _opened(run: Run, path: Path) -> Artifact:
         metrics=card.metrics,
     )
     if wrong := impossible(run_card):
-        raise RunError(f"{path / ARTIFACT_CARD} has an impossible value in: {', '.join(wrong)}", hint=_AGAIN)
+        raise RunError(f"{path / ARTIFACT_CARD} has an impossible value in: {', '.join(wrong)}", hint=AGAIN)
     if card.graph not in card.files or any(not _inside(name) for name in card.files):
-        raise RunError(f"{path / ARTIFACT_CARD} names files that an artefact cannot have", hint=_AGAIN)
+        raise RunError(f"{path / ARTIFACT_CARD} names files that an artefact cannot have", hint=AGAIN)
     if any(not _SHA256.fullmatch(value) for value in card.files.values()):
-        raise RunError(f"{path / ARTIFACT_CARD} has a SHA-256 that is none", hint=_AGAIN)
+        raise RunError(f"{path / ARTIFACT_CARD} has a SHA-256 that is none", hint=AGAIN)
     return Artifact(path, card, run_card)
 
 
@@ -199,26 +127,41 @@ def _differing(run: RunCard, card: ArtifactCard) -> list[str]:
 def drafted(run: Run, name: str) -> Iterator[Path]:
     """An empty folder to export into, beside the artefacts; gone afterwards, unless ``publish`` moved it.
 
-    Raises UsageError for a name that is not of small letters, digits, ``.``, ``_`` and ``-``; StorageError.
+    One at a time for each name: the system lets go of its lock when the process dies, however it dies, and what such
+    a process left is removed by the next one.
+
+    Raises UsageError for a name that is not of small letters, digits, ``.``, ``_`` and ``-``, and for what is in the
+    way; RunLocked at once while another process exports under this name; StorageError.
     """
     if not _NAME.fullmatch(name):
         raise UsageError(
             f"an artefact cannot be named {printable(name)!r}", hint="use small letters, digits, . _ and -"
         )
     folder = run.path / ARTIFACTS
-    for place in (folder, folder / name, _previous(run, name)):
-        odd = place.is_symlink() or (place.exists() and not place.is_dir())
-        if odd or (place != folder and place.is_dir() and not (place / ARTIFACT_CARD).is_file()):
-            raise UsageError(
-                f"{printable(str(place))} is in the way: it is no artefact, and would be lost", hint="move it elsewhere"
-            )
+    draft, lock = folder / f"{_DRAFT}{name}", folder / f"{_LOCK}{name}"
+    _check_free(lock.is_symlink(), lock)
+    for place in (folder, folder / name, _previous(run, name), draft):
+        _check_free(place.is_symlink() or (place.exists() and not place.is_dir()), place)
+    place = folder / name  # of the previous one a kill may have left a part: its name is ours alone
+    _check_free(place.is_dir() and not (place / ARTIFACT_CARD).is_file(), place)
     with storage_errors(folder):
         folder.mkdir(exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=".draft-", dir=folder))
-    try:
-        yield draft
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
+    with exclusive(folder, f"exporting {name}", lock=lock.name, hint="wait for it, or stop it"):
+        with storage_errors(draft):
+            if draft.exists():
+                shutil.rmtree(draft)
+            draft.mkdir(0o700)
+        try:
+            yield draft
+        finally:
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _check_free(taken: bool, place: Path) -> None:
+    if taken:
+        raise UsageError(
+            f"{printable(str(place))} is in the way: it is no artefact, and would be lost", hint="move it elsewhere"
+        )
 
 
 def finished(run: Run, draft: Path, card: ArtifactCard) -> Artifact:
@@ -268,36 +211,3 @@ def _inside(name: str) -> bool:
     """Whether a file's name stays below the artefact's folder."""
     path = Path(name)
     return bool(name) and not path.is_absolute() and ".." not in path.parts and "\\" not in name and "\0" not in name
-
-
-def _no_number(text: str) -> Any:
-    raise ValueError(f"{text} is no number of JSON")
-
-
-def _is_small(value: Any) -> bool:
-    return isinstance(value, int | float) and abs(value) < math.inf
-
-
-def _read(path: Path) -> ArtifactCard:
-    """Raises RunError for anything that is not a card of this schema."""
-    try:
-        plain = json.loads(path.read_bytes(), parse_constant=_no_number)
-    except (OSError, ValueError, RecursionError) as error:
-        raise RunError(f"{path} cannot be read: {error}", hint=_AGAIN) from error
-    if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
-        raise RunError(f"{path} is not an artefact's card of schema {SCHEMA}", hint=_AGAIN)
-    try:
-        if unknown := set(plain) - {f.name for f in fields(ArtifactCard)}:
-            raise ValueError(f"unknown fields: {', '.join(sorted(unknown))}")
-        listed = {name: tuple(plain[name]) for name in ("classes", "mean", "std", "notes")}
-        thresholds = tuple(Threshold(**one) for one in plain["thresholds"])
-        card = ArtifactCard(**plain | listed | {"thresholds": thresholds})
-        texts = [card.name, card.target, card.precision, card.graph, card.made_from, *card.files, *card.files.values()]
-        if not all(isinstance(text, str) for text in texts) or not isinstance(card.backend, str | None):
-            raise TypeError("a text is none")
-        tables = (card.parity, card.metrics, card.quantization, card.environment)
-        if not all(isinstance(table, dict) for table in tables) or not _is_small(card.parity.get("max_abs", 0)):
-            raise TypeError("a table is none, or parity is no number")
-    except (TypeError, KeyError, ValueError, AttributeError) as error:
-        raise RunError(f"{path} lacks or misspells a field: {error}", hint=_AGAIN) from error
-    return card

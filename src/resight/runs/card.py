@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-import math
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 from resight.errors import RunError, UsageError
 from resight.images import MAX_CHANNELS, Geometry
+from resight.runs.plain_json import json_bytes, read_json
 
 SCHEMA = 1
 Status = Literal["training", "trained", "sealed"]
@@ -84,15 +83,14 @@ class RunCard:
 
     def to_json(self) -> bytes:
         plain = asdict(self) | {"geometry": self.geometry.to_dict()}
-        text = json.dumps(plain, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-        return text.encode("utf-8", "backslashreplace")  # undecodable file names, as JSON escapes
+        return json_bytes(plain)
 
     @classmethod
     def from_json(cls, data: bytes, path: Path) -> RunCard:
         """Raises RunError for anything that is not a run.json of a schema that this version knows."""
         try:
-            plain = json.loads(data)
-        except (ValueError, RecursionError) as error:
+            plain = read_json(data)
+        except ValueError as error:
             raise RunError(f"{path} is not valid JSON: {error}", hint="restore the Run from a copy") from error
         if not isinstance(plain, dict) or "schema" not in plain:
             raise RunError(f"{path} is not a Run's card: it has no 'schema'")
@@ -127,9 +125,7 @@ def impossible(card: RunCard) -> list[str]:
     """Fields whose values nothing may rely on: the card may come from anywhere."""
 
     def numbers(values: Any, least: float) -> bool:
-        return len(values) == card.channels and all(
-            isinstance(v, int | float) and math.isfinite(v) and v > least for v in values
-        )
+        return len(values) == card.channels and all(isinstance(v, int | float) and least < v < _LARGEST for v in values)
 
     def texts(values: Any) -> bool:
         return all(isinstance(v, str) for v in values)
@@ -137,7 +133,7 @@ def impossible(card: RunCard) -> list[str]:
     sound = {
         "classes": bool(card.classes) and texts(card.classes) and len(set(card.classes)) == len(card.classes),
         "channels": type(card.channels) is int and 1 <= card.channels <= MAX_CHANNELS,
-        "mean": numbers(card.mean, -math.inf),
+        "mean": numbers(card.mean, -_LARGEST),
         "std": numbers(card.std, 0),
         "status": card.status in get_args(Status),
         "task": card.task in ("single", "multi"),

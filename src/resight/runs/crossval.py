@@ -9,7 +9,6 @@ report.html        the averaged report
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +19,7 @@ from numpy.typing import NDArray
 
 from resight.errors import RunError
 from resight.images import printable
+from resight.runs.plain_json import json_bytes, read_json
 from resight.runs.predictions import Stored, stored
 from resight.runs.run import REPORT, Run
 from resight.runs.storage import write_atomic
@@ -81,10 +81,10 @@ def read_plan(path: Path) -> dict[str, Any]:
     """The content of crossval.json. Raises RunError for what is none, or is of another version."""
     file = path / PLAN
     try:
-        plain = json.loads(file.read_bytes())
+        plain = read_json(file.read_bytes())
     except OSError as error:
         raise RunError(f"{printable(str(file))} cannot be read: {error.strerror}") from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise RunError(f"{printable(str(file))} is not valid JSON: {error}") from error
     if not isinstance(plain, dict) or plain.get("schema") != SCHEMA:
         raise RunError(f"{printable(str(file))} is not a cross-validation of schema {SCHEMA}")
@@ -97,8 +97,7 @@ def read_plan(path: Path) -> dict[str, Any]:
 
 def write_plan(path: Path, content: dict[str, Any]) -> None:
     """Write crossval.json, atomically. Raises StorageError."""
-    text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
-    write_atomic(path / PLAN, text.encode("utf-8", "backslashreplace"))  # undecodable names, as JSON escapes
+    write_atomic(path / PLAN, json_bytes(content))
 
 
 def out_of_fold(runs: Sequence[Run]) -> tuple[Stored, NDArray[np.int64]]:

@@ -10,6 +10,7 @@ from typing import Any
 
 from resight.errors import RunError, UsageError
 from resight.runs.card import RunCard, Status, impossible
+from resight.runs.plain_json import read_json
 from resight.runs.storage import sha256_of, storage_errors, write_atomic
 
 CARD, CONFIG, SPLIT = "run.json", "config.json", "split.csv"
@@ -108,6 +109,15 @@ class Run:
         if self.card.status == "sealed":
             self._check(name, hashlib.sha256(data).hexdigest())
         return data
+
+    def read_json(self, name: str) -> Any:
+        """What one of the Run's files of JSON says. Raises RunError as ``read`` does, and for what is no JSON."""
+        try:
+            return read_json(self.read(name))
+        except ValueError as error:
+            raise RunError(
+                f"{self.path / name} is not valid JSON: {error}", hint="restore the file from a copy, or train again"
+            ) from error
 
     def update(self, **changes: Any) -> None:
         """Replaces fields of the card, atomically. Raises RunError for a sealed Run: those never change."""

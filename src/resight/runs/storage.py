@@ -122,21 +122,24 @@ def _existing(path: Path) -> Path:
 
 
 @contextmanager
-def exclusive(directory: Path, doing: str = "training") -> Iterator[None]:
-    """Holds ``directory/.lock`` while inside. The system lets go of it when the process dies, however it dies.
+def exclusive(
+    directory: Path,
+    doing: str = "training",
+    *,
+    lock: str = ".lock",
+    hint: str = "wait for it, stop it, or choose another directory with --out",
+) -> Iterator[None]:
+    """Holds ``directory/lock`` while inside. The system lets go of it when the process dies, however it dies.
 
-    Raises RunLocked at once when another process holds it, which says what the other one is ``doing``.
+    Raises RunLocked at once when another process holds it, which says what the other one is ``doing``, and ``hint``.
     """
     with storage_errors(directory):
-        file = (directory / ".lock").open("a+b")
+        file = (directory / lock).open("a+b")
     with file:
         try:
             _lock(file)
         except OSError as error:
-            raise RunLocked(
-                f"{directory} is in use: another process is {doing} there",
-                hint="wait for it, stop it, or choose another directory with --out",
-            ) from error
+            raise RunLocked(f"{directory} is in use: another process is {doing} there", hint=hint) from error
         yield
 
 

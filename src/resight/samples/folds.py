@@ -103,6 +103,25 @@ def fold_sets(samples: SampleSet, folds: int, seed: int, val_fraction: float) ->
     return sets, warnings
 
 
+def training_folds(samples: SampleSet, folds: int, seed: int) -> list[SampleSet]:
+    """One set for each fold of the training part: the fold is its validation part, the other folds its training part,
+    and nothing else is in either. Raises ``DataError`` where a fold could not be learned from the others, and what
+    ``deal_folds`` raises.
+    """
+    places = [position for position, sample in enumerate(samples.samples) if sample.split == "train"]
+    items = [_item(samples, samples.samples[position]) for position in places]
+    dealt = deal_folds(items, folds, seed)
+    _check_learnable(items, dealt)
+    sets = []
+    for fold in range(folds):
+        splits = ["test"] * len(samples)
+        for position, own in zip(places, dealt, strict=True):
+            splits[position] = "val" if own == fold else "train"
+        moved = tuple(replace(s, split=split) for s, split in zip(samples.samples, splits, strict=True))
+        sets.append(replace(samples, samples=moved))
+    return sets
+
+
 def _item(samples: SampleSet, sample: Sample) -> Item:
     key = (sample.source, -1 if sample.index is None else sample.index)
     return Item(key, samples.classes[sample.label], sample.group)

@@ -1,7 +1,8 @@
 """A CSV table of pictures: ``path,label`` and, if wanted, ``split`` and ``group``.
 
 Pictures with any number of labels: ``path,labels``, names separated by ``|`` (:mod:`resight.samples.cells`), or one
-column for each class, with 1 where a picture has it and 0 where not.
+column for each class, with 1 where a picture has it and 0 where not. Names of our columns count in any case, so a class
+may be called like one of them; its column is refused, not taken for ours (`_check_group`).
 """
 
 from __future__ import annotations
@@ -39,6 +40,8 @@ def read_table(table: Path) -> Draft:
     columns = None if _LABEL in header or _LABELS in header else _class_columns(header)
     draft.task = "single" if _LABEL in header else "multi"
     draft.classes = None if columns is None else tuple(sorted(columns, key=natural_key))
+    if columns is not None:
+        _check_group(lines, shown)
     real_root = os.path.realpath(draft.root)
     first: dict[str, tuple[int, Row]] = {}
     repeated, missing = [], []
@@ -133,6 +136,18 @@ def _header(found: list[str], shown: str) -> list[str]:
 
 def _class_columns(header: list[str]) -> list[str]:
     return [name for name in header if name not in (_PATH, _LABEL, _LABELS, *_OPTIONAL)]
+
+
+def _check_group(lines: list[tuple[int, dict[str, str]]], shown: str) -> None:
+    """Raises DataError for a column ``group`` that a table of class columns may mean as a class: all 0 and 1. Taken for
+    ours it would make two groups of all pictures. (``split`` allows no 0 and 1, ``path`` stands once.)
+    """
+    cells_of = {values["group"].strip() for _, values in lines if "group" in values}
+    if cells_of and cells_of <= {"0", "1"}:
+        raise DataError(
+            f"{shown}: the column group has 0 and 1 only, as a class has; expected names of groups that stay together",
+            hint="rename a class: its column (e.g. group_photo); groups: their cells (e.g. a and b)",
+        )
 
 
 def _labels(values: dict[str, str], columns: list[str] | None, where: str) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import PurePath
 from typing import Any
 
@@ -41,7 +40,7 @@ def _data_name(run: Run) -> str | None:
     if not run.records(CONFIG):
         return None
     try:
-        path = json.loads(run.read(CONFIG))["data"]["path"]
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        path = run.read_json(CONFIG)["data"]["path"]
+    except (KeyError, TypeError) as error:
         raise RunError(f"{run.path / CONFIG} names no data: {error}") from error
     return PurePath(str(path).replace("\\", "/")).name or None

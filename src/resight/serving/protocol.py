@@ -4,16 +4,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from resight.inference import UNLIKE, dump_json
 from resight.inference.backend import Pixels
+from resight.runs.plain_json import read_json
 from resight.serving import tensors
 from resight.serving.batcher import Row
 from resight.serving.models import Loaded
@@ -84,14 +84,9 @@ def parse(body: bytes, header_length: str | None, model: Loaded, json_bytes: int
 def parse_json(data: bytes) -> Any:
     """Raises Refused (400) for what is no JSON, has NaN or infinite numbers, or is nested too deeply."""
     try:
-        return json.loads(data, parse_constant=_no_constant)
-    except (ValueError, RecursionError) as error:
-        reason = "nested too deeply" if isinstance(error, RecursionError) else str(error)[:100]
-        raise malformed(f"the body is not valid JSON: {reason}") from None
-
-
-def _no_constant(name: str) -> NoReturn:
-    raise ValueError(f"{name} is not a number of JSON")
+        return read_json(data)
+    except ValueError as error:
+        raise malformed(f"the body is not valid JSON: {str(error)[:100]}") from None
 
 
 def _split(body: bytes, header_length: str | None) -> tuple[bytes, memoryview]:

@@ -25,6 +25,7 @@ from torch import Tensor, nn
 
 from resight.errors import RunError
 from resight.runs import CHECKPOINTS, Run
+from resight.runs.plain_json import read_json
 from resight.runs.storage import fsync_directory, sha256_of, storage_errors, write_file
 
 MANIFEST = "manifest.json"
@@ -179,7 +180,7 @@ def _remove(path: Path) -> None:
 def load_checkpoint(path: Path) -> Checkpoint:
     """Reads one checkpoint. Raises RunError when a file is missing or does not have its hash."""
     try:
-        hashes: dict[str, str] = json.loads((path / MANIFEST).read_bytes())
+        hashes: dict[str, str] = read_json((path / MANIFEST).read_bytes())
         if not set(hashes) >= _NEEDED:
             raise RunError(f"checkpoint {path.name} is damaged: {MANIFEST} does not name all files")
         for name, expected in hashes.items():
@@ -190,7 +191,7 @@ def load_checkpoint(path: Path) -> Checkpoint:
             weights=load_file(path / "weights.safetensors"),
             optimizer=load_file(path / "optimizer.safetensors"),
             average=load_file(average) if average.name in hashes else {},
-            state=State(**json.loads((path / "state.json").read_bytes())),
+            state=State(**read_json((path / "state.json").read_bytes())),
         )
     except (OSError, ValueError, TypeError) as error:
         raise RunError(f"checkpoint {path.name} is damaged: {error}") from error

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from resight.samples.check import content_hash
 from resight.samples.model import show_names
 from resight.samples.split_csv import Key, SplitRow
 from resight.training import prepare
+from resight.training.renamed import renamed, root_of, same_size
 
 _FOLLOWS = (
     "model.name", "model.options", "model.weights", "model.whitening", "model.zero_gamma", "data.image_size",
@@ -63,16 +64,25 @@ class Base:
         followed = {"data.channels": card.channels, "data.geometry_version": card.geometry.version}
         return {**wished, **followed, "model.weights": str(self.run.path.resolve())}
 
+    def found_in(self, data: Path) -> Base:
+        """With ``rows`` under the names that the pictures have in ``data``: one that is not there under its own name is
+        looked for by its content, among the files whose names the Run does not know. As far as the Run's own files can
+        still be read.
+        """
+        if self.config is None:
+            return self
+        return replace(self, rows=renamed(self.rows, root_of(Path(self.config.data.path)), data))
+
     def known_parts(self, data: Path) -> dict[Key, str]:
         """The part, train, val or test, of each picture of the Run's own data that is in ``data`` under the same name
         and, where the earlier file can still be seen, with the same size.
         """
-        old = None if self.config is None else _root(Path(self.config.data.path))
-        new = _root(data)
+        old = None if self.config is None else root_of(Path(self.config.data.path))
+        new = root_of(data)
         return {
             key: row.split
             for key, row in self.rows.items()
-            if row.split != split_csv.SKIPPED and (old is None or old == new or _same_size(old, new, key[0]))
+            if row.split != split_csv.SKIPPED and (old is None or old == new or same_size(old, new, key[0]))
         }
 
 
@@ -182,7 +192,7 @@ def leaks(base: Base, samples: SampleSet, checked: CheckReport) -> list[str]:
     by_content = {
         checked.content[k].tobytes(): sample.name for k, sample in enumerate(samples.samples) if sample.split == "train"
     }
-    root = _root(Path(base.config.data.path)) if base.config else None
+    root = root_of(Path(base.config.data.path)) if base.config else None
     for source, _ in absent:
         try:
             digest = content_hash(read_bytes(root / source)) if root else b""
@@ -239,20 +249,6 @@ def keep_head(net: ResNet, source: Source, classes: Sequence[str]) -> str:
 
 def _keys(samples: SampleSet) -> dict[Key, str]:
     return {(sample.source, sample.index): sample.split for sample in samples.samples}
-
-
-def _root(data: Path) -> Path:
-    """The folder that sources are relative to: that of a table."""
-    resolved = data.resolve()
-    return resolved.parent if resolved.suffix.lower() == ".csv" else resolved
-
-
-def _same_size(old: Path, new: Path, source: str) -> bool:
-    """Whether a file is as large in both places; True where either is not there to be compared."""
-    try:
-        return (old / source).stat().st_size == (new / source).stat().st_size
-    except OSError:
-        return True
 
 
 def by_age(found: Evaluation, part: str, told: Mapping[str, Any]) -> list[str]:

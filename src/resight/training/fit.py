@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import time
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from resight.errors import Interrupted, NonFiniteLoss, RunError, UsageError
 from resight.images import decoder_versions
 from resight.recipes.config import TrainConfig
 from resight.runs import CHECKPOINTS, HISTORY, Run
+from resight.runs.plain_json import json_bytes
 from resight.runs.storage import write_atomic
 from resight.training.batches import ahead, split
 from resight.training.checkpoint import (
@@ -268,8 +268,8 @@ class Training:
         state.loss_sum = state.correct = state.seen = 0.0
         self.save()
         if self.accelerator.is_main_process:
-            lines = "".join(json.dumps(e) + "\n" for e in state.history)
-            write_atomic(self.run.path / HISTORY, lines.encode())
+            lines = b"".join(json_bytes(entry, indent=None) for entry in state.history)
+            write_atomic(self.run.path / HISTORY, lines)
         self.report.epoch(entry, best is entry)
 
     def trained(self) -> dict[str, Any]:

@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 
 from resight.errors import RunLocked, StorageError
 from resight.images import MAX_CHANNELS
+from resight.runs.plain_json import read_json
 from resight.runs.storage import exclusive
 
 Pixels = NDArray[np.uint8]
@@ -293,8 +294,8 @@ def read_about(path: Path, expected: Mapping[str, Any] | None = None) -> dict[st
     with open_own(path / ABOUT) as file:
         data = file.read(_MOST_ABOUT)
     try:
-        about = json.loads(data)
-    except (ValueError, RecursionError):
+        about = read_json(data)
+    except ValueError:
         return None
     if not isinstance(about, dict) or about.get("format") != FORMAT:
         return None

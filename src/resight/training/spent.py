@@ -5,7 +5,6 @@ A training may be interrupted and resumed: each process that works on it is a se
 
 from __future__ import annotations
 
-import json
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -17,6 +16,7 @@ import psutil
 
 from resight.errors import RunError
 from resight.runs import ADVICE, Run
+from resight.runs.plain_json import json_bytes, read_json
 from resight.runs.storage import write_atomic
 from resight.training.memory import peak_memory
 from resight.training.progress import duration
@@ -103,13 +103,13 @@ def _read(path: Path) -> dict[str, Any] | None:
     if not file.is_file():
         return None
     try:
-        plain = json.loads(file.read_bytes())
+        plain = read_json(file.read_bytes())
         if plain["schema"] != SCHEMA:
             raise ValueError(f"schema {plain['schema']!r}")
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise RunError(f"{file} is not an advice of this version: {error}", hint="remove it, or train again") from error
     return dict(plain)
 
 
 def _write(path: Path, plain: Mapping[str, Any]) -> None:
-    write_atomic(path / ADVICE, (json.dumps(plain, indent=2, ensure_ascii=False) + "\n").encode())
+    write_atomic(path / ADVICE, json_bytes(plain))

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,18 +15,110 @@ from numpy.typing import NDArray
 
 from resight.exporting.onnx import Answering, export_onnx
 from resight.inference import BATCH, batched, map_ordered, open_backend
-from resight.models import ResNet, count_macs
+from resight.models import ResNet, count_macs, read_weights
 from resight.recipes import TrainConfig
+from resight.samples import SampleSet
+from resight.training import prepare
+from resight.training.loader import Pictures
+from resight.transfer.probe import FOLDS, Floats, Head, Labels
 
 Pixels = NDArray[np.uint8]
-Floats = NDArray[np.float32]
 _EMBEDDING = "embedding"
+OWN = "the last layer of the weights"
+"""Said of a first rung whose head is not a regression, but what the weights bring."""
 _AT_ONCE = 32  # pictures that the network itself answers at a time
 WORTH = 4e12
 """Multiply-accumulates from which a graph for the runtime is made. Exporting takes 3 to 8 s of a core, and saves 3 %
 (ResNet-18) to 13 % (ResNet-50) of each answer at 224 px (docs/experiments.md)."""
 _NUMBERS = 2**25
 """Of all embeddings of training pictures together, at most: 32,768 pictures and their mirror images by a ResNet-18."""
+
+
+@dataclass(frozen=True)
+class Frozen:
+    """What a network that stays as it is makes of the training and the validation part.
+
+    train: float32 (N, V, D), V views of each picture: itself and, where that means the same, its mirror image; of all
+    training pictures, or of as many as ``most_pictures`` says. val: float32 (M, 1, D). labels, truth: of both, int64.
+    keys, groups: (source, index) and group of the training pictures. own: the last layer of the weights, where it
+    answers with the same classes. fresh: computed now, not by an earlier training.
+    """
+
+    train: Floats
+    val: Floats
+    labels: Labels
+    truth: Labels
+    keys: list[tuple[str, int | None]]
+    groups: list[str | None]
+    own: Head | None
+    fresh: bool
+
+
+Seen = dict[str, tuple[Floats, Floats]]
+"""Features of the training and the validation pictures, float32 (N, V, D) and (M, 1, D), by what they depend on: for
+trainings that come one after another in one process, as in a study."""
+
+
+def frozen(
+    config: TrainConfig,
+    samples: SampleSet,
+    train: Pictures,
+    val: Pictures,
+    say: Callable[[str], None],
+    seen: Seen | None = None,
+) -> Frozen:
+    """Features of the parts as the loop takes them; looked up in ``seen``, or computed and added to it."""
+    source = read_weights(config.model.weights or "", config.model.name)
+    net = prepare.build_net(config, len(samples.classes), source, lambda _: None)
+    own = Head(net.fc.weight.detach().numpy().copy(), net.fc.bias.detach().numpy().copy())
+    mirror = config.augment.flip != "none"
+    if config.augment.crop == "resized" or config.data.train_size != config.data.image_size:
+        train = prepare.eval_pictures(samples, "train", config, say)  # what the loop takes is not what is answered
+    chosen = some(train.labels, most_pictures(net.fc.in_features, 1 + mirror), config.seed)
+    known = {} if seen is None else seen
+    name = _name_of(net, config, samples, chosen, mirror)
+    if fresh := name not in known:
+        everything = np.arange(len(val), dtype=np.int64)
+        with embedder(net, config, len(chosen) * (1 + mirror) + len(everything)) as embed:
+            of_train = features_of(embed, train.__getitem__, chosen, mirror=mirror)
+            known[name] = of_train, features_of(embed, val.__getitem__, everything, mirror=False)
+    pictures = [train.samples[index] for index in chosen]
+    return Frozen(
+        *known[name],
+        labels=train.labels[chosen],
+        truth=val.labels,
+        keys=[(sample.source, sample.index) for sample in pictures],
+        groups=[sample.group for sample in pictures],
+        own=own if source.classes == samples.classes else None,
+        fresh=fresh,
+    )
+
+
+def _name_of(net: ResNet, config: TrainConfig, samples: SampleSet, chosen: Labels, mirror: bool) -> str:
+    """Equal where features are: the same weights answer the same pictures, prepared alike, by the same arithmetic."""
+    digest = hashlib.sha256()
+    for name, value in net.state_dict().items():
+        if not name.startswith("fc."):  # the last layer answers, it makes no features
+            digest.update(name.encode())
+            digest.update(value.contiguous().numpy())
+    data = config.data
+    settings = (asdict(prepare.geometry_of(config)), data.channels, data.mean, data.std, mirror)
+    digest.update(repr((settings, config.device, config.threads, samples.fingerprint())).encode())
+    digest.update(chosen.tobytes())
+    return digest.hexdigest()
+
+
+def some(labels: Labels, most: int, seed: int) -> Labels:
+    """Positions of at most ``most`` pictures, drawn by the seed, in order: of each class one for each fold, as far as
+    it has them, and the rest as they come.
+    """
+    order = np.random.default_rng(seed).permutation(len(labels))
+    rounds = np.empty(len(labels), np.int64)
+    for label in np.unique(labels):
+        mine = order[labels[order] == label]
+        rounds[mine] = np.minimum(np.arange(len(mine)), FOLDS)
+    found: Labels = np.sort(order[np.argsort(rounds[order], kind="stable")][:most])
+    return found
 
 
 def most_pictures(length: int, views: int) -> int:

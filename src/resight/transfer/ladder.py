@@ -19,33 +19,39 @@ from safetensors.numpy import load, save
 
 from resight.errors import UsageError
 from resight.evaluation import accuracy, log_loss
-from resight.models import ResNet, read_weights
+from resight.models import ResNet
 from resight.recipes import TrainConfig
 from resight.runs import CHECKPOINTS, Run
 from resight.runs.storage import write_atomic
 from resight.samples import SampleSet
-from resight.training import distributed, prepare
+from resight.training import distributed
 from resight.training.balance import corrects
 from resight.training.estimate import steps_for
 from resight.training.fit import Training, quality
 from resight.training.loader import Pictures
-from resight.transfer import probe
-from resight.transfer.features import embedder, features_of, most_pictures
+from resight.transfer import probe, weighing
+from resight.transfer.features import OWN, Seen, frozen
 from resight.transfer.probe import Head
 
 PROBE = "probe.safetensors"
 
 
 def first_rung(
-    run: Run, config: TrainConfig, samples: SampleSet, train: Pictures, val: Pictures, say: Callable[[str], None]
+    run: Run,
+    config: TrainConfig,
+    samples: SampleSet,
+    train: Pictures,
+    val: Pictures,
+    say: Callable[[str], None],
+    seen: Seen | None = None,
 ) -> Head:
     """The probe of the frozen network: read from the Run, or computed by the first process and stored there.
 
-    train, val: the parts as the loop takes them. Sets ``run.card.transfer["probe"]``: penalty, how it was chosen,
-    accuracies, seconds and SHA-256.
+    train, val: the parts as the loop takes them. seen: features of other trainings with the same pictures. Sets
+    ``run.card.transfer["probe"]``: penalty, how it was chosen, accuracies, seconds and SHA-256.
     """
     if distributed.is_main() and _stored(run, say) is None:
-        head, about = _computed(config, samples, train, val, say)
+        head, about = _computed(config, samples, train, val, say, seen)
         data = save({"weight": head.weight, "bias": head.bias})
         (run.path / CHECKPOINTS).mkdir(exist_ok=True)
         write_atomic(run.path / CHECKPOINTS / PROBE, data)
@@ -75,36 +81,29 @@ def _stored(run: Run, say: Callable[[str], None]) -> Head | None:
 
 
 def _computed(
-    config: TrainConfig, samples: SampleSet, train_set: Pictures, val_set: Pictures, say: Callable[[str], None]
+    config: TrainConfig,
+    samples: SampleSet,
+    train_set: Pictures,
+    val_set: Pictures,
+    say: Callable[[str], None],
+    seen: Seen | None = None,
 ) -> tuple[Head, dict[str, Any]]:
     begun = time.perf_counter()
-    source = read_weights(config.model.weights or "", config.model.name)
-    net = prepare.build_net(config, len(samples.classes), source, lambda _: None)
-    own = net.fc if source.classes == samples.classes else None
-    mirror = config.augment.flip != "none"
-    if config.augment.crop == "resized" or config.data.train_size != config.data.image_size:
-        train_set = prepare.eval_pictures(samples, "train", config, say)  # what the loop takes is not what is answered
-    chosen = _some(train_set.labels, most_pictures(net.fc.in_features, 1 + mirror), config.seed)
-    everything = np.arange(len(val_set), dtype=np.int64)
-    with embedder(net, config, len(chosen) * (1 + mirror) + len(everything)) as embed:
-        train = features_of(embed, train_set.__getitem__, chosen, mirror=mirror)
-        val = features_of(embed, val_set.__getitem__, everything, mirror=False)
+    found = frozen(config, samples, train_set, val_set, say, seen)
     seconds = time.perf_counter() - begun
-    labels, truth = train_set.labels[chosen], val_set.labels
-    groups = [train_set.samples[index].group for index in chosen]
+    train, val, labels, truth = found.train, found.val, found.labels, found.truth
     balanced = config.select == "balanced"
-    head, choice = probe.fit((train, labels, groups), (val, truth), len(samples.classes), config.seed, balanced)
+    head, choice = probe.fit((train, labels, found.groups), (val, truth), len(samples.classes), config.seed, balanced)
     name, note = "a logistic regression over the features", ""
-    if own is not None:
-        kept = Head(own.weight.detach().numpy(), own.bias.detach().numpy())
-        if _score(kept, val[:, 0], truth, balanced) > _score(head, val[:, 0], truth, balanced):
-            head, name = kept, "the last layer of the weights"
-            note = "; the last layer of the weights answers validation better, and is kept"
+    own = found.own
+    if own is not None and _score(own, val[:, 0], truth, balanced) > _score(head, val[:, 0], truth, balanced):
+        head, name = own, OWN
+        note = "; the last layer of the weights answers validation better, and is kept"
     right, loss = _score(head, train.reshape(-1, train.shape[2]), np.repeat(labels, train.shape[1]))
     about = {
         "head": name,
-        "pictures": len(chosen),
-        "mirrored": mirror,
+        "pictures": len(labels),
+        "mirrored": train.shape[1] == 2,
         **asdict(choice),
         "val_accuracy": _score(head, val[:, 0], truth)[0],
         "val_recall": _score(head, val[:, 0], truth, balanced=True)[0],
@@ -113,28 +112,16 @@ def _computed(
         "feature_seconds": seconds,
         "seconds": time.perf_counter() - begun,
     }
-    mirrored = " and their mirror images" if mirror else ""
+    mirrored = " and their mirror images" if train.shape[1] == 2 else ""
+    since = f"in {seconds:.1f} s" if found.fresh else "as they were computed before"
     say(
-        f"features: {len(chosen):,} training pictures{mirrored} in {seconds:.1f} s; "
+        f"features: {len(labels):,} training pictures{mirrored} {since}; "
         f"penalty {choice.penalty:g}, {_percent(choice.recall if balanced else choice.accuracy, balanced)} by "
         f"{choice.on}; {_percent(about['val_recall' if balanced else 'val_accuracy'], balanced)} of validation{note}"
     )
     if corrects(config.balance):
         say("note: the probe counts every picture alike: balance corrects the fine-tuning only")
     return head, about
-
-
-def _some(labels: probe.Labels, most: int, seed: int) -> probe.Labels:
-    """Positions of at most ``most`` pictures, drawn by the seed, in order: of each class one for each fold, as far as
-    it has them, and the rest as they come.
-    """
-    order = np.random.default_rng(seed).permutation(len(labels))
-    rounds = np.empty(len(labels), np.int64)
-    for label in np.unique(labels):
-        mine = order[labels[order] == label]
-        rounds[mine] = np.minimum(np.arange(len(mine)), probe.FOLDS)
-    found: probe.Labels = np.sort(order[np.argsort(rounds[order], kind="stable")][:most])
-    return found
 
 
 def _score(head: Head, features: probe.Floats, labels: probe.Labels, balanced: bool = False) -> tuple[float, float]:
@@ -172,7 +159,8 @@ def decide_length(run: Run, config: TrainConfig, build: Callable[..., Training],
         fit = steps_for(trial, config.budget_seconds - spent)
     except UsageError:
         fit = 0
-    config.total_steps = min(most, distributed.smallest(fit))
+    fit = distributed.smallest(fit)
+    config.total_steps = min(most, fit)
     spent += time.perf_counter() - begun
     if not config.total_steps:
         config.transfer.rung = "features"
@@ -181,6 +169,9 @@ def decide_length(run: Run, config: TrainConfig, build: Callable[..., Training],
         )
         return
     config.epochs = config.total_steps / per_epoch
+    if weighing.due(config, len(trial.loader.pictures), len(trial.val)) and fit < config.transfer.folds * most:
+        config.transfer.folds = 0  # each fold costs (folds - 1) / folds of the whole
+        say(f"budget: no time to compare the rungs: the {len(trial.val)} validation pictures choose")
     if 2 * config.total_steps < most:
         config.transfer.head = "probe"  # too short to learn a new last layer
     rest = "all that the recipe asks for" if config.total_steps == most else f"of {most}"
@@ -202,6 +193,10 @@ def conclusion(transfer: Mapping[str, Any], config: TrainConfig, history: Sequen
         return _percent(quality(entry)[0], balanced)
 
     probed, limit = shown(start), config.budget_seconds
+    folds = transfer.get("folds")
+    compared = "; " + weighing.said(folds, balanced) if folds and config.transfer.folds else ""
+    if not tuned and compared:
+        return {**transfer, "kept": "features", "why": compared.removeprefix("; "), "epochs": 0}
     if not tuned:
         more = f"the budget of {limit:.0f} s left no time for more" if limit else "nothing more was asked for"
         return {**transfer, "kept": "features", "why": f"the probe has {probed} of validation, and {more}", "epochs": 0}
@@ -210,9 +205,9 @@ def conclusion(transfer: Mapping[str, Any], config: TrainConfig, history: Sequen
     loss = " at a lower loss" if quality(rival)[0] == quality(start)[0] else ""
     if best is start:
         why = f"the probe has {probed} of validation{loss}, {epochs} epochs of fine-tuning at best {shown(rival)}"
-        return {**transfer, "kept": "features", "why": why, "epochs": epochs}
+        return {**transfer, "kept": "features", "why": why + compared, "epochs": epochs}
     why = f"epoch {rival['epoch']} of {epochs} has {shown(rival)} of validation{loss}, the probe {probed}"
-    return {**transfer, "kept": "fine-tuning", "why": why, "epochs": epochs}
+    return {**transfer, "kept": "fine-tuning", "why": why + compared, "epochs": epochs}
 
 
 def _percent(share: float, balanced: bool) -> str:

@@ -114,9 +114,13 @@ def fit(
     else:
         parts = [(features, labels, val[0][:, 0], val[1])]
         on = f"{len(val[1]):,} validation pictures"
-    tried = _scores(parts, classes)
-    penalty, right, loss, recall = max(tried, key=lambda row: (row[3] if balanced else row[1], -row[2]))
-    head = next(head for found, head in path(features, labels, classes) if found == penalty)
+    tried, heads = _scores(parts, classes)
+    best = max(tried, key=lambda row: (row[3] if balanced else row[1], -row[2]))
+    penalty, right, loss, recall = best
+    if folds:
+        head = next(head for found, head in path(features, labels, classes) if found == penalty)
+    else:  # fitted to all training pictures already
+        head = heads[tried.index(best)][0]
     return head, Choice(penalty, on, right, loss, recall, tuple(tried))
 
 
@@ -141,17 +145,21 @@ def _folds(
     yield from ((fit, held) for fit, held in found if len(held) and len(set(labels[fit].tolist())) > 1)
 
 
-def _scores(parts: Sequence[tuple[Floats, Labels, Floats, Labels]], classes: int) -> list[Tried]:
+def _scores(
+    parts: Sequence[tuple[Floats, Labels, Floats, Labels]], classes: int
+) -> tuple[list[Tried], list[list[Head]]]:
     """(penalty, accuracy, loss, mean recall) over all held-out pictures together, until ``_PATIENCE`` losses in turn
-    were worse."""
+    were worse; and for each penalty the heads of the parts."""
     paths = [path(features, labels, classes) for features, labels, _, _ in parts]
     truth = np.concatenate([held for *_, held in parts])
     found: list[Tried] = []
+    kept: list[list[Head]] = []
     for penalty in PENALTIES:
         heads = [next(heads)[1] for heads in paths]
+        kept.append(heads)
         logits = np.concatenate([head.logits(part[2]) for head, part in zip(heads, parts, strict=True)])
         found.append((penalty, accuracy(logits, truth).share, log_loss(logits, truth), mean_recall(logits, truth)))
         best = min(range(len(found)), key=lambda place: found[place][2])
         if len(found) - 1 - best >= _PATIENCE:
             break
-    return found
+    return found, kept

@@ -9,7 +9,6 @@ OUT/
 
 from __future__ import annotations
 
-import json
 import shutil
 import statistics
 import time
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 from resight.errors import DataError, Interrupted, NonFiniteLoss, OutOfMemory, RunError, UsageError
 from resight.recipes import TrainConfig
 from resight.runs import CARD, CHECKPOINTS
+from resight.runs.plain_json import json_bytes, read_json
 from resight.runs.storage import write_atomic
 from resight.tuning.journal import begin, finished, open_journal, unfinished
 from resight.tuning.space import Dimension, wishes_of_trial
@@ -107,14 +107,14 @@ class Study:
             "ended": self.ended,
             "result": self.result,
         }
-        write_atomic(self.path / STUDY, (json.dumps(plain, indent=2, ensure_ascii=False) + "\n").encode())
+        write_atomic(self.path / STUDY, json_bytes(plain))
 
 
 def read_study(folder: Path) -> dict[str, Any]:
     """The content of study.json. Raises RunError for a file that is none, or of another version."""
     path = folder / STUDY
     try:
-        plain = json.loads(path.read_bytes())
+        plain = read_json(path.read_bytes())
         version = plain["version"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise RunError(f"{path} is not a study: {error}", hint="give a directory that 'resight tune' made") from error

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -13,12 +14,13 @@ import pytest
 from tests.exporting.int8.small import multilabel_run, small_run, timing
 
 from resight.commands.quantize import quantize_run
-from resight.errors import DataError, QuantizationError, UsageError
+from resight.errors import DataError, ParityError, QuantizationError, RunLocked, UsageError
 from resight.evaluation import fit_temperature, multilabel, softmax
+from resight.exporting.about import said_by_ir, said_by_onnx
 from resight.exporting.int8 import quantize
 from resight.inference import Predictor
 from resight.inference.unknown import NEIGHBOURS, describe
-from resight.runs import artifact_names, open_artifact
+from resight.runs import artifact_names, drafted, open_artifact
 from resight.samples import SampleSet
 
 TIMED: dict[str, Any] = {"threads": 1, "timing": timing()}
@@ -80,9 +82,25 @@ def test_openvino_gets_an_ir_that_answers_as_its_card_says(tmp_path: Path) -> No
     np.testing.assert_allclose(probabilities, softmax(logits / card.temperature), atol=1e-6)
 
 
+@pytest.mark.parametrize(("target", "read"), [("onnx", said_by_onnx), ("openvino", said_by_ir)])
+def test_the_file_says_what_it_is(target: str, read: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, samples = small_run(tmp_path)
+    (artifact,) = quantize(run, samples, to=[target], max_drop=100, **TIMED).artifacts
+    said = {name: json.loads(value) for name, value in read(artifact.graph).items()}
+    assert tuple(said["resight.classes"]) == run.classes
+    assert said["resight.geometry"] == run.card.geometry.to_dict()
+    assert said["resight.temperature"] == artifact.card.temperature != run.card.temperature
+    monkeypatch.setattr("resight.exporting.int8.finish.about", lambda _: {"resight.classes": "[]"})
+    with pytest.raises(ParityError, match=r"says resight.classes = \[\]"):
+        quantize(run, samples, to=[target], max_drop=100, **TIMED)
+    assert open_artifact(run, artifact.card.name).sha256 == artifact.sha256
+
+
 def test_a_refusal_keeps_what_was_there(tmp_path: Path) -> None:
     run, samples = small_run(tmp_path, fragile=True)
-    quantize(run, samples, to=["onnx"], max_drop=100, **TIMED)
+    warned: list[str] = []
+    quantize(run, samples, to=["onnx"], max_drop=100, say=warned.append, **TIMED)
+    assert any("the best class is another one for" in line for line in warned)
     before = {path.name: path.read_bytes() for path in open_artifact(run, "onnx-int8").path.iterdir()}
     said: list[str] = []
     with pytest.raises(QuantizationError, match="not faster than fp32") as refused:
@@ -93,6 +111,14 @@ def test_a_refusal_keeps_what_was_there(tmp_path: Path) -> None:
     assert after == before
     assert artifact_names(run) == ["onnx-int8"]
     assert not list((run.path / "artifacts").glob(".draft*"))
+
+
+def test_a_name_that_another_export_holds_is_refused_before_the_search(tmp_path: Path) -> None:
+    run, samples = small_run(tmp_path, fragile=True)
+    said: list[str] = []
+    with drafted(run, "onnx-int8"), pytest.raises(RunLocked, match="exporting onnx-int8"):
+        quantize(run, samples, to=["onnx"], max_drop=100, say=said.append, **TIMED)
+    assert not said
 
 
 def test_nothing_is_exported_where_all_is_fragile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -23,12 +24,16 @@ from resight.exporting.int8.table import GOOD, Row, row_of, to_text
 from resight.exporting.int8.targets import TARGETS, Workshop
 from resight.images import printable
 from resight.inference.backend import Backend, installed_backends, open_backend, thread_count
-from resight.runs import ONNX, Artifact, Run
+from resight.runs import ONNX, Artifact, Run, drafted
 from resight.samples import SampleSet
 
 PICTURES = 300
 MAX_DROP = 0.5
 FP32 = "onnxruntime"
+ALIKE = 0.95
+"""Share of pictures with the same best class, below which it is said: a network that is often wrong can be wrong
+otherwise at the same accuracy.
+"""
 _WEIGHTS = {
     False: "weights of 8 bits: the processor sums their products without saturation",
     True: "weights of 7 bits: no VNNI is known of this processor, and 8 would saturate",
@@ -52,7 +57,7 @@ class Quantized:
         """What was exported, and how to use it."""
         lines = []
         for one in self.artifacts:
-            kept = one.card.quantization["fp32_layers"]
+            kept = one.card.fp32_layers
             lines.append(f"{printable(str(one.path))}: {one.card.name}, {one.bytes / 1e6:,.2f} MB")
             lines.append(f"stayed in fp32: {', '.join(kept) if kept else 'nothing'}")
             lines.append(f"answer with it: resight predict RUN PICTURES --artifact {one.card.name}")
@@ -90,17 +95,18 @@ def quantize(
     ``openvino-int8`` or ``onnx-int8``; one of that name is replaced only then.
 
     Raises QuantizationError where no target has a good one, UsageError, DataError for data that lacks a part or has
-    bad pictures, MissingExtra, StorageError.
+    bad pictures, MissingExtra, RunLocked while another process exports one of the names, StorageError.
     """
     _check(run, samples, to, max_drop, pictures)
     count, seven_bits = thread_count(threads), not has_vnni()
     run.verify(ONNX)
-    calibration = calibration_pictures(run, samples, pictures, run.card.seed if seed is None else seed, count)
-    say(f"calibrating on {len(calibration.pixels):,} training pictures; {_WEIGHTS[seven_bits]}")
-    model = prepared(run.file(ONNX).read_bytes(), run.card.temperature)
-    sides = {f"fp32, {name}": _fp32(run, name, count) for name in installed_backends()}
-    with tempfile.TemporaryDirectory() as temporary:
-        folder = Path(temporary)
+    with ExitStack() as held:
+        drafts = {name: held.enter_context(drafted(run, TARGETS[name].artifact)) for name in dict.fromkeys(to)}
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
+        calibration = calibration_pictures(run, samples, pictures, run.card.seed if seed is None else seed, count)
+        say(f"calibrating on {len(calibration.pixels):,} training pictures; {_WEIGHTS[seven_bits]}")
+        model = prepared(run.file(ONNX).read_bytes(), run.card.temperature)
+        sides = {f"fp32, {name}": _fp32(run, name, count) for name in installed_backends()}
         validation = _validation(run, samples, sides[f"fp32, {FP32}"], folder / "val.npy", count)
         loss = partial(_loss, run, validation)
         shops, found = {}, {}
@@ -122,7 +128,7 @@ def quantize(
                 continue
             row, chosen = good[TARGETS[name].artifact]
             own = about | _how(shops[name], calibration, found[name], chosen)
-            artifacts.append(finish(run, samples, shops[name], chosen, validation, own, say))
+            artifacts.append(finish(run, drafts[name], samples, shops[name], chosen, validation, own, say))
             _warn(row, max_drop, say)
     return Quantized(tuple(artifacts), tuple(rows), _measure(run))
 
@@ -219,6 +225,11 @@ def _refused(run: Run, rows: Sequence[Row], max_drop: float) -> QuantizationErro
 
 def _warn(row: Row, max_drop: float, say: Callable[[str], None]) -> None:
     assert row.loss is not None
+    if row.loss.top1_agreement < ALIKE:
+        say(
+            f"{row.name}: the best class is another one for {100 * (1 - row.loss.top1_agreement):.1f} % of validation, "
+            "which an unchanged accuracy hides"
+        )
     high = 100 * row.loss.drop.high
     if not math.isfinite(high) or high > max_drop:
         say(

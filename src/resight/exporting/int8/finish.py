@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from importlib.metadata import version
 from itertools import chain
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,8 +17,9 @@ from numpy.typing import NDArray
 from resight.errors import ParityError
 from resight.evaluation import compare, evaluate
 from resight.evaluation.multilabel import evaluate_multilabel
+from resight.exporting.about import about, check_said
 from resight.exporting.calibrate import calibrate
-from resight.exporting.int8.graph import with_temperature
+from resight.exporting.int8.graph import described, with_temperature
 from resight.exporting.int8.loss import answers, loss_of
 from resight.exporting.int8.pictures import positions
 from resight.exporting.int8.search import Candidate
@@ -28,7 +30,8 @@ from resight.inference.backend import Backend, Floats, Pixels
 from resight.inference.pipeline import batched
 from resight.inference.tasks import FORMULAS, probabilities_of
 from resight.inference.unknown import NEIGHBOURS, describe
-from resight.runs import Artifact, ArtifactCard, Run, RunCard, drafted, publish
+from resight.runs import Artifact, ArtifactCard, Run, RunCard, publish
+from resight.runs.storage import storage_errors
 from resight.samples import SampleSet
 
 _ASKED = ("logits", "embedding")
@@ -47,6 +50,7 @@ class Validation:
 
 def finish(
     run: Run,
+    draft: Path,
     samples: SampleSet,
     workshop: Workshop,
     chosen: Candidate,
@@ -56,13 +60,15 @@ def finish(
 ) -> Artifact:
     """Fits on validation what is fitted there, bakes the temperature in, evaluates, and puts the artefact in place.
 
+    draft: the empty folder of ``drafted`` for the target's artefact.
+
     Raises ParityError where the finished files do not answer as the candidate did, StorageError.
     """
     target = workshop.target
     fitted = calibrate(run, chosen.logits, validation.truth, say)
-    files = target.files(with_temperature(chosen.model, fitted["temperature"]))
-    backend = workshop.open(files)
     run_card = replace(run.card, **fitted)
+    files = target.files(described(with_temperature(chosen.model, fitted["temperature"]), about(run_card)))
+    backend = workshop.open(files)
     logits, embedding, probabilities = answers(backend, validation.pixels, (*_ASKED, "probabilities"))
     _check(run_card, chosen, logits, probabilities)
     unknown = _unknown(run, embedding)
@@ -82,10 +88,11 @@ def finish(
         environment=_environment(target),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-    with drafted(run, target.artifact) as draft:
+    with storage_errors(draft):
         for name, data in files.items():
             (draft / name).write_bytes(data)
-        return publish(run, draft, card)
+        check_said(run_card, target.said(draft / target.graph), target.artifact)
+    return publish(run, draft, card)
 
 
 def _check(card: RunCard, chosen: Candidate, logits: Floats, probabilities: Floats) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,6 +75,14 @@ def with_temperature(model: Proto, temperature: float) -> Proto:
     (place,) = (tensor for tensor in copy.graph.initializer if tensor.name == TEMPERATURE)
     place.CopyFrom(onnx.numpy_helper.from_array(np.array(temperature, np.float32), TEMPERATURE))
     return copy
+
+
+def described(model: Proto, facts: Mapping[str, str]) -> Proto:
+    """The same graph, which says so much of itself in its metadata."""
+    import onnx
+
+    onnx.helper.set_model_props(model, dict(facts))
+    return model
 
 
 def layers_of(model: Proto, *, plain: bool) -> tuple[Layer, ...]:

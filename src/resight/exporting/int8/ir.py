@@ -13,8 +13,12 @@ XML, BIN = "model.xml", "model.bin"
 
 
 def to_ir(model: Proto) -> dict[str, bytes]:
-    """``model.xml`` and ``model.bin``; weights in int8 where the graph has them so, all else in float32."""
+    """``model.xml`` and ``model.bin``; weights in int8 where the graph has them so, all else in float32. The graph's
+    metadata is in ``rt_info``.
+    """
     converted = core().read_model(io.BytesIO(model.SerializeToString()))
+    for entry in model.metadata_props:
+        converted.set_rt_info(entry.value, entry.key.split("."))
     with tempfile.TemporaryDirectory() as temporary:
         load_openvino().save_model(converted, Path(temporary) / XML, compress_to_fp16=False)
         return {name: (Path(temporary) / name).read_bytes() for name in (XML, BIN)}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from resight.exporting.about import said_by_ir, said_by_onnx
 from resight.exporting.int8.graph import Layer, Proto, layers_of
 from resight.exporting.int8.ir import XML, to_ir
 from resight.exporting.int8.methods import by_nncf, by_onnxruntime
@@ -18,7 +19,7 @@ GRAPH = "model.onnx"
 @dataclass(frozen=True)
 class Target:
     """artifact: what it is stored as. runtime: the backend that answers. graph: the file that it opens. quantizer, how:
-    in words. plain: whether additions and pools are quantized, too.
+    in words. plain: whether additions and pools are quantized, too. said: what the graph's file says of itself.
     """
 
     artifact: str
@@ -28,6 +29,7 @@ class Target:
     how: str
     plain: bool
     files: Callable[[Proto], dict[str, bytes]]
+    said: Callable[[Path], dict[str, str]]
 
     def layers(self, model: Proto) -> tuple[Layer, ...]:
         return layers_of(model, plain=self.plain)
@@ -42,6 +44,7 @@ TARGETS = {
         "NNCF, preset MIXED, weights int8 per channel, activations minmax, no bias correction",
         True,
         to_ir,
+        said_by_ir,
     ),
     "onnx": Target(
         "onnx-int8",
@@ -51,6 +54,7 @@ TARGETS = {
         "ONNX Runtime, static QDQ, weights int8 per channel, activations uint8, minmax",
         False,
         lambda model: {GRAPH: model.SerializeToString()},
+        said_by_onnx,
     ),
 }
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-import json
+import zipfile
 from pathlib import Path
 
+from resight.exporting.about import ABOUT, about, from_file, to_file
 from resight.exporting.gate import Answer
-from resight.exporting.targets.written import ABOUT, Written, about
+from resight.exporting.targets.written import Written
 from resight.inference.backend import Floats, Pixels
 from resight.runs import Artifact, Run
 
@@ -25,13 +26,20 @@ def write(run: Run, folder: Path) -> Written:
     pixels = torch.zeros(2, card.geometry.size, card.geometry.size, card.channels, dtype=torch.uint8)
     shapes = {"pixels": {0: torch.export.Dim("batch", min=1)}}
     program = torch.export.export(answering, (pixels,), dynamic_shapes=shapes)
-    files = {ABOUT: json.dumps({name: json.loads(value) for name, value in about(run).items()}, indent=2)}
+    files = {ABOUT: to_file(about(card))}
     torch.export.save(program, folder / PROGRAM, extra_files=files)
     notes = [
         "torch.export.load may run code that a stranger put into a .pt2: open only files that you made",
         "outputs in order: probabilities, logits, embedding, features",
     ]
     return Written(PROGRAM, notes, ["torch"])
+
+
+def said(artifact: Artifact) -> dict[str, str]:
+    """A ``.pt2`` is a zip; reading one file of it runs nothing."""
+    with zipfile.ZipFile(artifact.graph) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith(f"/{ABOUT}"))
+        return from_file(archive.read(name).decode("utf-8"))
 
 
 def answer(_: Run, artifact: Artifact, threads: int) -> Answer:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 
+from resight.exporting.about import ABOUT, about, to_file
 from resight.exporting.gate import Answer
 from resight.exporting.targets import onnx
-from resight.exporting.targets.written import ABOUT, Written, about, as_graph
+from resight.exporting.targets.written import Written, as_graph
 from resight.images import printable
 from resight.runs import ONNX, Artifact, Run
 
@@ -42,8 +42,7 @@ def write(run: Run, folder: Path) -> Written:
     onnx.write(run, model)
     lines = [printable(label, 2000) for label in card.classes]  # one line each, whatever the names hold
     (folder / name / LABELS).write_text("\n".join(lines) + "\n", "utf-8")
-    facts = {key: json.loads(value) for key, value in about(run).items()}
-    (folder / name / ABOUT).write_text(json.dumps(facts, indent=2), "utf-8")
+    (folder / name / ABOUT).write_text(to_file(about(card)), "utf-8")
     text = _CONFIG.format(
         name=name,
         size=card.geometry.size,
@@ -58,6 +57,10 @@ def write(run: Run, folder: Path) -> Written:
     (folder / name / CONFIG).write_text(text, "utf-8")
     notes = ["made and checked for form; it was not run in a Triton server", f"put {name}/ into the model repository"]
     return Written(f"{name}/{VERSION}/{ONNX}", notes, ["onnx", "onnxruntime"])
+
+
+def said(artifact: Artifact) -> dict[str, str]:
+    return onnx.said(artifact)
 
 
 def answer(_: Run, artifact: Artifact, threads: int) -> Answer:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
@@ -11,10 +10,7 @@ from pathlib import Path
 from resight.exporting.gate import Answer
 from resight.inference import Predictor, open_backend
 from resight.inference.backend import Floats, Pixels
-from resight.runs import ONNX, Artifact, Run
-
-ABOUT = "resight.json"
-"""What the network is, for formats that have no place for it."""
+from resight.runs import Artifact, Run
 
 
 @dataclass(frozen=True)
@@ -37,26 +33,6 @@ def versions(packages: Sequence[str]) -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
-
-
-def about(run: Run) -> dict[str, str]:
-    """What a graph that is taken away says of itself: JSON by name."""
-    card = run.card
-    plain = {
-        "classes": card.classes,
-        "geometry": card.geometry.to_dict(),
-        "channels": card.channels,
-        "mean": card.mean,
-        "std": card.std,
-        "task": card.task,
-        "temperature": card.temperature,
-        "architecture": card.architecture.name,
-        "run": card.files[ONNX],
-        "environment": card.environment,
-    }
-    if card.task == "multi":
-        plain["thresholds"] = [threshold.value for threshold in card.thresholds]
-    return {f"resight.{name}": json.dumps(value) for name, value in plain.items()}
 
 
 def as_predicted(run: Run, artifact: Artifact, threads: int) -> Answer:

@@ -1,0 +1,37 @@
+"""Whether a graph answers what its card says, asked once when it is opened."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+
+from resight.errors import RunError, UsageError
+from resight.inference.backend import Floats, Pixels
+from resight.inference.tasks import FORMULAS, probabilities_of
+from resight.runs import RunCard
+
+
+def check_fits(graph: Path, card: RunCard, ask: Callable[[Pixels, Sequence[str]], list[Floats]]) -> int:
+    """Asks for one picture of coloured noise: the shapes and the temperature must be those of the card. Returns the
+    width of an embedding.
+
+    Raises RunError, which names ``graph``, for one that does not fit.
+    """
+    size, channels, classes = card.geometry.size, card.channels, len(card.classes)
+    try:
+        noise = np.random.default_rng(0).integers(0, 256, (1, size, size, channels))
+        noise //= np.arange(1, channels + 1)
+        asked = ("probabilities", "logits", "embedding")
+        probabilities, logits, embedding = ask(noise.astype(np.uint8), asked)
+    except UsageError as error:
+        raise RunError(f"{graph} does not fit the Run's card: {error.message}") from error
+    if probabilities.shape != (1, classes) or logits.shape != (1, classes):
+        raise RunError(f"{graph} answers with {probabilities.shape[-1]} classes, its card names {classes}")
+    if np.abs(probabilities_of(card, logits) - probabilities).max() > 1e-4:
+        raise RunError(
+            f"{graph}: the probabilities are not {FORMULAS[card.task]}, with the "
+            f"temperature {card.temperature:g} of the Run's card"
+        )
+    return int(embedding.shape[1])

@@ -1,0 +1,1 @@
+"""Why shortcuts help, measured: plain against residual nets by depth, and what single blocks of a Run do."""
