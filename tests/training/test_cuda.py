@@ -147,9 +147,9 @@ def test_a_loss_that_is_not_finite_stops_it(patterns: Path, tmp_path: Path) -> N
 def test_the_weights_answer_on_the_cpu_as_on_the_gpu(patterns: Path, tmp_path: Path) -> None:
     training = start(tmp_path / "gpu", patterns, on_gpu(total_steps=24))
     training.fit()
-    there = validate(training.objective, training.val, training.config, training.accelerator)
+    there = validate(training.objective, training.val, training.config, training.accelerator, 16)
     here = again(tmp_path / "gpu", patterns, {"total_steps": 24})
-    result = validate(here.objective, here.val, here.config, here.accelerator)
+    result = validate(here.objective, here.val, here.config, here.accelerator, 16)
     assert result.accuracy == there.accuracy
     assert result.loss == pytest.approx(there.loss, rel=1e-2)
 

@@ -12,10 +12,10 @@ import torch
 from resight.errors import Interrupted, UsageError
 from resight.models import create
 from resight.recipes import TrainConfig, override
-from resight.training.fit import FIX_RATE, Training
-from resight.training.loader import augment_at, fix_start, size_at, sizes_of
+from resight.training.fit import Training
 from resight.training.optim import rate_factor
 from resight.training.parts import fix, last_norm
+from resight.training.phases import FIX_RATE, augment_at, fix_start, size_at, sizes_of
 
 from .tiny import Recorder, again, digest, last, start, tiny_config, write_patterns
 

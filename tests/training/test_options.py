@@ -318,8 +318,8 @@ def check_auto_batch(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     config = tiny_config(wide, {"data.train_size": 32, "model.options": {}})
     monkeypatch.setattr(room, "OVERHEAD", 8 * 2**30 / peak_of(config, 3, 16, checkpointing=False).most)
     monkeypatch.setattr(room, "resident", lambda: 0)
-    monkeypatch.setattr(room, "LATER", 0)
-    monkeypatch.setattr(room, "cost_in_time", lambda _: "")
+    monkeypatch.setattr(room, "FIRST", 0)
+    monkeypatch.setattr(room, "cost_in_time", lambda *_: "")
     for auto, expected in ((True, (False, 8)), (False, (True, 0))):
         wishes = {"auto_batch": auto, "batch": 16, "memory_gb": 6.5, "data.cache_gb": 0, "data.image_size": 32}
         _, config = made(wide, tmp_path / f"run-{auto}", wishes)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -15,7 +17,7 @@ from resight.errors import UsageError
 from resight.models import create
 from resight.recipes import TrainConfig
 from resight.training import memory, room
-from resight.training.live import Peak, measure, peak_of
+from resight.training.live import Peak, measure, measure_answering, peak_of
 from resight.training.room import GIB, Way
 
 from .tiny import digest, load, start, tiny_config, write_patterns
@@ -84,7 +86,7 @@ def decided(
 
     asked = {"batch": 64, "memory_gb": gibibytes, "data.cache_gb": 1.0, **(changes or {})}
     config, said = tiny_config(data, asked), []
-    for name, value in {"peak_of": peak, "OVERHEAD": 1.0, "resident": lambda: 0, "LATER": 0}.items():
+    for name, value in {"peak_of": peak, "OVERHEAD": 1.0, "resident": lambda: 0, "FIRST": 0, "SEALING": 0}.items():
         monkeypatch.setattr(room, name, value)
     room.decide(config, load(data), np.array([[28, 28]]), wishes, said.append)
     return config, said
@@ -134,7 +136,7 @@ def test_wishes_are_kept(patterns: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_fewer_decoded_pictures_come_first(patterns: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_decoded", lambda *_: GIB)
+    monkeypatch.setattr(room, "_decoded", lambda config, *_: int(min(GIB, config.data.cache_gb * 1.25 * GIB)))
     config, said = decided(patterns, 8.5, monkeypatch)
     assert (config.model.checkpointing, config.micro_batch) == (False, 0)
     assert config.data.cache_gb == pytest.approx(0.5 / 1.25, abs=0.03)
@@ -150,15 +152,123 @@ def test_what_fits_nowhere_is_refused_with_what_would(patterns: Path, monkeypatc
 
 
 def test_the_size_that_a_refusal_names_fits(patterns: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    config = tiny_config(patterns, {"data.train_size": 112})
+    config = tiny_config(patterns, {"data.train_size": 112, "data.image_size": 112})
     monkeypatch.setattr(room, "resident", lambda: 0)
     *_, last = room._ways(config, 3)
     allowed = room.Room(last.fixed + (last.needed - last.fixed) // 2, True)
     hint = str(room._refusal(config, 3, last, 0, allowed).hint)
     side = int(hint.split("--image-size ")[1])
-    *_, smaller = room._ways(tiny_config(patterns, {"data.train_size": side}), 3)
+    *_, smaller = room._ways(tiny_config(patterns, {"data.train_size": side, "data.image_size": side}), 3)
     assert 28 <= side < 112
     assert smaller.needed <= allowed.bytes
+
+
+def test_both_sizes_are_named_where_there_are_two(patterns: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(patterns, {"data.train_size": 96, "data.image_size": 128})
+    monkeypatch.setattr(room, "resident", lambda: 0)
+    *_, last = room._ways(config, 3)
+    hint = str(room._refusal(config, 3, last, 0, room.Room(last.fixed + (last.needed - last.fixed) // 2, True)).hint)
+    (found,) = re.findall(r"--image-size (\d+) --set data.train_size=(\d+)", hint)
+    answered, trained = map(int, found)
+    assert 28 <= trained < answered < 128
+    assert trained / answered == pytest.approx(96 / 128, rel=0.05)
+
+
+def test_the_largest_moment_decides(patterns: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An update, a checkpoint that is written, or the seal: each where the others are small."""
+    monkeypatch.setattr(room, "resident", lambda: 0)
+    config = tiny_config(patterns, {"optimizer.average_epochs": 0, "optimizer.name": "sgd"})
+
+    def needed(kept: int = 0, weights: int = 0, answering: int = 0) -> int:
+        return room._way(config, Peak(kept, kept + weights, weights, weights, answering), 0, False, 8, 1.0).needed
+
+    waiting = needed() - room.SEALING
+    assert waiting == 0  # the seal's libraries are more than the training's, where there is nothing to compute
+    base = needed(kept=10 * GIB) - int(room.OVERHEAD * 10 * GIB)
+    assert room.FIRST < base < room.FIRST + 2**24
+    assert needed(answering=10 * GIB) == room.SEALING + int(room.OVERHEAD * 10 * GIB)
+    assert needed(weights=GIB) == room.SEALING + room.COPIES * GIB
+    config = tiny_config(patterns, {"optimizer.average_epochs": 2, "optimizer.name": "adamw"})
+    assert (
+        needed(weights=GIB) > room.FIRST + 9 * GIB
+    )  # weights, two states, the average and its copy, and a file of four
+
+
+def test_a_teacher_counts(patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = tiny_config(patterns)
+    config.distill.teacher = str(tmp_path)
+    card = SimpleNamespace(
+        architecture=SimpleNamespace(name="resnet50", options={}),
+        classes=("a", "b", "c"),
+        channels=3,
+        geometry=SimpleNamespace(size=64),
+    )
+    monkeypatch.setattr(room.Run, "open", lambda path, verify: SimpleNamespace(card=card))
+    weights, answering = room._teacher(config, 4)
+    net = create("resnet50", num_classes=3)
+    assert weights == sum(value.nbytes for value in net.state_dict().values())
+    assert answering == pytest.approx(measure_answering(net, 4, 64), rel=0.01)
+    assert answering > 4 * 64 * 32 * 32 * 4  # the first convolution's own
+    monkeypatch.setattr(room, "SEALING", 0)
+    alone = next(room._ways(tiny_config(patterns), 3))
+    assert next(room._ways(config, 3)).needed > alone.needed + weights
+
+
+def test_the_size_that_is_answered_counts(patterns: Path) -> None:
+    """In the seal, and in the updates of FixRes, where nothing is kept below the last norm."""
+    small, large = ({"data.image_size": side} for side in (28, 224))
+
+    def peak(changes: dict[str, Any], **more: Any) -> Peak:
+        return peak_of(tiny_config(patterns, {**changes, **more}), 3, 4, checkpointing=False)
+
+    assert peak(large).most == peak(small).most
+    assert peak(large).answering > 40 * peak(small).answering
+    fixed = peak(large, **{"data.fix_share": 0.1})
+    assert fixed.most >= fixed.answering > peak(small).most
+
+
+def test_decoded_pictures_are_counted_as_they_stay(patterns: Path) -> None:
+    """A part that does not fit goes to the disk as a whole; FixRes keeps the part twice."""
+    samples, sizes = load(patterns), np.array([[40, 40]])
+    train, val = (len(samples.part(name)) for name in ("train", "val"))
+
+    def decoded(**changes: Any) -> int:
+        wishes = {"augment.crop": "none", "data.cache_gb": 1.0, "data.image_size": 36}
+        return room._decoded(tiny_config(patterns, wishes | changes), samples, sizes)
+
+    all_of_it = train * 3 * 28**2 + val * 3 * 36**2
+    assert decoded() == all_of_it
+    assert decoded(**{"data.fix_share": 0.1}) == all_of_it + train * 3 * 36**2
+    half = {"data.cache_gb": train * 3 * 28**2 / 2 / GIB}
+    quarter = int(train * 3 * 28**2 / 8)
+    assert val * 3 * 36**2 > quarter
+    assert decoded(**half, **{"data.disk_cache_gb": 1.0}) == 0
+    assert decoded(**half, **{"data.disk_cache_gb": 0.0}) == pytest.approx(5 * quarter, abs=2)
+
+
+def test_the_cost_in_time_is_measured_in_the_memory_there_is(patterns: Path) -> None:
+    config = tiny_config(patterns, {"data.train_size": 112})
+    assert room.cost_in_time(config, GIB).endswith("with 2 pictures of 112 px)")
+    half = tiny_config(patterns, {"data.train_size": 56})
+    most = 1.3 * peak_of(half, 2, 2, checkpointing=False).most
+    assert room.cost_in_time(config, most).endswith("with 2 pictures of 56 px)")
+    assert "no room" in room.cost_in_time(config, 2**10)
+
+
+def test_validation_takes_no_more_pictures_at_a_time(
+    patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Batches of 16 may be more than there is room for, where training takes 4."""
+    training, seen = start(tmp_path / "run", patterns, {"micro_batch": 4, "total_steps": 1, "batch": 16}), []
+    forward = training.net.forward
+
+    def spy(images: Tensor) -> Tensor:
+        seen.append(len(images))
+        return forward(images)
+
+    monkeypatch.setattr(training.net, "forward", spy)
+    training.fit()
+    assert max(seen) == 4
 
 
 def test_no_updates_take_no_memory(patterns: Path) -> None:

@@ -23,9 +23,9 @@ from resight.training import prepare
 from resight.training.checkpoint import Checkpoint, optimizer_tensors, save_checkpoint
 from resight.training.estimate import activations, timed_update
 from resight.training.fit import Training
-from resight.training.loader import sizes_of
 from resight.training.memory import peak_memory, reset_peak, resident
 from resight.training.objectives import objective_for
+from resight.training.phases import sizes_of
 from resight.training.progress import Silent
 from resight.training.validate import answers
 

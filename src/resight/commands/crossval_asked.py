@@ -24,7 +24,15 @@ _OWN = (
     "from_run",
     "keep_absent",
 )  # options of train that crossval decides over, or takes itself
-_OF_THE_LOOP = ("epochs", "batch", "lr", "freeze", "layer_decay", "teacher")  # of train, without effect on the probe
+_OF_THE_LOOP = (
+    "epochs",
+    "batch",
+    "memory",
+    "lr",
+    "freeze",
+    "layer_decay",
+    "teacher",
+)  # of train, without effect on the probe
 _FIELDS = ("seed", "data.val_fraction", "data.channels", "data.skip_bad")  # what the folds are decided by
 
 

@@ -137,7 +137,7 @@ def _check(wishes: Mapping[str, Any], low: float | None, high: float | None, upd
 
 _WITHOUT_EFFECT = frozenset(
     {
-        *("epochs", "budget_seconds", "total_steps", "patience", "auto_batch", "memory_gb", "compile", "tensorboard"),
+        *("epochs", "budget_seconds", "total_steps", "patience", "compile", "tensorboard"),
         *("save_minutes", "save_steps", "keep", "data.start_scale", "data.grow_until", "data.fix_share"),
         "optimizer.average_epochs",
     }

@@ -75,7 +75,7 @@ def finish(
             if config.transfer.rung != "none":
                 _conclude(run, config)
             val = prepare.eval_pictures(samples, "val", config)
-            seal(run, objective.net, samples, _logits(objective, val), report.say)
+            seal(run, objective.net, samples, _logits(objective, val, config), report.say)
             _summary(run, report.say)
             if config.memory_gb:
                 report.say(room.taken(config))
@@ -283,12 +283,12 @@ def _conclude(run: Run, config: Any) -> None:
         run.update(transfer=conclusion(run.card.transfer, config, last.state.history))
 
 
-def _logits(objective: Any, pictures: Any) -> Any:
+def _logits(objective: Any, pictures: Any, config: Any) -> Any:
     import numpy as np
 
     from resight.training.validate import answers
 
-    parts = answers(objective, pictures, np.arange(len(pictures)), 64)
+    parts = answers(objective, pictures, np.arange(len(pictures)), min(64, config.micro_batch or config.batch))
     return np.concatenate([part.cpu().numpy() for part in parts])
 
 

@@ -15,6 +15,10 @@ from resight.recipes.config import TrainConfig
 from resight.recipes.multilabel import with_several_labels
 from resight.recipes.sections import AugmentConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig
 
+DEEP = 110
+WARMUP = {"warmup": 400 / 64_000, "warmup_rate": 0.1}
+"""Of the schedule, for networks of `DEEP` layers and more: see `he2015_cifar`."""
+
 
 @dataclass(frozen=True)
 class Facts:
@@ -141,15 +145,14 @@ def he2015_cifar(facts: Facts) -> TrainConfig:
     pre-activation 110 6.37, 164 5.46, 1001 4.92 (He et al. 2016, table 4).
     """
     batch = min(128, facts.count)
-    deep = facts.model in ARCHITECTURES and layers_of(ARCHITECTURES[facts.model]) >= 110
-    warmup = {"warmup": 400 / 64_000, "warmup_rate": 0.1} if deep else {}
+    deep = facts.model in ARCHITECTURES and layers_of(ARCHITECTURES[facts.model]) >= DEEP
     return TrainConfig(
         recipe="he2015-cifar",
         model=ModelConfig(name="resnet20", zero_gamma=False),
         data=DataConfig(image_size=max(28, min(facts.side, 80))),
         augment=AugmentConfig(crop="shift", shift=4, shift_padding="zero"),
         optimizer=OptimizerConfig(lr=0.1, nesterov=False, weight_decay=1e-4, decay_norms=True),
-        schedule=ScheduleConfig(name="step", milestones=[0.5, 0.75], **warmup),
+        schedule=ScheduleConfig(name="step", milestones=[0.5, 0.75], **(WARMUP if deep else {})),
         batch=batch,
         epochs=64_000 / max(1, facts.count // batch),
     )

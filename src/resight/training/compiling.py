@@ -6,7 +6,7 @@ import torch
 
 from resight.models import ResNet
 from resight.recipes.config import TrainConfig
-from resight.training.loader import sizes_of
+from resight.training.phases import sizes_of
 
 
 def compile_net(net: ResNet, config: TrainConfig, share: int, micro_batch: int) -> None:

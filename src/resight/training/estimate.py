@@ -13,12 +13,12 @@ from torch import Tensor
 from resight.errors import UsageError
 from resight.recipes.config import TrainConfig
 from resight.training.batches import to_device
-from resight.training.loader import size_at
 from resight.training.objective import Objective
 from resight.training.validate import answers
 
 if TYPE_CHECKING:
     from resight.training.fit import Training
+from resight.training.phases import size_at
 
 _WARM, _TIMED = 2, 5
 _WARM_SMALL, _TIMED_SMALL = 1, 2  # at the sizes that pictures have on their way to the last

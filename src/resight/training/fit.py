@@ -27,17 +27,15 @@ from resight.training.checkpoint import (
 )
 from resight.training.clock import Clock
 from resight.training.compiling import compile_net
-from resight.training.loader import Batch, Pictures, TrainLoader, fix_start
+from resight.training.loader import Batch, Pictures, TrainLoader
 from resight.training.machine import accelerator_for
 from resight.training.objective import Objective
-from resight.training.optim import Average, build_optimizer, rate_factor
+from resight.training.optim import Average, build_optimizer
 from resight.training.parts import fix, freeze, set_training
+from resight.training.phases import fix_start, rate_at
 from resight.training.randomness import torch_seed
 from resight.training.signals import StopRequest, stop_on_signal
 from resight.training.validate import validate
-
-FIX_RATE = 0.1
-"""The first rate of ``data.fix_share``, as a share of the peak; it falls linearly to zero."""
 
 _SUMS = ("loss", "correct", "seen")  # what an objective logs, summed over its pictures
 
@@ -155,10 +153,7 @@ class Training:
 
     def rate(self, step: int) -> float:
         """The learning rate of update ``step``, from 0."""
-        config, begin = self.config, fix_start(self.config)
-        if step < begin:
-            return config.optimizer.lr * rate_factor(config.schedule, step, begin)
-        return config.optimizer.lr * FIX_RATE * (1 - (step - begin) / (config.total_steps - begin))
+        return rate_at(self.config, step)
 
     def check_finite(self, loss: float, rate: float, batch: Batch) -> None:
         """Raises NonFiniteLoss before the step that would store what made the loss NaN or infinite."""
@@ -297,7 +292,8 @@ class Training:
             current = current or {k: v.clone() for k, v in self.net.state_dict().items()}
             broadcast(list(self.net.buffers()))
         try:
-            return validate(self.objective, self.val, self.config, self.accelerator, lambda: bool(stop.number))
+            share = self.state.micro_batch  # what training has room for
+            return validate(self.objective, self.val, self.config, self.accelerator, share, lambda: bool(stop.number))
         finally:
             if current:
                 self.net.load_state_dict(current)

@@ -14,9 +14,10 @@ from resight.models import ResNet
 from resight.recipes.config import TrainConfig
 from resight.training.augment import apply, draw_mix, mix, shrink
 from resight.training.balance import class_weights, log_prior
-from resight.training.loader import Batch, augment_at, size_at
+from resight.training.loader import Batch
 from resight.training.losses import label_loss
 from resight.training.multilabel import right, targets_of
+from resight.training.phases import augment_at, size_at
 
 Logs = dict[str, Tensor]
 

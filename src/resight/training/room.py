@@ -12,7 +12,8 @@ import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,12 +22,14 @@ from numpy.typing import NDArray
 from torch.nn import functional as F
 
 from resight.errors import UsageError
+from resight.models import create
 from resight.recipes.config import TrainConfig
+from resight.runs import Run
 from resight.samples import SampleSet
 from resight.training import machine
-from resight.training.live import Peak, peak_of
+from resight.training.live import Peak, measure, measure_answering, peak_of
 from resight.training.memory import available, peak_memory, resident
-from resight.training.prepare import build_net
+from resight.training.prepare import ARRAYS, build_net
 
 Say = Callable[[str], None]
 Sizes = NDArray[np.int64]
@@ -35,14 +38,17 @@ GIB = 2**30
 OVERHEAD = 1.25
 """What an update takes of the system, as a multiple of the bytes of its tensors: blocks that the allocator cannot use
 again, and what convolutions work in. Measured: docs/deeper.md."""
-LATER = 500 * 2**20
-"""Bytes that are loaded after this decision: what sealing needs (the graph, ONNX Runtime, scikit-learn), and PyTorch's
-own when it first computes. Measured: docs/deeper.md."""
+FIRST = 100 * 2**20
+"""Bytes of the libraries' own that training takes when it first computes. Measured: docs/deeper.md."""
+SEALING = 200 * 2**20
+"""Bytes of the libraries that sealing loads (ONNX Runtime, scikit-learn, matplotlib). Measured: docs/deeper.md."""
+COPIES = 5
+"""Of the weights while they are sealed: the network's, the checkpoint's, the graph's as it is built, written and
+answered with."""
 SHARE = 0.9
 """Of what the machine has left, where nobody said how much may be taken."""
 _STATES = {"sgd": 1, "muon": 1, "adamw": 2, "lamb": 2}
-_PARTS = 1.25  # of data.cache_gb, with the quarter of it that validation may have
-_TIMED = 2  # pictures in the updates that the cost in time is measured by
+_TIMED, _ROUNDS = 2, 2  # pictures in the updates that the cost in time is measured by, and how often
 
 
 @dataclass(frozen=True)
@@ -88,9 +94,11 @@ def decide(config: TrainConfig, samples: SampleSet, sizes: Sizes, wishes: Mappin
     config.model.checkpointing = way.checkpointing
     if way.micro_batch < first.micro_batch:
         config.micro_batch = way.micro_batch
-    kept = min(decoded, room.bytes - way.needed)
-    if kept < decoded:
-        config.data.cache_gb = math.floor(kept / GIB / _PARTS * 100) / 100
+    kept = decoded
+    if way.needed + decoded > room.bytes:
+        parts = 1.25 + bool(config.data.fix_share)  # of data.cache_gb: validation may have a quarter of it
+        config.data.cache_gb = math.floor((room.bytes - way.needed) / GIB / parts * 100) / 100
+        kept = _decoded(config, samples, sizes)
     _tell(config, first, way, decoded, kept, room, say)
 
 
@@ -106,13 +114,45 @@ def _ways(config: TrainConfig, classes: int) -> Iterator[Way]:
     else:
         order = [(kind, share) for kind in kinds] + [(kinds[-1], count) for count in fewer]
     known: dict[bool, Peak] = {}
+    teacher, answering = _teacher(config, share)
     for kind, count in order:
         if kind not in known:
-            known[kind] = peak_of(config, classes, share, checkpointing=kind)
-        peak, fixed = known[kind], _fixed(config, known[kind])
-        # Gradients of the weights are a part of the peak that does not shrink with the pictures: counted in full.
-        update = peak.most if count == share else peak.most * count / share + peak.weights
-        yield Way(kind, count, int(fixed + OVERHEAD * update), fixed)
+            peak = peak_of(config, classes, share, checkpointing=kind)
+            known[kind] = replace(peak, most=max(peak.most, peak.kept + answering))
+        yield _way(config, known[kind], teacher, kind, count, count / share)
+
+
+def _teacher(config: TrainConfig, pictures: int) -> tuple[int, int]:
+    """Bytes of the weights that are learned from, and at the most while they answer so many pictures; 0 without."""
+    if not config.distill.teacher:
+        return 0, 0
+    card = Run.open(Path(config.distill.teacher), verify=False).card
+    options: dict[str, Any] = card.architecture.options
+    with torch.device("meta"):
+        net = create(card.architecture.name, num_classes=len(card.classes), in_channels=card.channels, **options)
+    return sum(v.nbytes for v in net.state_dict().values()), measure_answering(net, pictures, card.geometry.size)
+
+
+def _way(config: TrainConfig, peak: Peak, teacher: int, checkpointing: bool, count: int, part: float) -> Way:
+    """part: ``count`` as a share of the pictures that were counted. The peak is one of an update, of a checkpoint that
+    is written, or of the seal: gradients of the weights, checkpoints and the graph do not shrink with the pictures.
+    """
+    states = _STATES[config.optimizer.name] * peak.weights
+    average = peak.state if config.optimizer.average_epochs else 0
+    learning = teacher + peak.state + states + 2 * average  # with a copy of the weights while the average is validated
+    scaled = OVERHEAD * part * max(0, peak.most - peak.weights)
+    if config.device == "cuda":
+        fixed = learning + OVERHEAD * peak.weights
+        return Way(checkpointing, count, int(fixed + scaled), int(fixed))
+    waiting = (config.data.workers + 2) * config.batch * config.data.channels * config.data.train_size**2
+    learning += resident() + FIRST + waiting
+    moments = [
+        (learning + OVERHEAD * peak.weights, scaled),
+        (learning + 2 * peak.state + states + average, 0.0),
+        (resident() + SEALING + COPIES * peak.state, OVERHEAD * part * peak.answering),
+    ]
+    fixed, scaled = max(moments, key=sum)
+    return Way(checkpointing, count, int(fixed + scaled), int(fixed))
 
 
 def _halvings(share: int) -> Iterator[int]:
@@ -130,22 +170,10 @@ def room_for(config: TrainConfig) -> Room:
     return Room(resident() + int(SHARE * available() / int(os.environ.get("LOCAL_WORLD_SIZE", "1"))), False)
 
 
-def _fixed(config: TrainConfig, peak: Peak) -> int:
-    """Bytes of everything but an update and decoded pictures: what is there already, weights, the optimizer's state,
-    the average and a copy while it is validated, batches that wait.
-    """
-    states = _STATES[config.optimizer.name] * peak.weights
-    average = 2 * peak.state if config.optimizer.average_epochs else 0
-    learning = peak.state + states + average
-    if config.device == "cuda":
-        return learning
-    waiting = (config.data.workers + 2) * config.batch * config.data.channels * config.data.train_size**2
-    return resident() + LATER + learning + waiting
-
-
 def _decoded(config: TrainConfig, samples: SampleSet, sizes: Sizes) -> int:
-    """Bytes of the decoded pictures of both parts that would stay in memory, as far as ``data.cache_gb`` lets them. On
-    a GPU none: they stay in the machine's memory, which is another one.
+    """Bytes of the decoded pictures that will stay in memory, as far as ``data.cache_gb`` lets them: a part that does
+    not fit goes to the disk's cache as a whole, where there is one. On a GPU none: they stay in the machine's memory,
+    which is another one.
     """
     if config.device == "cuda" or not len(sizes):
         return 0
@@ -157,10 +185,15 @@ def _decoded(config: TrainConfig, samples: SampleSet, sizes: Sizes) -> int:
         else:
             shorter = sizes.min(axis=1)
             area = float(np.mean(sizes.prod(axis=1) * np.where(shorter > 1.25 * short, short / shorter, 1.0) ** 2))
+    disk = data.disk_cache_gb > 0 and samples.kind not in ARRAYS
+    train, answered = len(samples.part("train")), data.channels * data.image_size**2
+
+    def stay(count: float, most: float) -> float:
+        return count if count <= most else 0 if disk else most
+
     most = data.cache_gb * GIB
-    train = float(len(samples.part("train")) * area * data.channels)
-    val = float(len(samples.part("val")) * data.image_size**2 * data.channels)
-    return int(min(most, train) + min(most / 4, val))
+    kept = stay(train * area * data.channels, most) + stay(len(samples.part("val")) * answered, most / 4)
+    return int(kept + (stay(train * answered, most) if data.fix_share else 0))
 
 
 def _tell(config: TrainConfig, first: Way, way: Way, decoded: int, kept: int, room: Room, say: Say) -> None:
@@ -172,7 +205,8 @@ def _tell(config: TrainConfig, first: Way, way: Way, decoded: int, kept: int, ro
     if changed:
         words.append(f"without what follows about {show(first.needed + decoded)}")
     if way.checkpointing and not first.checkpointing:
-        words.append(f"activations are computed again for the backward pass (checkpointing): {cost_in_time(config)}")
+        cost = cost_in_time(config, room.bytes - resident())
+        words.append(f"activations are computed again for the backward pass (checkpointing): {cost}")
     if way.micro_batch < first.micro_batch:
         words.append(
             f"updates still use {config.batch} pictures; BatchNorm sees {way.micro_batch} at once, "
@@ -183,28 +217,39 @@ def _tell(config: TrainConfig, first: Way, way: Way, decoded: int, kept: int, ro
     say("; ".join(words))
 
 
-def cost_in_time(config: TrainConfig) -> str:
-    """Measured on this device, by forward and backward passes of two pictures with and without checkpointing."""
+def cost_in_time(config: TrainConfig, most: float) -> str:
+    """Measured on this device, by forward and backward passes of two pictures with and without checkpointing; at a
+    smaller size where these would take more than ``most`` bytes.
+    """
+    side = config.data.train_size
+    with torch.device("meta"):
+        net = build_net(config, 2, None, lambda _: None)
+    while OVERHEAD * measure(net, _TIMED, side)[1] > most:
+        if (side := side // 2) < 28:
+            return "which takes longer (how much was not measured: there is no room)"
     net = build_net(config, 2, None, lambda _: None).to(torch.device(config.device))
     net.to(memory_format=torch.channels_last)
     net.train()
-    side = config.data.train_size
     images = torch.zeros(_TIMED, config.data.channels, side, side, device=config.device)
     images = images.contiguous(memory_format=torch.channels_last)
     labels = torch.zeros(_TIMED, dtype=torch.long, device=config.device)
-    times: dict[bool, float] = {}
-    for number, kind in enumerate((True, False, True, False)):
+    clock = time.perf_counter if config.device == "cuda" else time.process_time  # other programs disturb it less
+    times = {True: math.inf, False: math.inf}
+    for number, kind in enumerate((True, False) * (1 + _ROUNDS)):
         net.checkpointing = kind
         if kind:
             machine.return_memory()  # as in training
         else:
             machine.keep_memory()
-        start = time.perf_counter()
+        start = clock()
         F.cross_entropy(net(images), labels).backward()  # type: ignore[no-untyped-call]
         if config.device == "cuda":
             torch.cuda.synchronize()
-        times[kind] = time.perf_counter() - start if number > 1 else math.inf
-    return f"an update takes about {times[True] / times[False]:.2f} times as long (measured with {_TIMED} pictures)"
+        if number > 1:
+            times[kind] = min(times[kind], clock() - start)
+    machine.give_memory_back()
+    ratio = times[True] / times[False]
+    return f"an update takes about {ratio:.2f} times as long (measured with {_TIMED} pictures of {side} px)"
 
 
 def _refusal(config: TrainConfig, classes: int, last: Way, decoded: int, room: Room) -> UsageError:
@@ -213,8 +258,10 @@ def _refusal(config: TrainConfig, classes: int, last: Way, decoded: int, room: R
     hints = []
     if room.wish:
         hints.append(f"--memory {math.ceil(10 * needed / GIB) / 10:g}G")
-    if side := _largest(config, classes, room.bytes - fixed, needed - fixed, room.bytes - decoded):
-        hints.append(f"--image-size {side}")
+    if smaller := _largest(config, classes, (room.bytes - fixed) / max(1, needed - fixed), room.bytes - decoded):
+        trained, answered = smaller
+        hints.append(f"--image-size {answered}")
+        hints[-1] += "" if trained == answered else f" --set data.train_size={trained}"
     wishes = {
         "model.checkpointing=false": config.model.checkpointing is False,
         "micro_batch": config.micro_batch > 0,
@@ -229,18 +276,19 @@ def _refusal(config: TrainConfig, classes: int, last: Way, decoded: int, room: R
     )
 
 
-def _largest(config: TrainConfig, classes: int, left: int, update: int, most: int) -> int:
-    """The side of the largest pictures whose last way takes at most ``most`` bytes, to 8 px; 0 where there is none from
-    28 px on. left, update: bytes for an update that there are, and that it takes now: in proportion to the area, about.
+def _largest(config: TrainConfig, classes: int, part: float, most: int) -> tuple[int, int] | None:
+    """The sides, while training and when answering, of the largest pictures whose last way takes at most ``most``
+    bytes; to 8 px, and None where there are none from 28 px on. part: of the bytes that go by the area, that there are.
     """
-    first = int(config.data.train_size * math.sqrt(max(0.0, left / update))) // 4 * 4
+    trained, answered = config.data.train_size, config.data.image_size
+    first = int(trained * math.sqrt(min(1.0, max(0.0, part)))) // 4 * 4
     for side in range(first, 27, -8):
         smaller = config.model_copy(deep=True)
-        smaller.data.train_size = side
+        smaller.data.train_size, smaller.data.image_size = side, max(28, round(answered * side / trained / 4) * 4)
         *_, way = _ways(smaller, classes)
         if way.needed <= most:
-            return side
-    return 0
+            return side, smaller.data.image_size
+    return None
 
 
 def taken(config: TrainConfig) -> str:
