@@ -91,7 +91,8 @@ def test_validation_and_the_sealed_run_give_one_answer(odd: Path, tmp_path: Path
     assert run.card.geometry == Geometry(kind, 28)  # type: ignore[arg-type]
     config = resuming._config(run)
     samples = resuming._samples(run, config)
-    by_torch = resuming._logits(resuming._best(run, config, samples), prepare.eval_pictures(samples, "val", config))
+    val = prepare.eval_pictures(samples, "val", config)
+    by_torch = resuming._logits(resuming._best(run, config, samples), val, config)
     indices = [index for index, sample in enumerate(samples.samples) if sample.split == "val"]
     by_run = Predictor(run, threads=1).answers(samples, indices).logits * run.card.temperature
     assert len(indices) > 2

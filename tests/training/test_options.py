@@ -312,13 +312,14 @@ def check_budget(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 def check_auto_batch(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Fewer pictures at a time come before activations that are computed again. A tiny network is made to need 8 GiB,
     or about 5 when they are."""
-    from resight.training import room
+    from resight.training import needs, room
     from resight.training.live import peak_of
 
     config = tiny_config(wide, {"data.train_size": 32, "model.options": {}})
-    monkeypatch.setattr(room, "OVERHEAD", 8 * 2**30 / peak_of(config, 3, 16, checkpointing=False).most)
-    monkeypatch.setattr(room, "resident", lambda: 0)
-    monkeypatch.setattr(room, "FIRST", 0)
+    monkeypatch.setattr(needs, "OVERHEAD", 8 * 2**30 / peak_of(config, 3, 16, checkpointing=False).most)
+    monkeypatch.setattr(needs, "resident", lambda: 0)
+    monkeypatch.setattr(needs, "FIRST", 0)
+    monkeypatch.setattr(needs, "SEALING", 0)
     monkeypatch.setattr(room, "cost_in_time", lambda *_: "")
     for auto, expected in ((True, (False, 8)), (False, (True, 0))):
         wishes = {"auto_batch": auto, "batch": 16, "memory_gb": 6.5, "data.cache_gb": 0, "data.image_size": 32}

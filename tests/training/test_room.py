@@ -16,9 +16,9 @@ from resight.commands.train import bytes_of
 from resight.errors import UsageError
 from resight.models import create
 from resight.recipes import TrainConfig
-from resight.training import memory, room
+from resight.training import memory, needs, room
 from resight.training.live import Peak, measure, measure_answering, peak_of
-from resight.training.room import GIB, Way
+from resight.training.needs import GIB, Way, decoded_bytes, ways_of
 
 from .tiny import digest, load, start, tiny_config, write_patterns
 
@@ -87,7 +87,8 @@ def decided(
     asked = {"batch": 64, "memory_gb": gibibytes, "data.cache_gb": 1.0, **(changes or {})}
     config, said = tiny_config(data, asked), []
     for name, value in {"peak_of": peak, "OVERHEAD": 1.0, "resident": lambda: 0, "FIRST": 0, "SEALING": 0}.items():
-        monkeypatch.setattr(room, name, value)
+        monkeypatch.setattr(needs, name, value)
+    monkeypatch.setattr(room, "resident", lambda: 0)
     room.decide(config, load(data), np.array([[28, 28]]), wishes, said.append)
     return config, said
 
@@ -120,7 +121,7 @@ def test_activations_are_computed_again_before_batches_are_cut(patterns: Path, m
     assert 64 % config.micro_batch == 0
     assert config.micro_batch < 64
     assert f"BatchNorm sees {config.micro_batch} at once" in said[0]
-    way = list(room._ways(tiny_config(patterns, {"batch": 64}), 3))
+    way = list(ways_of(tiny_config(patterns, {"batch": 64}), load(patterns)))
     assert [(w.checkpointing, w.micro_batch) for w in way[:3]] == [(False, 64), (True, 64), (True, 32)]
 
 
@@ -136,7 +137,7 @@ def test_wishes_are_kept(patterns: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 
 
 def test_fewer_decoded_pictures_come_first(patterns: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "_decoded", lambda config, *_: int(min(GIB, config.data.cache_gb * 1.25 * GIB)))
+    monkeypatch.setattr(room, "decoded_bytes", lambda config, *_: int(min(GIB, config.data.cache_gb * 1.25 * GIB)))
     config, said = decided(patterns, 8.5, monkeypatch)
     assert (config.model.checkpointing, config.micro_batch) == (False, 0)
     assert config.data.cache_gb == pytest.approx(0.5 / 1.25, abs=0.03)
@@ -153,21 +154,25 @@ def test_what_fits_nowhere_is_refused_with_what_would(patterns: Path, monkeypatc
 
 def test_the_size_that_a_refusal_names_fits(patterns: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config(patterns, {"data.train_size": 112, "data.image_size": 112})
-    monkeypatch.setattr(room, "resident", lambda: 0)
-    *_, last = room._ways(config, 3)
+    monkeypatch.setattr(needs, "resident", lambda: 0)
+    *_, last = ways_of(config, load(patterns))
     allowed = room.Room(last.fixed + (last.needed - last.fixed) // 2, True)
-    hint = str(room._refusal(config, 3, last, 0, allowed).hint)
+    hint = str(room._refusal(config, load(patterns), last, 0, allowed).hint)
     side = int(hint.split("--image-size ")[1])
-    *_, smaller = room._ways(tiny_config(patterns, {"data.train_size": side, "data.image_size": side}), 3)
+    *_, smaller = ways_of(tiny_config(patterns, {"data.train_size": side, "data.image_size": side}), load(patterns))
     assert 28 <= side < 112
     assert smaller.needed <= allowed.bytes
 
 
 def test_both_sizes_are_named_where_there_are_two(patterns: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     config = tiny_config(patterns, {"data.train_size": 96, "data.image_size": 128})
-    monkeypatch.setattr(room, "resident", lambda: 0)
-    *_, last = room._ways(config, 3)
-    hint = str(room._refusal(config, 3, last, 0, room.Room(last.fixed + (last.needed - last.fixed) // 2, True)).hint)
+    monkeypatch.setattr(needs, "resident", lambda: 0)
+    *_, last = ways_of(config, load(patterns))
+    hint = str(
+        room._refusal(
+            config, load(patterns), last, 0, room.Room(last.fixed + (last.needed - last.fixed) // 2, True)
+        ).hint
+    )
     (found,) = re.findall(r"--image-size (\d+) --set data.train_size=(\d+)", hint)
     answered, trained = map(int, found)
     assert 28 <= trained < answered < 128
@@ -176,21 +181,21 @@ def test_both_sizes_are_named_where_there_are_two(patterns: Path, monkeypatch: p
 
 def test_the_largest_moment_decides(patterns: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """An update, a checkpoint that is written, or the seal: each where the others are small."""
-    monkeypatch.setattr(room, "resident", lambda: 0)
+    monkeypatch.setattr(needs, "resident", lambda: 0)
     config = tiny_config(patterns, {"optimizer.average_epochs": 0, "optimizer.name": "sgd"})
 
     def needed(kept: int = 0, weights: int = 0, answering: int = 0) -> int:
-        return room._way(config, Peak(kept, kept + weights, weights, weights, answering), 0, False, 8, 1.0).needed
+        return needs._most(config, Peak(kept, kept + weights, weights, weights, answering), 64, 64, 0, 0)[0]
 
-    waiting = needed() - room.SEALING
+    waiting = needed() - needs.SEALING
     assert waiting == 0  # the seal's libraries are more than the training's, where there is nothing to compute
-    base = needed(kept=10 * GIB) - int(room.OVERHEAD * 10 * GIB)
-    assert room.FIRST < base < room.FIRST + 2**24
-    assert needed(answering=10 * GIB) == room.SEALING + int(room.OVERHEAD * 10 * GIB)
-    assert needed(weights=GIB) == room.SEALING + room.COPIES * GIB
+    base = needed(kept=10 * GIB) - int(needs.OVERHEAD * 10 * GIB)
+    assert needs.FIRST < base < needs.FIRST + 2**24
+    assert needed(answering=10 * GIB) == needs.SEALING + int(needs.OVERHEAD * 10 * GIB)
+    assert needed(weights=GIB) == needs.SEALING + needs.COPIES * GIB
     config = tiny_config(patterns, {"optimizer.average_epochs": 2, "optimizer.name": "adamw"})
     assert (
-        needed(weights=GIB) > room.FIRST + 9 * GIB
+        needed(weights=GIB) > needs.FIRST + 9 * GIB
     )  # weights, two states, the average and its copy, and a file of four
 
 
@@ -203,15 +208,15 @@ def test_a_teacher_counts(patterns: Path, tmp_path: Path, monkeypatch: pytest.Mo
         channels=3,
         geometry=SimpleNamespace(size=64),
     )
-    monkeypatch.setattr(room.Run, "open", lambda path, verify: SimpleNamespace(card=card))
-    weights, answering = room._teacher(config, 4)
+    monkeypatch.setattr(needs.Run, "open", lambda path, verify: SimpleNamespace(card=card))
+    weights, answering = needs._teacher(config, 4)
     net = create("resnet50", num_classes=3)
     assert weights == sum(value.nbytes for value in net.state_dict().values())
     assert answering == pytest.approx(measure_answering(net, 4, 64), rel=0.01)
     assert answering > 4 * 64 * 32 * 32 * 4  # the first convolution's own
-    monkeypatch.setattr(room, "SEALING", 0)
-    alone = next(room._ways(tiny_config(patterns), 3))
-    assert next(room._ways(config, 3)).needed > alone.needed + weights
+    monkeypatch.setattr(needs, "SEALING", 0)
+    alone = next(ways_of(tiny_config(patterns), load(patterns)))
+    assert next(ways_of(config, load(patterns))).needed > alone.needed + weights
 
 
 def test_the_size_that_is_answered_counts(patterns: Path) -> None:
@@ -234,7 +239,7 @@ def test_decoded_pictures_are_counted_as_they_stay(patterns: Path) -> None:
 
     def decoded(**changes: Any) -> int:
         wishes = {"augment.crop": "none", "data.cache_gb": 1.0, "data.image_size": 36}
-        return room._decoded(tiny_config(patterns, wishes | changes), samples, sizes)
+        return decoded_bytes(tiny_config(patterns, wishes | changes), samples, sizes)
 
     all_of_it = train * 3 * 28**2 + val * 3 * 36**2
     assert decoded() == all_of_it

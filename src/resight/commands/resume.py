@@ -286,9 +286,10 @@ def _conclude(run: Run, config: Any) -> None:
 def _logits(objective: Any, pictures: Any, config: Any) -> Any:
     import numpy as np
 
+    from resight.training.needs import LOGITS
     from resight.training.validate import answers
 
-    parts = answers(objective, pictures, np.arange(len(pictures)), min(64, config.micro_batch or config.batch))
+    parts = answers(objective, pictures, np.arange(len(pictures)), min(LOGITS, config.micro_batch or config.batch))
     return np.concatenate([part.cpu().numpy() for part in parts])
 
 
