@@ -104,9 +104,9 @@ def _tell(config: TrainConfig, first: Way, way: Way, decoded: int, kept: int, ro
 
 
 def cost_in_time(config: TrainConfig, most: float) -> str:
-    """Measured on this device, by forward and backward passes with and without checkpointing, of 8 pictures where they
-    are small (of fewer, giving blocks back to the system looks dearer than it is) and 2 where they are not; at a smaller
-    size where these would take more than ``most`` bytes.
+    """Measured on this device, by forward and backward passes with and without checkpointing: of 8 pictures where they
+    are small (of fewer, giving blocks back to the system looks dearer than it is), of 2 where they are not, and at a
+    smaller size where these would take more than ``most`` bytes.
     """
     side = config.data.train_size
     count = 8 if side <= 64 else 2
