@@ -35,7 +35,7 @@ from resight.evaluation import accuracy
 from resight.evaluation.intervals import Estimate, wilson
 from resight.recipes import TrainConfig
 from resight.runs import CONFIG, HISTORY, PREDICTIONS, SPLIT, Run
-from resight.training.loader import size_at
+from resight.training.phases import size_at
 
 WARM, TIMED, DECODED = 2, 8, 200
 Rates = Mapping[str, Any]

@@ -87,6 +87,12 @@ def test_when_nothing_fits_the_limit_and_the_nearest_candidate_are_named() -> No
     options = [limited(o, limits) for o in OPTIONS]
     with pytest.raises(UsageError, match=r"resnet\d+ at 64 px.* breaks --size \(2 times"):
         choose(options, None)
+    least = min(o.memory for o in OPTIONS)
+    with pytest.raises(UsageError, match=r"breaks --memory \(2 times") as refused:
+        choose([limited(o, Limits(memory=least // 2)) for o in OPTIONS], None)
+    assert "of memory" in str(refused.value.hint)
+    options = [limited(o, Limits(memory=least)) for o in OPTIONS]
+    assert options[choose(options, None)].memory == least
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import pytest
 from resight.advising.plan import fitting
 from resight.advising.rates import OVERHEAD, at, at_rate, memory, parts, step_seconds
 from resight.recipes import TrainConfig, override
-from resight.training.loader import size_at
+from resight.training.phases import size_at
 from resight.transfer.features import most_pictures
 
 from .made_up import BASICS, READ, WORK, net

@@ -15,7 +15,7 @@ import steps
 import time_to_accuracy
 from resight.models import count_macs, create
 from resight.recipes import TrainConfig
-from resight.training.loader import size_at
+from resight.training.phases import size_at
 
 
 def config(**changes: Any) -> TrainConfig:

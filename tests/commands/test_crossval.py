@@ -386,6 +386,7 @@ def test_what_the_first_fold_measured_holds_for_all(whole: CrossValidation, data
 def test_a_budget_that_ends_after_the_probe_ends_there_in_every_fold(data: Path, tmp_path: Path) -> None:
     """What only updates would use is not passed on: the training would refuse it."""
     wishes = {"lr": 0.1, "batch": "auto", "balance": "weights", "budget": "30s", "weights": "w.safetensors"}
+    wishes["memory"] = "8G"
     asked = Asked.of(data, 3, 7, {"save_steps": 5, "augment.flip": "none"}, wishes)
     config = override(TrainConfig(), {"transfer.rung": "features", "budget_seconds": 10, "auto_batch": True})
     card = SimpleNamespace(transfer={})

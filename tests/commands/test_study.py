@@ -22,6 +22,7 @@ from resight.exporting import seal as sealing
 from resight.reporting import depth_page
 from resight.runs import ONNX, WEIGHTS, Run
 from resight.studying.gradients import GradientWatch
+from resight.training.optim import rate_factor
 
 SETTINGS: dict[str, Any] = {"model.options.stem": "tiny", "threads": 1, "data.workers": 0}
 ASKED: dict[str, Any] = {"depths": (8, 14), "end_seeds": 0, "steps": 4, "batch": 8}
@@ -218,3 +219,20 @@ def test_shortcuts_of_a_plain_run(study: Path, tmp_path: Path) -> None:
     found = study_shortcuts(study / "runs" / NAMES[2], part="train", pictures=20, out=tmp_path / "page.html").found
     assert all(block["ratio"] is None for block in found["blocks"])
     assert "This network has no shortcuts" in (tmp_path / "page.html").read_text("utf-8")
+
+
+@pytest.mark.parametrize("wish", [{}, {"schedule.warmup": 0.2}, {"schedule.warmup": 0.0}])
+def test_with_deep_nets_all_have_the_schedule_that_the_recipe_gives_deep_ones(wish: dict[str, Any]) -> None:
+    """Those of 20 layers begin as those of 110: depth is the only difference."""
+    from resight.commands.study import RECIPE, _warmup
+    from resight.recipes import Facts, check_effects, override, recipe
+
+    assert _warmup((20, 56), RECIPE, wish) == _warmup((20, 110), "quick", wish) == {}
+    wishes = _warmup((20, 110), RECIPE, wish) | wish
+    configs = []
+    for name in ("resnet20", "resnet110", "resnet110_plain"):
+        configs.append(override(recipe(RECIPE, Facts(50_000, 10, 32, model=name)), wishes))
+        check_effects(configs[-1], wishes)
+    rates = [[rate_factor(config.schedule, step, 64_000) for step in (0, 399, 400, 20_000)] for config in configs]
+    assert rates[0] == rates[1] == rates[2]
+    assert rates[0][0] == (1.0 if wish.get("schedule.warmup") == 0 else 0.1)

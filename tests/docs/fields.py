@@ -26,7 +26,7 @@ MEANING = {
     "model.weights": "weights to start from: `--weights`",
     "model.zero_gamma": "the last norm of each block starts at zero",
     "model.whitening": "the first convolution starts as a whitening of patches",
-    "model.checkpointing": "less memory for about a third more time",
+    "model.checkpointing": "less memory for about a third more time; `auto`: where memory needs it (docs/deeper.md)",
     "model.freeze": "the deepest part that keeps its weights, with all before it: `--freeze`",
     "model.norms": "statistics of norms: `train` follows the batches, `frozen` keeps those of the weights",
     "transfer.rung": "how weights are used; `features`: the last layer alone; `lpft`: it first, then all",
@@ -41,6 +41,7 @@ MEANING = {
     "data.train_size": "side while training; 0: the same",
     "data.start_scale": "side at the first update, as a share of the training size; 1: no growth",
     "data.grow_until": "share of the training after which the side is `train_size`",
+    "data.fix_share": "share of the updates, at the end, that fit the last layer and norm to `image_size` (FixRes)",
     "data.geometry": "how a picture becomes a square",
     "data.crop_ratio": "side of the centre crop / shorter side resized, for `crop`",
     "data.interpolation": "filter of resizing",
@@ -52,6 +53,7 @@ MEANING = {
     "data.cache_gb": "decoded training pictures kept in memory, GiB",
     "data.disk_cache_gb": "decoded pictures of all trainings on the disk, where memory is too small, GiB; 0: none",
     "augment.crop": "`resized`: random area and aspect; `shift`: by some pixels",
+    "augment.crop_from": "with `squash` and `letterbox`, what `resized` cuts from: the answered square, or the picture",
     "augment.scale_min": "smallest area of a random crop, as a share",
     "augment.scale_max": "largest area",
     "augment.shift": "largest shift, pixels",
@@ -77,6 +79,7 @@ MEANING = {
     "optimizer.average_epochs": "horizon of the averaged weights, epochs; 0: off",
     "schedule.name": "shape of the learning rate",
     "schedule.warmup": "share of the training with a rising rate",
+    "schedule.warmup_rate": "the rate meanwhile, as a share of the peak; 0: it rises",
     "schedule.milestones": "for `step`: shares of the training",
     "schedule.gamma": "for `step`: the factor at each",
     "balance.weights": "how much a picture counts by its class's size: `--balance weights` is `effective`",
@@ -96,6 +99,7 @@ MEANING = {
     "auto_batch": "choose the micro-batch by memory: `--batch auto`",
     "batch": "pictures in an update, over all processes: `--batch`",
     "micro_batch": "pictures at a time in one process; 0: its whole share",
+    "memory_gb": "the most that training may take, GiB: `--memory`; 0: what is there",
     "patience": "epochs without a better validation before stopping; 0: never",
     "seed": "of splits, initialisation, order, augmentation: `--seed`",
     "device": "`--device`",
@@ -123,6 +127,8 @@ def values(annotation: Any) -> str:
     """The type for people: choices, or the plain type's name."""
     if get_origin(annotation) is Literal:
         return " \\| ".join(f"`{choice}`" for choice in get_args(annotation))
+    if annotation == bool | Literal["auto"]:
+        return "true, false, `auto`"
     names = {int: "whole number", float: "number", bool: "true, false", str: "text", list[float]: "list of numbers"}
     return names.get(annotation, "text" if annotation == str | None else "fields")
 

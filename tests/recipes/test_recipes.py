@@ -88,6 +88,15 @@ def test_he2015_cifar_is_64k_steps_with_milestones_at_32k_and_48k() -> None:
     assert config.augment.flip == "random"
 
 
+def test_deep_cifar_nets_begin_with_400_updates_at_a_tenth_of_the_rate() -> None:
+    """He et al. 2015, §4.2; He et al. 2016, appendix."""
+    for name, first in (("resnet56", 0.1), ("resnet110", 0.01), ("preact_resnet164", 0.01), ("resnet1202_plain", 0.01)):
+        schedule = recipe("he2015-cifar", Facts(50_000, 10, 32, model=name)).schedule
+        rates = [0.1 * rate_factor(schedule, step, 64_000) for step in (0, 399, 400, 32_000)]
+        assert rates == pytest.approx([first, first, 0.1, 0.01])
+    assert recipe("he2015-cifar", Facts(50_000, 10, 32, model="no such name")).schedule.warmup == 0
+
+
 def test_he2015_imagenet_divides_at_30_and_60_of_90_epochs() -> None:
     config = recipe("he2015-imagenet", FACTS["photos"])
     per_epoch = FACTS["photos"].count // 256
@@ -228,6 +237,9 @@ def test_files_of_older_versions_keep_their_meaning() -> None:
     plain["optimizer"] |= {"lr": 0.2, "muon_lr": 0.05}
     del plain["optimizer"]["muon_scale"]
     assert TrainConfig.from_json(json.dumps(plain).encode(), "config.json").optimizer.muon_scale == 0.25
+    assert TrainConfig.from_json(TrainConfig().to_json(), "config.json").augment.crop_from == "square"
+    del plain["augment"]["crop_from"]
+    assert TrainConfig.from_json(json.dumps(plain).encode(), "config.json").augment.crop_from == "picture"
     with pytest.raises(UsageError, match="flip"):  # only files have an older version
         override(TrainConfig(), {"augment.flip": True})
 

@@ -91,6 +91,19 @@ def test_a_study_is_read_as_it_was_written(tmp_path: Path) -> None:
     assert read_study(tmp_path) == study
 
 
+def test_a_study_of_before_the_papers_warm_up_goes_on_without_it(tmp_path: Path) -> None:
+    """Its deep nets would begin otherwise than those that are trained already."""
+    for before, after in (({"schedule.warmup": 0.1}, (0.1, 0.0)), ({}, (0.0, None))):
+        study = DepthStudy(tmp_path, asked(depths=(20, 110)))
+        study.asked.wishes.update(before)
+        study.write()
+        found = read_study(tmp_path).asked.wishes
+        assert (found["schedule.warmup"], found.get("schedule.warmup_rate")) == after
+        assert {"batch", *before} <= set(found)
+    DepthStudy(tmp_path, asked()).write()
+    assert read_study(tmp_path) == DepthStudy(tmp_path, asked())
+
+
 @pytest.mark.parametrize(
     "change", [{"schema": 2}, {"asked": None}, {"asked": {"data": 1}}, {"ended": None}], ids=lambda c: next(iter(c))
 )

@@ -10,13 +10,14 @@ import pytest
 import torch
 
 from resight.errors import NonFiniteLoss
+from resight.training import room
 from resight.training.batches import ahead
-from resight.training.estimate import micro_batch_for, steps_for
+from resight.training.estimate import steps_for
 from resight.training.machine import is_out_of_memory, resolve_device, resolve_precision
 from resight.training.optim import orthogonalised
 from resight.training.validate import validate
 
-from .tiny import again, digest, last, start
+from .tiny import again, digest, last, load, start, tiny_config
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device here")
 
@@ -103,11 +104,14 @@ def test_batches_arrive_as_the_loader_made_them_while_the_gpu_is_busy(patterns: 
         assert torch.equal(moved.labels.cpu(), batch.labels)
 
 
-def test_micro_batches_follow_the_gpu_s_memory(patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    training = start(tmp_path / "run", patterns, on_gpu())
-    assert micro_batch_for(training.objective, training.config, 8, training.device) == 8
-    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (30 * 2**20, 0))
-    assert micro_batch_for(training.objective, training.config, 64, training.device) < 64
+def test_micro_batches_follow_the_gpu_s_memory(patterns: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples, sizes = load(patterns), np.array([[28, 28]])
+    for free, batch, least in ((2**40, 8, 8), (30 * 2**20, 64, 1)):
+        monkeypatch.setattr(torch.cuda, "mem_get_info", lambda free=free: (free, 0))
+        config = tiny_config(patterns, {**on_gpu(), "batch": batch, "auto_batch": True})
+        room.decide(config, samples, sizes, {}, lambda _: None)
+        assert least <= (config.micro_batch or batch) <= batch
+        assert (config.micro_batch in (0, batch)) == (free == 2**40)
 
 
 def test_running_out_of_memory_is_recognised() -> None:
@@ -143,9 +147,9 @@ def test_a_loss_that_is_not_finite_stops_it(patterns: Path, tmp_path: Path) -> N
 def test_the_weights_answer_on_the_cpu_as_on_the_gpu(patterns: Path, tmp_path: Path) -> None:
     training = start(tmp_path / "gpu", patterns, on_gpu(total_steps=24))
     training.fit()
-    there = validate(training.objective, training.val, training.config, training.accelerator)
+    there = validate(training.objective, training.val, training.config, training.accelerator, 16)
     here = again(tmp_path / "gpu", patterns, {"total_steps": 24})
-    result = validate(here.objective, here.val, here.config, here.accelerator)
+    result = validate(here.objective, here.val, here.config, here.accelerator, 16)
     assert result.accuracy == there.accuracy
     assert result.loss == pytest.approx(there.loss, rel=1e-2)
 

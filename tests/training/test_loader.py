@@ -14,12 +14,13 @@ import pytest
 import torch
 from PIL import Image
 
-from resight.errors import LoaderFailed, OutOfMemory, UndecodableImage, UsageError
+from resight.errors import LoaderFailed, UndecodableImage, UsageError
 from resight.recipes.sections import AugmentConfig
 from resight.samples import Sample
 from resight.training import estimate
 from resight.training.augment import apply, draw
-from resight.training.loader import Pictures, TrainLoader, eval_batches, size_at, sizes_of
+from resight.training.loader import Pictures, TrainLoader, eval_batches
+from resight.training.phases import size_at, sizes_of
 from resight.training.prepare import measure
 
 from .tiny import Recorder, again, start, tiny_config
@@ -229,32 +230,6 @@ def test_a_budget_averages_over_the_sizes_that_pictures_will_have(timed: Any, mo
     monkeypatch.setattr(timed, "update", update)
     # Half of the steps take 1 s, the others 3 s; measured by three batches, and by six at the last size.
     assert estimate.steps_for(timed, 100.0) == int((90 - 3 * 2 - 6 * 4) / (2 + 6 / 6))
-
-
-def test_the_micro_batch_fits_into_the_free_memory(
-    patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    training = start(tmp_path / "run", patterns)
-    before = {name: value.clone() for name, value in training.net.state_dict().items()}
-
-    class Memory:
-        available = 0
-
-    monkeypatch.setattr(estimate.psutil, "virtual_memory", lambda: Memory)
-
-    def fits(free: int) -> int:
-        Memory.available = free
-        return estimate.micro_batch_for(training.objective, training.config, 4096, torch.device("cpu"))
-
-    assert fits(10**12) == 4096
-    sizes = [fits(free * 2**20) for free in (400, 200, 100)]
-    assert 4096 > sizes[0] > sizes[1] > sizes[2] >= 1
-    assert all(4096 % size == 0 for size in sizes)  # halved, so that the batch is shared evenly
-    with pytest.raises(OutOfMemory, match="one picture needs"):
-        fits(10_000)
-    # Measuring changes nothing: norm statistics are as before.
-    for name, value in training.net.state_dict().items():
-        assert torch.equal(value, before[name])
 
 
 def test_resumed_training_builds_the_same_batches(patterns: Path, tmp_path: Path) -> None:

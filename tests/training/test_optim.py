@@ -215,6 +215,11 @@ def test_constant() -> None:
     assert factors(ScheduleConfig(name="constant"), 5) == [1.0] * 5
 
 
+def test_a_warmup_may_stay_at_one_rate() -> None:
+    values = factors(ScheduleConfig(name="step", warmup=0.1, warmup_rate=0.2, milestones=[0.5]), 100)
+    assert values == pytest.approx([0.2] * 10 + [1.0] * 40 + [0.1] * 50)
+
+
 @pytest.mark.parametrize("name", ["cosine", "onecycle", "step", "constant"])
 @pytest.mark.parametrize("total", [1, 2, 3, 7, 1000])
 @pytest.mark.parametrize("warmup", [0.0, 0.1, 0.5, 0.99])

@@ -25,7 +25,7 @@ from resight.commands.start import start as make_run
 from resight.errors import RunError, UsageError
 from resight.models import create, spec_of
 from resight.recipes import TrainConfig, override
-from resight.recipes.effects import _BELOW_ONE, _GIVEN, _ONLY_WITH, check_effects
+from resight.recipes.effects import _ABOVE_ZERO, _BELOW_ONE, _GIVEN, _ONLY_WITH, check_effects
 from resight.runs import CHECKPOINTS, CONFIG, WEIGHTS, Run
 from resight.training import fit, machine
 from resight.training.augment import apply
@@ -111,6 +111,7 @@ SEEN: dict[str, tuple[dict[str, Any], Any, Observed]] = {
     "data.train_size": ({}, 32, batch_pixels),
     "data.start_scale": ({}, 0.75, network_input),
     "data.grow_until": ({"data.train_size": 40, "data.start_scale": 0.7}, 0.2, network_input),
+    "data.fix_share": ({}, 0.9, trained),
     "data.geometry": ({}, "letterbox", validated),
     "data.crop_ratio": ({}, 0.8, validated),
     "data.interpolation": ({}, "bicubic", validated),
@@ -118,6 +119,7 @@ SEEN: dict[str, tuple[dict[str, Any], Any, Observed]] = {
     "data.std": ({}, [0.1, 0.2, 0.3], network_input),
     "data.channels": ({"data.mean": [0.3], "data.std": [0.3]}, 1, initial),
     "augment.crop": ({}, "none", batch_pixels),
+    "augment.crop_from": ({"augment.crop": "resized", "data.geometry": "letterbox"}, "picture", batch_pixels),
     "augment.scale_min": ({"augment.crop": "resized"}, 0.1, batch_pixels),
     "augment.scale_max": ({"augment.crop": "resized"}, 0.9, batch_pixels),
     "augment.shift": ({}, 5, batch_pixels),
@@ -142,6 +144,7 @@ SEEN: dict[str, tuple[dict[str, Any], Any, Observed]] = {
     "optimizer.average_epochs": ({}, 0.2, trained),
     "schedule.name": ({}, "constant", trained),
     "schedule.warmup": ({}, 0.5, trained),
+    "schedule.warmup_rate": ({}, 0.5, trained),
     "schedule.milestones": ({"schedule.name": "step"}, [0.1], trained),
     "schedule.gamma": ({"schedule.name": "step", "schedule.milestones": [0.1]}, 0.5, trained),
     "balance.weights": ({}, "sqrt", network_input),
@@ -307,12 +310,21 @@ def check_budget(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def check_auto_batch(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from resight.training import estimate
+    """Fewer pictures at a time come before activations that are computed again. A tiny network is made to need 8 GiB,
+    or about 5 when they are."""
+    from resight.training import needs, room
+    from resight.training.live import peak_of
 
-    monkeypatch.setattr(estimate, "micro_batch_for", lambda *_: 4)
-    run, config = made(wide, tmp_path / "run", {"auto_batch": True, "batch": 8})
-    training = resuming.build_training(run, config, load(wide), Recorder(), fresh=True)
-    assert (training.state.micro_batch, training.config.batch) == (4, 8)
+    config = tiny_config(wide, {"data.train_size": 32, "model.options": {}})
+    monkeypatch.setattr(needs, "OVERHEAD", 8 * 2**30 / peak_of(config, 3, 16, checkpointing=False).most)
+    monkeypatch.setattr(needs, "resident", lambda: 0)
+    monkeypatch.setattr(needs, "FIRST", 0)
+    monkeypatch.setattr(needs, "SEALING", 0)
+    monkeypatch.setattr(room, "cost_in_time", lambda *_: "")
+    for auto, expected in ((True, (False, 8)), (False, (True, 0))):
+        wishes = {"auto_batch": auto, "batch": 16, "memory_gb": 6.5, "data.cache_gb": 0, "data.image_size": 32}
+        _, config = made(wide, tmp_path / f"run-{auto}", wishes)
+        assert (config.model.checkpointing, config.micro_batch) == expected
 
 
 def check_patience(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
@@ -460,6 +472,7 @@ CHECKED: dict[str, Callable[[Path, Path, pytest.MonkeyPatch], None]] = {
     "epochs": check_epochs,
     "budget_seconds": check_budget,
     "auto_batch": check_auto_batch,
+    "memory_gb": check_auto_batch,
     "patience": check_patience,
     "select": check_select,
     "distill.teacher": check_teacher,
@@ -513,6 +526,7 @@ def test_an_option_without_effect_is_refused(name: str) -> None:
         "optimizer.name": "lamb" if name == "optimizer.nesterov" else "sgd",
         "data.start_scale": 1,
         "schedule.name": "cosine",
+        "schedule.warmup": 0,
         "data.geometry": "squash",
         "save_steps": 5,
         "micro_batch": 4,
@@ -527,8 +541,17 @@ def test_an_option_without_effect_is_refused(name: str) -> None:
     config = override(TrainConfig(), {other: useless[other]})
     with pytest.raises(UsageError, match=rf"{name} has no effect while {other} is"):
         check_effects(config, {name: 1})
-    works = 0.5 if useful is _BELOW_ONE else "runs/a" if useful is _GIVEN else useful[0]
-    check_effects(override(TrainConfig(), {other: works}), {name: 1})
+    works = 0.5 if useful in (_BELOW_ONE, _ABOVE_ZERO) else "runs/a" if useful is _GIVEN else useful[0]
+    more = {"data.geometry": "squash"} if name == "augment.crop_from" else {}
+    check_effects(override(TrainConfig(), {other: works, **more}), {name: 1})
+
+
+def test_an_option_that_two_decide_over_is_refused_by_each() -> None:
+    works = {"augment.crop": "resized", "data.geometry": "squash"}
+    check_effects(override(TrainConfig(), works), {"augment.crop_from": "picture"})
+    for name, useless in (("augment.crop", "none"), ("data.geometry", "crop")):
+        with pytest.raises(UsageError, match=rf"augment.crop_from has no effect while {name} is {useless}"):
+            check_effects(override(TrainConfig(), {**works, name: useless}), {"augment.crop_from": "picture"})
 
 
 SEEN_BY_THE_PROBE = {

@@ -171,7 +171,8 @@ def build(run: Run, config: TrainConfig, samples: SampleSet, report: Recorder) -
     train, val = prepare.train_pictures(samples, config), prepare.eval_pictures(samples, "val", config)
     if config.model.whitening:
         whiten(net, train, config)
-    return Training(run, config, objective_for(net, config, samples), train, val, report)
+    answered = prepare.eval_pictures(samples, "train", config) if config.data.fix_share else None
+    return Training(run, config, objective_for(net, config, samples), train, val, report, answered=answered)
 
 
 def last(path: Path) -> Checkpoint:

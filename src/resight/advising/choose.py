@@ -14,11 +14,12 @@ from resight.errors import UsageError
 @dataclass(frozen=True)
 class Limits:
     """What must not be exceeded; None for no limit. budget: seconds of training. latency: seconds for one picture.
-    size: bytes of ``model.onnx``."""
+    size: bytes of ``model.onnx``. memory: bytes while training, at the peak."""
 
     budget: float | None = None
     latency: float | None = None
     size: int | None = None
+    memory: int | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +99,7 @@ def limited(option: Option, limits: Limits) -> Option:
         "budget": option.seconds / limits.budget if limits.budget else 0.0,
         "latency": option.latency / limits.latency if limits.latency else 0.0,
         "size": option.size / limits.size if limits.size else 0.0,
+        "memory": option.memory / limits.memory if limits.memory else 0.0,
     }
     return replace(option, exceeds={name: factor for name, factor in found.items() if factor > 1})
 
@@ -139,7 +141,8 @@ def choose(options: Sequence[Option], usual: float | None) -> int:
     raise UsageError(
         f"none of {len(options)} candidates fits; the nearest is {nearest.candidate.title}, which breaks {broken}",
         hint=f"it would take {show_seconds(nearest.seconds)} to train, {1000 * nearest.latency:.1f} ms for a picture "
-        f"and {show_bytes(nearest.size)} on the disk: allow that, or look at all candidates without limits",
+        f"{show_bytes(nearest.memory)} of memory, and {show_bytes(nearest.size)} on the disk: allow that, or look at "
+        "all candidates without limits",
     )
 
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from resight.inference.unknown import bank_size
 from resight.recipes import TrainConfig
-from resight.training.loader import size_at
+from resight.training.phases import size_at
 from resight.transfer.features import most_pictures
 from resight.transfer.weighing import due
 

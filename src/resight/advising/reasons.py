@@ -42,7 +42,7 @@ def reasons(
 def _left_out(limits: Limits, options: Sequence[Option], chosen: int) -> Iterator[str]:
     better = options[:chosen]
     for name, what in (("budget", "take longer than --budget"), ("latency", "answer slower than --latency"),
-                       ("size", "are larger than --size")):  # fmt: skip
+                       ("size", "are larger than --size"), ("memory", "take more than --memory")):  # fmt: skip
         broken = [o for o in better if name in o.exceeds]
         if broken:
             yield f"{len(broken)} that would come before it {what}, such as {broken[-1].candidate.title}."

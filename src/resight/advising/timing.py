@@ -23,9 +23,9 @@ from resight.training import prepare
 from resight.training.checkpoint import Checkpoint, optimizer_tensors, save_checkpoint
 from resight.training.estimate import activations, timed_update
 from resight.training.fit import Training
-from resight.training.loader import sizes_of
 from resight.training.memory import peak_memory, reset_peak, resident
 from resight.training.objectives import objective_for
+from resight.training.phases import sizes_of
 from resight.training.progress import Silent
 from resight.training.validate import answers
 
@@ -150,7 +150,7 @@ class Nets:
         config = net.config.model_copy(deep=True)
         config.batch, config.total_steps, config.micro_batch, config.compile = batch, 1000, 0, False
         config.data.image_size = config.data.train_size = side
-        config.data.start_scale, config.model.weights = 1.0, None
+        config.data.start_scale, config.data.fix_share, config.model.weights = 1.0, 0.0, None
         built = prepare.build_net(config, len(self.samples.classes), None, lambda _: None)
         train = prepare.train_pictures(self.samples, config)
         val = prepare.eval_pictures(self.samples, "val", config)

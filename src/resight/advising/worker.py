@@ -118,6 +118,7 @@ def rehearse(
 def _smallest(config: TrainConfig, batch: int) -> TrainConfig:
     side = min(config.data.image_size, 64)
     changes = {"model.name": SMALLEST, "data.image_size": side, "data.train_size": side, "data.start_scale": 1.0}
+    changes["data.fix_share"] = 0.0
     config = config.model_copy(deep=True)
     config.model.options, config.model.weights = {}, None
     config.model.freeze = "none"  # a stage that this network may lack
@@ -168,7 +169,7 @@ def reading(samples: SampleSet, config: TrainConfig) -> ReadRates:
     """Seconds to make a picture of a batch, the first time and again, in one thread; and what it takes to keep one."""
     config = config.model_copy(deep=True)
     config.batch, config.total_steps, config.data.cache_gb = min(_READ, len(samples.part("train"))), 1000, 4.0
-    config.data.start_scale = 1.0
+    config.data.start_scale, config.data.fix_share = 1.0, 0.0
     train, val = prepare.train_pictures(samples, config), prepare.eval_pictures(samples, "val", config)
     loader = TrainLoader(train, config)
     times = []

@@ -33,6 +33,9 @@ Balance = Annotated[
     str | None, typer.Option(help="Classes of different size: none, weights, sampling, logit or focal.")
 ]
 UpdateSize = Annotated[str | None, typer.Option("--batch", metavar="N|auto", help="Pictures in one update.")]
+Memory = Annotated[
+    str | None, typer.Option(metavar="8G", help="The most memory that training may take; default: what is there.")
+]
 Rate = Annotated[float | None, typer.Option("--lr", help="Peak learning rate, for the whole batch.")]
 Freeze = Annotated[
     str | None, typer.Option(metavar="PART", help="Keep the weights up to: stem, stage1 … stage4, backbone.")

@@ -6,6 +6,7 @@ import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,6 +103,7 @@ def decide(
         raise UsageError("the budget says how long to train: epochs, total_steps or budget_seconds contradict it")
     weights = wishes.pop("model.weights", None)
     asked = prepare.first_look(wishes if weights in (None, "none") else {**wishes, "model.weights": weights}, recipe)
+    limits = replace(limits, memory=int(asked.memory_gb * 2**30) or None)
     path = _local(data)
     samples, listing = load(path, asked)
     say("looking at the data")

@@ -139,7 +139,8 @@ def _describe(about: dict[str, Any]) -> str:
         channels = preparation["channels"]
         colour = {1: "grey", 3: "RGB"}.get(channels, f"{channels} channels")
         if short:
-            return f"whole pictures for crops of {geometry['size']} px, {colour}"
+            what = "whole pictures" if geometry["kind"] == "crop" else f"{geometry['kind']} squares"
+            return f"{what} for crops of {geometry['size']} px, {colour}"
         return f"{geometry['kind']} {geometry['size']} px, {colour}"
     except (KeyError, TypeError):
         return json.dumps(about.get("preparation"))

@@ -24,7 +24,15 @@ _OWN = (
     "from_run",
     "keep_absent",
 )  # options of train that crossval decides over, or takes itself
-_OF_THE_LOOP = ("epochs", "batch", "lr", "freeze", "layer_decay", "teacher")  # of train, without effect on the probe
+_OF_THE_LOOP = (
+    "epochs",
+    "batch",
+    "memory",
+    "lr",
+    "freeze",
+    "layer_decay",
+    "teacher",
+)  # of train, without effect on the probe
 _FIELDS = ("seed", "data.val_fraction", "data.channels", "data.skip_bad")  # what the folds are decided by
 
 
@@ -119,6 +127,7 @@ class Asked:
             fields.pop("auto_batch", None)
             if options.get("batch") == "auto":
                 del options["batch"]
+        if config.micro_batch:  # also where memory decided it
             fields["micro_batch"] = config.micro_batch
         return options, fields
 

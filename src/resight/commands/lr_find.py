@@ -137,8 +137,9 @@ def _check(wishes: Mapping[str, Any], low: float | None, high: float | None, upd
 
 _WITHOUT_EFFECT = frozenset(
     {
-        *("epochs", "budget_seconds", "total_steps", "patience", "auto_batch", "compile", "tensorboard"),
-        *("save_minutes", "save_steps", "keep", "data.start_scale", "data.grow_until", "optimizer.average_epochs"),
+        *("epochs", "budget_seconds", "total_steps", "patience", "compile", "tensorboard"),
+        *("save_minutes", "save_steps", "keep", "data.start_scale", "data.grow_until", "data.fix_share"),
+        "optimizer.average_epochs",
     }
 )
 

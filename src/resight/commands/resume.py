@@ -51,7 +51,7 @@ def finish(
     observe: called with the ``Training`` before its first step here; it may look, not touch.
     """
     from resight.exporting.seal import seal
-    from resight.training import distributed, prepare
+    from resight.training import distributed, machine, prepare, room
     from resight.training.spent import counted
 
     run = Run.open(path, sealed=False)
@@ -70,12 +70,15 @@ def finish(
             if main:
                 run.set_status("trained")
         if main and to_seal:
+            machine.give_memory_back()  # the activations' blocks: sealing loads libraries, and holds the graph twice
             objective = _best(run, config, samples)
             if config.transfer.rung != "none":
                 _conclude(run, config)
             val = prepare.eval_pictures(samples, "val", config)
-            seal(run, objective.net, samples, _logits(objective, val), report.say)
+            seal(run, objective.net, samples, _logits(objective, val, config), report.say)
             _summary(run, report.say)
+            if config.memory_gb:
+                report.say(room.taken(config))
         distributed.wait()
     return Run.open(path, sealed=to_seal)
 
@@ -196,9 +199,13 @@ def build_training(
     from resight.training.whitening import whiten
 
     machine.set_threads(config.threads)
-    machine.keep_memory()
+    if config.model.checkpointing is True:
+        machine.return_memory()
+    else:
+        machine.keep_memory()
     train_set = prepare.train_pictures(samples, config, report.say)
     val_set = prepare.eval_pictures(samples, "val", config, report.say)
+    answered = prepare.eval_pictures(samples, "train", config, report.say) if config.data.fix_share else None
     head, seen = None, {} if seen is None else seen
     if config.transfer.rung != "none" and not begun:
         from resight.transfer import ladder, weighing
@@ -218,10 +225,10 @@ def build_training(
         if head is not None:
             ladder.put_into(net, head)
             start = ladder.starting_from(run)
-        return Training(run, config, objective, train_set, val_set, report, start)
+        return Training(run, config, objective, train_set, val_set, report, start, answered)
 
     open_length = config.total_steps == 0 and config.transfer.rung != "features"
-    if open_length or (config.auto_batch and config.micro_batch == 0):
+    if open_length:
         _estimate(run, config, build, report.say)
     if head is not None and weighing.due(config, len(train_set), len(val_set)):
         weighing.weigh(run, config, samples, (train_set, val_set), report, seen)
@@ -231,21 +238,15 @@ def build_training(
 
 
 def _estimate(run: Run, config: Any, build: Callable[..., Any], say: Callable[[str], None]) -> None:
-    """Decides what must be measured, and freezes it in config.json: the micro-batch, and steps for a budget."""
+    """Decides what must be measured, and freezes it in config.json: steps for a budget."""
     from resight.training import distributed
-    from resight.training.estimate import micro_batch_for, steps_for
+    from resight.training.estimate import steps_for
 
-    if config.auto_batch and config.micro_batch == 0:
-        trial = build(lambda _: None)
-        share = config.batch // trial.accelerator.num_processes
-        fits = micro_batch_for(trial.objective, config, share, trial.device)
-        config.micro_batch = distributed.smallest(fits)
-        say(f"batch: {config.batch} pictures an update, {config.micro_batch} at a time")
-    if config.total_steps == 0 and config.transfer.rung == "lpft":
+    if config.transfer.rung == "lpft":
         from resight.transfer import ladder
 
         ladder.decide_length(run, config, build, say)
-    elif config.total_steps == 0 and config.transfer.rung == "none":
+    else:
         config.total_steps = 1_000_000  # the schedule needs a number while the speed is measured
         trial = build(lambda _: None)
         config.total_steps = distributed.smallest(steps_for(trial, config.budget_seconds))
@@ -282,12 +283,13 @@ def _conclude(run: Run, config: Any) -> None:
         run.update(transfer=conclusion(run.card.transfer, config, last.state.history))
 
 
-def _logits(objective: Any, pictures: Any) -> Any:
+def _logits(objective: Any, pictures: Any, config: Any) -> Any:
     import numpy as np
 
+    from resight.training.needs import LOGITS
     from resight.training.validate import answers
 
-    parts = answers(objective, pictures, np.arange(len(pictures)), 64)
+    parts = answers(objective, pictures, np.arange(len(pictures)), min(LOGITS, config.micro_batch or config.batch))
     return np.concatenate([part.cpu().numpy() for part in parts])
 
 

@@ -139,7 +139,7 @@ def known_already(option: str, named: str | None, samples: data_sets.SampleSet) 
 def decide(looked: Looked, wishes: dict[str, Any], recipe: str | None, say: Say) -> tuple[TrainConfig, Source | None]:
     """The complete configuration for checked data, the number of steps included unless it must be measured; and the
     weights to start from. Raises UsageError."""
-    from resight.training import continuing, distill, machine, prepare
+    from resight.training import continuing, distill, machine, prepare, room
     from resight.training.balance import remark
 
     samples, base = looked.samples, looked.base
@@ -159,6 +159,7 @@ def decide(looked: Looked, wishes: dict[str, Any], recipe: str | None, say: Say)
         pictures = prepare.train_pictures(samples, config, say)
         config.data.mean, config.data.std = prepare.measure(pictures, config.data.channels, config.seed)
     config.threads = machine.set_threads(config.threads)
+    room.decide(config, samples, looked.sizes, wishes, say)
     if not config.budget_seconds and config.transfer.rung != "features":
         prepare.resolve_steps(config, len(samples.part("train")))
     return config, source

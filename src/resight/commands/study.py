@@ -32,7 +32,6 @@ from resight.studying.plan import (
 __all__ = ["Depth", "go_on", "is_depth_study", "study_depth"]
 
 PAPER: dict[str, Any] = {"depths": (20, 32, 44, 56, 110), "seeds": 1, "end_seeds": 3, "pictures": 0}
-_WARMUP = {"schedule.warmup": 400 / 64_000}  # He et al. 2015, §4.2, for 110 layers; here for all alike then
 SMALL: dict[str, Any] = {"depths": (8, 20, 44), "seeds": 1, "end_seeds": 0, "pictures": 4000}
 _SMALL_FIELDS = {
     "model.options.stem": "tiny",
@@ -103,14 +102,12 @@ def study_depth(
     preset = SMALL if small else PAPER
     layers = tuple(depths or preset["depths"])
     wishes, recipe = wishes_of(options, set)
-    fields: dict[str, Any] = {**_SMALL_FIELDS} if small else {**_WARMUP} if max(layers) >= 110 else {}
+    fields: dict[str, Any] = {**_SMALL_FIELDS} if small else {}
     if steps is not None:
         wishes["total_steps"] = steps
     timed = {"epochs", "budget_seconds", "total_steps"} & wishes.keys()
     fields = {k: v for k, v in fields.items() if not (k == "total_steps" and timed)}
-    if recipe not in (None, RECIPE):
-        fields.pop("schedule.warmup", None)
-    wishes = fields | wishes
+    wishes = fields | _warmup(layers, recipe or RECIPE, wishes) | wishes
     _check(wishes)
     asked = Asked(
         data=str(Path(data)),
@@ -147,6 +144,18 @@ def _end_seeds(preset: int, seeds: int | None, given: int | None) -> int:
     if given is not None:
         return given
     return preset if seeds is None or preset > seeds else 0
+
+
+def _warmup(layers: Sequence[int], recipe: str, wishes: Mapping[str, Any]) -> dict[str, Any]:
+    """What the recipe gives deep nets alone (He et al. 2015, §4.2): here all nets, where any is deep."""
+    from resight.recipes import DEEP, WARMUP
+
+    if recipe != RECIPE or max(layers) < DEEP:
+        return {}
+    fields = {f"schedule.{name}": value for name, value in WARMUP.items()}
+    if not wishes.get("schedule.warmup", True):
+        del fields["schedule.warmup_rate"]  # there is none that it could be the rate of
+    return fields
 
 
 def _check(wishes: Mapping[str, Any]) -> None:

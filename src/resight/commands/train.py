@@ -30,6 +30,7 @@ def train(
     image_size: int | None = None,
     channels: int | None = None,
     batch: int | str | None = None,
+    memory: str | float | None = None,
     lr: float | None = None,
     freeze: str | None = None,
     layer_decay: float | None = None,
@@ -50,7 +51,8 @@ def train(
     (docs/continue.md). teacher: a sealed Run of the same classes, to learn from beside the labels. balance: what is
     done about classes of different size: ``none``, ``weights``, ``sampling``, ``logit`` or ``focal``. budget: ``"20m"``
     or seconds, instead of epochs. channels: of the pictures, by default decided by the files (docs/channels.md). batch:
-    pictures in one update, or ``"auto"``: the recipe's, with the micro-batch chosen by the memory there is. freeze: the
+    pictures in one update, or ``"auto"``: the recipe's, with the micro-batch chosen by the memory there is. memory:
+    ``"8G"`` or bytes, the most that training may take (docs/deeper.md). freeze: the
     deepest part whose weights stay as they are, ``"stem"``, ``"stage1"`` … or ``"backbone"``. layer_decay: the rate of
     each stage, as a share of the next one's. split: a Run or a split.csv: which picture is train, val, test or left
     out, exactly as there. out: the Run's directory, by default ``runs/DATA-MODEL-N``. set: any field of
@@ -89,6 +91,7 @@ def train(
     }
     settings: dict[str, Any] = {"auto_batch": True} if batch == "auto" else {}
     settings |= {} if budget is None else {"budget_seconds": seconds_of(budget)}
+    settings |= {} if memory is None else {"memory_gb": bytes_of(memory) / 2**30}
     wishes, recipe = wishes_of(options, settings | dict(set or {}))
     if balance is not None:
         wishes |= balance_wishes(balance, wishes)
@@ -121,6 +124,16 @@ def seconds_of(budget: str | float) -> float:
     if not match or float(match[1]) <= 0:
         raise UsageError(f"the budget {budget!r} is not a duration", hint="for example 90s, 20m or 1.5h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def bytes_of(memory: str | float) -> float:
+    """``"8G"``, ``"800M"`` (powers of 1024, also written GiB), ``"8GB"`` (of 1000) or plain bytes. Raises UsageError
+    for anything else."""
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([kmgt]?)(ib|b|)\s*", str(memory), re.IGNORECASE)
+    if not match or float(match[1]) <= 0:
+        raise UsageError(f"the memory {memory!r} is not a size", hint="for example 8G or 800M")
+    base = 1000 if match[2] and match[3].lower() == "b" else 1024
+    return float(match[1]) * float(base ** " kmgt".index(match[2].lower() or " "))
 
 
 def _whole(name: str, value: Any) -> int:

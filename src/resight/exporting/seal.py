@@ -16,6 +16,7 @@ from resight.evaluation.multilabel import evaluate_multilabel
 from resight.exporting.calibrate import calibrate
 from resight.exporting.onnx import Answering, export_onnx
 from resight.inference import Answers, Predictor, Reference
+from resight.inference.predictor import BATCH
 from resight.inference.unknown import NEIGHBOURS, Unknowns, balanced, bank_size, describe, share_unknown
 from resight.inference.within import strata
 from resight.models import ResNet
@@ -50,7 +51,7 @@ def write_model(run: Run, net: ResNet, temperature: float) -> Answering:
 @torch.inference_mode()
 def check_parity(answering: Answering, predictor: Predictor, pixels: Pixels) -> Parity:
     """PyTorch against ONNX on uint8 pictures (N, S, S, C). Raises ParityError where they disagree."""
-    ours = [answering(torch.from_numpy(part))[0].numpy() for part in np.array_split(pixels, -(-len(pixels) // 32))]
+    ours = [answering(torch.from_numpy(part))[0].numpy() for part in np.array_split(pixels, -(-len(pixels) // BATCH))]
     parity = compare(np.concatenate(ours), predictor.run_pixels(pixels).probabilities)
     if not parity.passed:
         raise ParityError(

@@ -16,7 +16,7 @@ from resight.models.from_run import network_of
 from resight.models.hub import PretrainedWeights, fetch, known_tags, parse_tag, resolve
 from resight.models.keys import LoadReport, guess, guess_architecture, load_into, translate
 from resight.models.resnet import ResNet, ResNetSpec, zero_gamma
-from resight.models.variants import ARCHITECTURES, create, spec_of, stem_for
+from resight.models.variants import ARCHITECTURES, create, layers_of, spec_of, stem_for
 from resight.models.weights import Loaded, Source, load_weights, read_weights
 
 __all__ = [
@@ -33,6 +33,7 @@ __all__ = [
     "guess",
     "guess_architecture",
     "known_tags",
+    "layers_of",
     "load_into",
     "load_weights",
     "network_of",

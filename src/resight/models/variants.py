@@ -57,6 +57,11 @@ ARCHITECTURES.update({f"{name}_plain": replace(spec, shortcut="none") for name, 
 OVERRIDES = frozenset(field.name for field in fields(ResNetSpec)) - {"block", "preactivation"}
 
 
+def layers_of(spec: ResNetSpec) -> int:
+    """The depth that names count: convolutions on the way through the branches, stem and last layer included."""
+    return 2 + sum(spec.depths) * (3 if spec.block == "bottleneck" else 2)
+
+
 def spec_of(name: str, **overrides: Any) -> ResNetSpec:
     """The spec of a named architecture, some fields replaced, e.g. ``spec_of("resnet20", shortcut="B")``."""
     if name not in ARCHITECTURES:

@@ -35,7 +35,8 @@ class TrainConfig(Section):
     highest accuracy on validation, or the highest mean of the classes' recalls (``balanced``). epochs, budget_seconds
     (wall-clock time) and total_steps (updates) each say how long to train, by ascending precedence; 0 leaves it to the
     ones before. batch: pictures in one update, over all processes. micro_batch: pictures in one forward pass of one
-    process, 0 for all of its share; auto_batch chooses it by the memory there is. save_minutes: between checkpoints
+    process, 0 for all of its share; auto_batch chooses it by the memory there is. memory_gb: the most that the training
+    may take, in GiB (of the process; on a GPU, of its memory), 0: what is there. save_minutes: between checkpoints
     inside an epoch; save_steps: the same in steps, 0 for off. keep: the newest checkpoints that are kept, besides the
     best. patience: epochs without a better validation, 0: never stop. compile: translate the network with
     torch.compile first, which takes a minute or more for each picture size. threads: of PyTorch, 0 for all cores.
@@ -61,6 +62,7 @@ class TrainConfig(Section):
     auto_batch: bool = False
     batch: int = Field(128, ge=1)
     micro_batch: int = Field(0, ge=0)
+    memory_gb: float = Field(0.0, ge=0)
     patience: int = Field(0, ge=0)
     seed: int = Field(0, ge=0, lt=2**32)
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
@@ -94,7 +96,7 @@ class TrainConfig(Section):
         return self
 
     def _contradiction(self) -> str:
-        """What contradicts itself in ``balance``; empty where nothing does."""
+        """What contradicts itself in ``balance`` and about the end of the training; empty where nothing does."""
         balance = self.balance
         corrections = {
             f"balance.weights={balance.weights}": balance.weights != "none",
@@ -104,6 +106,8 @@ class TrainConfig(Section):
         chosen = [name for name, on in corrections.items() if on]
         if len(chosen) > 1:
             return f"{' and '.join(chosen)} would correct the sizes of the classes twice: choose one of them"
+        if self.data.fix_share and self.patience:
+            return "patience could end the training before the updates of data.fix_share, which come last"
         if balance.logit_adjustment and self.loss != "cross_entropy":
             return f"balance.logit_adjustment is derived for loss=cross_entropy, not for {self.loss}"
         return ""
@@ -123,8 +127,9 @@ class TrainConfig(Section):
 
 
 def _renewed(data: bytes) -> bytes:
-    """A config.json as this version writes it: until ``data.geometry_version`` there was version 1 only,
-    ``augment.flip`` was true or false, and Muon's rate was not a share of ``optimizer.lr``."""
+    """A config.json as this version writes it: until ``data.geometry_version`` there was version 1 only, until
+    ``augment.crop_from`` random crops were cut from pictures, ``augment.flip`` was true or false, and Muon's rate
+    was not a share of ``optimizer.lr``."""
     plain = read_json(data)
 
     def section(name: str) -> dict[str, Any]:
@@ -133,6 +138,8 @@ def _renewed(data: bytes) -> bytes:
 
     augment, optimizer = section("augment"), section("optimizer")
     section("data").setdefault("geometry_version", 1)
+    if isinstance(plain, dict) and isinstance(plain.get("augment"), dict):
+        plain["augment"].setdefault("crop_from", "picture")
     if isinstance(augment.get("flip"), bool):
         augment["flip"] = "random" if augment["flip"] else "none"
     match optimizer:

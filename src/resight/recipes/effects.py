@@ -10,10 +10,12 @@ from resight.models import spec_of
 from resight.recipes.config import TrainConfig
 
 _BELOW_ONE = ("a share below 1",)
+_ABOVE_ZERO = ("a share above 0",)
 _GIVEN = ("RUN",)
 _BELOW_THE_LAST_LAYER = ("none", "stem", "any stage but the last")
 # Options that another one decides over: {option: (the other, its values with which the option has an effect)}.
 _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
+    "augment.crop_from": ("augment.crop", ("resized",)),
     "augment.scale_min": ("augment.crop", ("resized",)),
     "augment.scale_max": ("augment.crop", ("resized",)),
     "augment.shift": ("augment.crop", ("shift",)),
@@ -24,6 +26,7 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "optimizer.muon_scale": ("optimizer.name", ("muon",)),
     "optimizer.beta2": ("optimizer.name", ("adamw", "lamb")),
     "schedule.gamma": ("schedule.name", ("step",)),
+    "schedule.warmup_rate": ("schedule.warmup", _ABOVE_ZERO),
     "data.crop_ratio": ("data.geometry", ("crop",)),
     "data.grow_until": ("data.start_scale", _BELOW_ONE),
     "balance.beta": ("balance.weights", ("effective",)),
@@ -43,12 +46,14 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "auto_batch": ("micro_batch", (0,)),
     "epochs": ("budget_seconds", (0,)),
 }
+# The same, where two decide.
+_AND_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {"augment.crop_from": ("data.geometry", ("squash", "letterbox"))}
 # Without a loop, where the ladder ends with the features, these sections and options change nothing.
 _OF_THE_LOOP = ("optimizer", "schedule", "balance", "distill")
 _IN_THE_LOOP = {
-    *("data.train_size", "data.start_scale", "data.grow_until", "loss", "focal_gamma", "label_smoothing", "epochs"),
-    *("budget_seconds", "auto_batch", "batch", "micro_batch", "patience", "compile", "save_minutes", "save_steps"),
-    *("keep", "total_steps"),
+    *("data.train_size", "data.start_scale", "data.grow_until", "data.fix_share", "loss", "focal_gamma"),
+    *("label_smoothing", "epochs", "budget_seconds", "auto_batch", "batch", "micro_batch", "memory_gb", "patience"),
+    *("compile", "save_minutes", "save_steps", "keep", "total_steps"),
     *("model.freeze", "model.norms", "model.checkpointing", "transfer.head", "transfer.folds", "tensorboard"),
 }
 
@@ -70,18 +75,21 @@ def check_effects(config: TrainConfig, changes: Mapping[str, Any]) -> None:
             )
         if name == "model.norms" and spec_of(config.model.name, **config.model.options).norm == "none":
             raise UsageError("model.norms has no effect with model.options.norm=none: there are no norms")
-        other, useful = _ONLY_WITH.get(name, ("", ()))
-        if not other:
-            continue
-        section, _, field = other.rpartition(".")
-        value = getattr(getattr(config, section) if section else config, field)
-        if not _useful(config, value, useful):
-            raise UsageError(
-                f"{name} has no effect while {other} is {value}",
-                hint=f"leave it out, or use --set {other}={' or '.join(map(str, useful))}",
-            )
+        for table in (_ONLY_WITH, _AND_WITH):
+            if name in table:
+                _check_other(config, name, *table[name])
     if config.total_steps and {"epochs", "budget_seconds"} & set(changes):
         raise UsageError("total_steps says how long to train: epochs or a budget would have no effect")
+
+
+def _check_other(config: TrainConfig, name: str, other: str, useful: tuple[Any, ...]) -> None:
+    section, _, field = other.rpartition(".")
+    value = getattr(getattr(config, section) if section else config, field)
+    if not _useful(config, value, useful):
+        raise UsageError(
+            f"{name} has no effect while {other} is {value}",
+            hint=f"leave it out, or use --set {other}={' or '.join(map(str, useful))}",
+        )
 
 
 def _useful(config: TrainConfig, value: Any, useful: tuple[Any, ...]) -> bool:
@@ -90,4 +98,4 @@ def _useful(config: TrainConfig, value: Any, useful: tuple[Any, ...]) -> bool:
     if useful is _BELOW_THE_LAST_LAYER:
         stages = len(spec_of(config.model.name, **config.model.options).depths)
         return value not in ("backbone", f"stage{stages}")
-    return bool(value) if useful is _GIVEN else value in useful
+    return bool(value) if useful in (_GIVEN, _ABOVE_ZERO) else value in useful

@@ -16,9 +16,9 @@ class ModelConfig(Section):
 
     zero_gamma: every block starts as its shortcut (Goyal et al. 2017, §5.1). whitening: the first convolution starts
     as a whitening of the training pictures' patches (Jordan 2024, §3.2). checkpointing: activations are computed
-    again for the backward pass, for memory. freeze: the deepest part that keeps its weights, with all before it;
-    ``backbone`` is everything but the last layer. norms: whether the norms' statistics follow the batches (``train``)
-    or stay those of the weights (``frozen``), in the parts that are not frozen anyway.
+    again for the backward pass, for memory; auto: where memory needs it. freeze: the deepest part that keeps its
+    weights, with all before it; ``backbone`` is everything but the last layer. norms: whether the norms' statistics
+    follow the batches (``train``) or stay those of the weights (``frozen``), in the parts that are not frozen anyway.
     """
 
     name: str = "resnet18"
@@ -26,7 +26,7 @@ class ModelConfig(Section):
     weights: str | None = None
     zero_gamma: bool = True
     whitening: bool = False
-    checkpointing: bool = False
+    checkpointing: bool | Literal["auto"] = "auto"
     freeze: Literal["none", "stem", "stage1", "stage2", "stage3", "stage4", "backbone"] = "none"
     norms: Literal["train", "frozen"] = "train"
 
@@ -52,7 +52,9 @@ class DataConfig(Section):
 
     image_size: side in pixels of the answering square. train_size: side while training, if another. start_scale:
     side at the first update, as a share of train_size; it grows in steps to train_size, reached after the fraction
-    ``grow_until`` of the updates. 1: no growth.
+    ``grow_until`` of the updates. 1: no growth. fix_share: share of the updates, at the end, in which only the last
+    layer and the norm before it learn, from pictures as they will be answered: of image_size, mirrored at most
+    (FixRes, Touvron et al. 2019, §4).
     crop_ratio: side of the centre crop divided by the shorter side of the resized picture, for ``crop``.
     geometry_version: how JPEGs are decoded: 1 in full, 2 large ones at a part of their size.
     channels: 1 (grey), 3 (RGB), or 2 and 4 to 16, see docs/channels.md; 0 decides by the files. mean, std: of pixels in
@@ -70,6 +72,7 @@ class DataConfig(Section):
     train_size: int = Field(0, ge=0, le=4096)
     start_scale: float = Field(1.0, ge=0.25, le=1)
     grow_until: float = Field(0.7, gt=0, lt=1)
+    fix_share: float = Field(0.0, ge=0, lt=1)
     geometry: Literal["crop", "squash", "letterbox"] = "crop"
     crop_ratio: float = Field(1.0, gt=0, le=1)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
@@ -86,7 +89,9 @@ class AugmentConfig(Section):
     """What is changed at random in each training picture.
 
     crop: ``resized`` (random area and aspect; Szegedy et al. 2015), ``shift`` (by up to ``shift`` pixels;
-    He et al. 2015, §4.2), ``none``. flip: ``random``, or ``alternate``: at random in the first epoch, from then on
+    He et al. 2015, §4.2), ``none``. crop_from: what ``resized`` cuts from where ``data.geometry`` is ``squash`` or
+    ``letterbox``: the picture, or the square that is answered, so that objects have the shape and the grey around them
+    that they will have. flip: ``random``, or ``alternate``: at random in the first epoch, from then on
     the other way round in each (Jordan 2024, §3.6). policy: ``trivial`` (TrivialAugment, Müller and Hutter 2021) or
     ``rand`` (RandAugment, Cubuk et al. 2020; ``rand_count`` operations of strength ``rand_magnitude`` of 30).
     color: brightness, contrast and saturation factors in [1 − color, 1 + color]. erasing: probability
@@ -95,6 +100,7 @@ class AugmentConfig(Section):
     """
 
     crop: Literal["none", "shift", "resized"] = "resized"
+    crop_from: Literal["picture", "square"] = "square"
     scale_min: float = Field(0.35, gt=0, le=1)
     scale_max: float = Field(1.0, gt=0, le=1)
     shift: int = Field(4, ge=0)
@@ -133,10 +139,12 @@ class OptimizerConfig(Section):
 
 class ScheduleConfig(Section):
     """``cosine`` to zero, ``onecycle`` (linear up over ``warmup`` and linear down), ``step`` (times ``gamma`` at
-    each milestone), ``constant``. warmup and milestones are fractions of the training, in [0, 1]."""
+    each milestone), ``constant``. warmup and milestones are fractions of the training, in [0, 1]. warmup_rate: the rate
+    until the end of the warm-up, as a share of the peak (He et al. 2015, §4.2); 0: it rises linearly."""
 
     name: Literal["cosine", "onecycle", "step", "constant"] = "cosine"
     warmup: float = Field(0.0, ge=0, lt=1)
+    warmup_rate: float = Field(0.0, ge=0, le=1)
     milestones: list[float] = []
     gamma: float = Field(0.1, gt=0, lt=1)
 

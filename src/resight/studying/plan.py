@@ -185,11 +185,21 @@ def read_study(folder: Path) -> DepthStudy:
             if type(getattr(asked, name)) is not kind:
                 raise TypeError(f"asked.{name} is {getattr(asked, name)!r}")
         check_asked(asked.depths, asked.ablate, asked.seeds, asked.end_seeds)
+        _renew(asked)
         return DepthStudy(folder, asked, dict(plain["ended"]), plain["result"])
     except OSError as error:
         raise RunError(f"{printable(str(file))} cannot be read: {error.strerror}") from error
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, UsageError) as error:
         raise RunError(f"{printable(str(file))} is not a depth study: {error}") from error
+
+
+def _renew(asked: Asked) -> None:
+    """Until ``schedule.warmup_rate`` the recipe had no warm-up, and that of a study rose linearly: so it goes on."""
+    from resight.recipes import DEEP
+
+    if asked.recipe == "he2015-cifar" and max(asked.depths) >= DEEP and "schedule.warmup_rate" not in asked.wishes:
+        rate = {"schedule.warmup_rate": 0.0} if asked.wishes.setdefault("schedule.warmup", 0.0) else {}
+        asked.wishes.update(rate)
 
 
 def check_place(folder: Path) -> None:

@@ -6,7 +6,7 @@ import torch
 
 from resight.models import ResNet
 from resight.recipes.config import TrainConfig
-from resight.training.loader import sizes_of
+from resight.training.phases import sizes_of
 
 
 def compile_net(net: ResNet, config: TrainConfig, share: int, micro_batch: int) -> None:
@@ -18,6 +18,7 @@ def compile_net(net: ResNet, config: TrainConfig, share: int, micro_batch: int) 
     """
     batches = {min(micro_batch, share - start) for start in range(0, share, micro_batch)}
     torch._dynamo.reset()  # earlier networks of this process do not count
-    torch._dynamo.config.recompile_limit = len(sizes_of(config)) * len(batches)
+    shapes = len(sizes_of(config)) + bool(config.data.fix_share)  # at the end other parts learn: compiled once more
+    torch._dynamo.config.recompile_limit = shapes * len(batches)
     torch._dynamo.config.fail_on_recompile_limit_hit = True
     net.compile(dynamic=False)

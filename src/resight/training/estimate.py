@@ -1,4 +1,4 @@
-"""What a training will cost, measured on this machine before it starts: seconds and memory."""
+"""What a training will cost, measured on this machine before it starts: seconds, and what a forward pass keeps."""
 
 from __future__ import annotations
 
@@ -7,23 +7,21 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
-from resight.errors import OutOfMemory, UsageError
+from resight.errors import UsageError
 from resight.recipes.config import TrainConfig
 from resight.training.batches import to_device
-from resight.training.loader import size_at
 from resight.training.objective import Objective
 from resight.training.validate import answers
 
 if TYPE_CHECKING:
     from resight.training.fit import Training
+from resight.training.phases import size_at
 
 _WARM, _TIMED = 2, 5
 _WARM_SMALL, _TIMED_SMALL = 1, 2  # at the sizes that pictures have on their way to the last
-_SHARE_OF_MEMORY = 0.6  # the rest is for workspaces, the decoded pictures and everybody else
 
 
 def steps_for(training: Training, seconds: float) -> int:
@@ -88,26 +86,6 @@ def timed_update(training: Training, step: int) -> tuple[float, float]:
     made = time.perf_counter()
     training.update(to_device(batch, training.device))
     return made - start, time.perf_counter() - made
-
-
-def micro_batch_for(objective: Objective, config: TrainConfig, share: int, device: torch.device) -> int:
-    """The largest micro-batch of at most ``share`` pictures whose activations fit into the free memory.
-
-    Measures what one forward pass keeps for backward with two pictures. Raises OutOfMemory when not even one
-    picture fits.
-    """
-    per_picture, weights = activations(objective, config, device)
-    on_gpu = device.type == "cuda"
-    free = torch.cuda.mem_get_info(device)[0] if on_gpu else psutil.virtual_memory().available
-    fits = int((_SHARE_OF_MEMORY * free - 4 * weights) / per_picture)
-    if fits < 1:
-        raise OutOfMemory(
-            f"one picture needs {per_picture / 2**30:.1f} GiB, {free / 2**30:.1f} GiB are free",
-            hint="use a smaller --model or --image-size, or --set model.checkpointing=true",
-        )
-    while share > fits:
-        share = -(-share // 2)
-    return share
 
 
 def activations(objective: Objective, config: TrainConfig, device: torch.device) -> tuple[float, int]:

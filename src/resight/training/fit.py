@@ -30,8 +30,9 @@ from resight.training.compiling import compile_net
 from resight.training.loader import Batch, Pictures, TrainLoader
 from resight.training.machine import accelerator_for
 from resight.training.objective import Objective
-from resight.training.optim import Average, build_optimizer, rate_factor
-from resight.training.parts import set_training
+from resight.training.optim import Average, build_optimizer
+from resight.training.parts import fix, freeze, set_training
+from resight.training.phases import fix_start, rate_at
 from resight.training.randomness import torch_seed
 from resight.training.signals import StopRequest, stop_on_signal
 from resight.training.validate import validate
@@ -54,6 +55,7 @@ class Training:
 
     start: what is known of the weights that training starts from (``train_loss``, ``train_accuracy``, ``seconds`` that
     they took), where they are a candidate for the best themselves; then they are validated first, as epoch 0.
+    answered: the training pictures as they will be answered, which ``data.fix_share`` needs.
     """
 
     def __init__(
@@ -65,6 +67,7 @@ class Training:
         val: Pictures,
         report: Reporter,
         start: Mapping[str, float] | None = None,
+        answered: Pictures | None = None,
     ) -> None:
         self.run, self.config, self.report, self.val = run, config, report, val
         self.start = start
@@ -78,7 +81,9 @@ class Training:
                 f"a batch of {config.batch} pictures cannot be shared evenly by {world} processes",
                 hint=f"use --batch {max(1, config.batch // world) * world}",
             )
-        self.loader = TrainLoader(train, config, rank=rank, world=world)
+        if world > 1 and config.data.fix_share:  # which parameters have gradients changes on the way
+            raise UsageError("data.fix_share trains in one process", hint="leave it out, or start without torchrun")
+        self.loader = TrainLoader(train, config, rank=rank, world=world, answered=answered)
         self.optimizer = build_optimizer(self.net, config.optimizer, scaled=config.precision == "fp16")
         horizon = config.optimizer.average_epochs * self.loader.steps_per_epoch
         self.average = Average(self.net, horizon) if horizon else None
@@ -88,7 +93,7 @@ class Training:
         self.scaler = getattr(self.accelerator, "scaler", None)
         self.saved, self.saved_time = "", time.monotonic()
         self.clock = Clock()
-        self.compiled = False
+        self.compiled = self.fixed = False
 
     # ── one update ─────────────────────────────────────────────────────────────────────────────────────────
 
@@ -102,7 +107,7 @@ class Training:
             group["lr"] = rate * group.get("scale", 1.0)
         # Whatever is drawn inside the network (stochastic depth) depends on seed, step and rank alone.
         torch.manual_seed(torch_seed(config.seed, step, self.accelerator.process_index))
-        set_training(self.net, config.model)
+        self.set_mode(step)
         parts = list(split(batch, self.state.micro_batch))
         totals = torch.zeros(len(_SUMS), device=self.device)
         for number, part in enumerate(parts):
@@ -123,6 +128,19 @@ class Training:
         if self.average:
             self.average.update(self.net, self.state.step)
 
+    def set_mode(self, step: int) -> None:
+        """Which parts learn in update ``step``. ``data.fix_share`` begins with the weights that would be kept."""
+        model, begin = self.config.model, fix_start(self.config)
+        if step < begin:
+            if self.fixed:  # only where steps are not taken in order, to measure them
+                freeze(self.net, model.freeze)
+            set_training(self.net, model)
+        else:
+            if step == begin and self.average:
+                self.net.load_state_dict(self.average.state)
+            fix(self.net, model)
+        self.fixed = step >= begin
+
     def count(self, sums: list[float]) -> None:
         """Adds an update's sums, of all processes: so that a resume with only one state is exact for each."""
         if self.accelerator.num_processes > 1:
@@ -135,8 +153,7 @@ class Training:
 
     def rate(self, step: int) -> float:
         """The learning rate of update ``step``, from 0."""
-        config = self.config
-        return config.optimizer.lr * rate_factor(config.schedule, step, config.total_steps)
+        return rate_at(self.config, step)
 
     def check_finite(self, loss: float, rate: float, batch: Batch) -> None:
         """Raises NonFiniteLoss before the step that would store what made the loss NaN or infinite."""
@@ -275,7 +292,8 @@ class Training:
             current = current or {k: v.clone() for k, v in self.net.state_dict().items()}
             broadcast(list(self.net.buffers()))
         try:
-            return validate(self.objective, self.val, self.config, self.accelerator, lambda: bool(stop.number))
+            share = self.state.micro_batch  # what training has room for
+            return validate(self.objective, self.val, self.config, self.accelerator, share, lambda: bool(stop.number))
         finally:
             if current:
                 self.net.load_state_dict(current)

@@ -20,6 +20,7 @@ from resight.recipes.config import TrainConfig
 from resight.samples import Sample
 from resight.training.augment import Parameters, crop_resized, draw
 from resight.training.balance import positions, sampled
+from resight.training.phases import augment_at, fix_start, size_at
 from resight.training.picture_cache import PictureCache, content_key
 from resight.training.randomness import generator
 
@@ -152,39 +153,24 @@ def _shuffled(seed: int, epoch: int, count: int) -> NDArray[np.int64]:
     return generator(seed, epoch, _ORDER_STREAM).permutation(count)
 
 
-def sizes_of(config: TrainConfig) -> list[int]:
-    """Sides in pixels that training pictures will have, in order (progressive resizing, Howard 2018).
-
-    From ``data.start_scale`` of it, rounded down to a multiple of 4 px but at least 16, to ``data.train_size``; about
-    an eighth of the latter apart and at least 4 px, counted down from it.
-    """
-    last = config.data.train_size
-    first = max(16, int(last * config.data.start_scale) // 4 * 4)
-    if config.data.start_scale == 1 or first >= last:
-        return [last]
-    stage = max(4, last // 8 // 4 * 4)
-    return [*range(last, min(last - 1, first + stage // 2), -stage), first][::-1]
-
-
-def size_at(config: TrainConfig, step: int) -> int:
-    """Side in pixels of the training pictures in update ``step``, from 0: the sizes in turn, equally long.
-
-    The last size is reached after ``data.grow_until`` of the updates, and in the last update at the latest.
-    """
-    sizes = sizes_of(config)
-    until = min(config.data.grow_until * config.total_steps, config.total_steps - 1)
-    return sizes[-1] if step >= until else sizes[int(step / until * (len(sizes) - 1))]
-
-
 class TrainLoader:
     """Batches from any step on. Rank r of w takes every w-th picture of each batch.
 
     An epoch has ⌊N / batch⌋ steps; the few pictures left over differ from epoch to epoch. With ``balance.sampling`` a
-    picture may come several times, changed differently each time, and another one not at all.
+    picture may come several times, changed differently each time, and another one not at all. answered: the same
+    pictures as they will be answered, which ``data.fix_share`` needs.
     """
 
-    def __init__(self, pictures: Pictures, config: TrainConfig, *, rank: int = 0, world: int = 1) -> None:
-        self.pictures = pictures
+    def __init__(
+        self,
+        pictures: Pictures,
+        config: TrainConfig,
+        *,
+        rank: int = 0,
+        world: int = 1,
+        answered: Pictures | None = None,
+    ) -> None:
+        self.pictures, self.answered = pictures, answered
         self.config = config
         self.rank, self.world = rank, world
         self.steps_per_epoch = len(pictures) // config.batch
@@ -208,9 +194,14 @@ class TrainLoader:
         start = position * config.batch
         drawn = self.order(epoch)[start : start + config.batch][self.rank :: self.world]
         indices = positions(drawn)
-        parameters = draw(config.augment, config.seed, epoch, drawn)
-        pixels = cut_pictures(self.pictures, indices, parameters, config, size_at(config, step))
-        if config.augment.crop == "resized":
+        augment = augment_at(config, step)
+        parameters = draw(augment, config.seed, epoch, drawn)
+        if step < fix_start(config):
+            pixels = cut_pictures(self.pictures, indices, parameters, config, size_at(config, step))
+        else:
+            assert self.answered is not None
+            pixels = next(eval_batches(self.answered, indices, len(indices)))
+        if augment.crop == "resized":
             parameters = replace(parameters, flip=np.zeros(len(indices), bool))  # they are mirrored already
         labels = torch.from_numpy(self.pictures.labels[indices])
         return Batch(pixels, labels, indices, parameters, step)

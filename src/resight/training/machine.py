@@ -27,16 +27,40 @@ def environment() -> dict[str, str]:
     }
 
 
+_TRIM, _MMAP, _MOST = -1, -3, 2**30  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD and the largest that they may be
+
+
 def keep_memory() -> bool:
     """Stops glibc from returning large blocks to the system after each step, which costs page faults.
 
     Returns whether it was done: only glibc on Linux has this; elsewhere nothing changes.
     """
-    if sys.platform != "linux" or platform.libc_ver()[0] != "glibc":
+    return _mallopt(_MMAP, _MOST) and _mallopt(_TRIM, _MOST)
+
+
+def return_memory() -> bool:
+    """The opposite: every block of 64 KiB or more is the system's again when it is freed.
+
+    With checkpointing, blocks of many sizes come and go between those that stay, and glibc's heap grew to 2.3 to 2.7
+    times of what was used; so it takes what is used (docs/deeper.md). Returns whether it was done.
+    """
+    return _mallopt(_MMAP, 2**16) and _mallopt(_TRIM, 2**17)
+
+
+def _mallopt(option: int, value: int) -> bool:
+    if not _has_glibc():
         return False
-    m_trim_threshold, m_mmap_threshold, most = -1, -3, 2**30
-    libc = ctypes.CDLL(None)
-    return bool(libc.mallopt(m_mmap_threshold, most) and libc.mallopt(m_trim_threshold, most))
+    return bool(ctypes.CDLL(None).mallopt(option, value))
+
+
+def _has_glibc() -> bool:
+    return sys.platform == "linux" and platform.libc_ver()[0] == "glibc"
+
+
+def give_memory_back() -> None:
+    """Returns to the system what was freed and kept by glibc (see ``keep_memory``): other steps need it now."""
+    if _has_glibc():
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def set_threads(threads: int) -> int:

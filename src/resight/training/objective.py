@@ -14,9 +14,10 @@ from resight.models import ResNet
 from resight.recipes.config import TrainConfig
 from resight.training.augment import apply, draw_mix, mix, shrink
 from resight.training.balance import class_weights, log_prior
-from resight.training.loader import Batch, size_at
+from resight.training.loader import Batch
 from resight.training.losses import label_loss
 from resight.training.multilabel import right, targets_of
+from resight.training.phases import augment_at, size_at
 
 Logs = dict[str, Tensor]
 
@@ -89,7 +90,8 @@ class Supervised(Objective):
     def inputs(self, batch: Batch) -> Inputs:
         """The batch augmented, at the size of its step, and mixed, with its targets."""
         config = self.config
-        pixels = shrink(apply(config.augment, batch.pixels, batch.parameters), size_at(config, batch.step))
+        augment = augment_at(config, batch.step)
+        pixels = shrink(apply(augment, batch.pixels, batch.parameters), size_at(config, batch.step))
         images = self.normalize(pixels).contiguous(memory_format=torch.channels_last)
         # What is smoothed follows the adjustment, so that the answers are smoothed alike. Shared out evenly it would be
         # more than a rare class's own share, and the loss would take doubt for evidence of that class.
@@ -99,7 +101,7 @@ class Supervised(Objective):
             # Mixed pictures cost the mixture of what both cost: weight and weighted targets are mixed, not the ratio.
             weights = self.class_weights[batch.labels][:, None]
             targets = torch.cat([targets * weights, weights], 1)
-        how = draw_mix(config.augment, config.seed, batch.step)
+        how = draw_mix(augment, config.seed, batch.step)
         if how is not None:
             images, targets = mix(images, targets, how)
         if weights is not None:

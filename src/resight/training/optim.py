@@ -190,7 +190,7 @@ def rate_factor(config: ScheduleConfig, step: int, total: int) -> float:
     """The learning rate of update ``step`` (from 0) of ``total``, as a part of the peak rate, in [0, 1]."""
     warmup = round(config.warmup * total)
     if step < warmup:
-        return (step + 1) / warmup
+        return config.warmup_rate or (step + 1) / warmup
     progress = (step - warmup) / max(1, total - warmup)
     if config.name == "cosine":
         return 0.5 * (1 + math.cos(math.pi * progress))

@@ -42,6 +42,27 @@ def freeze(net: ResNet, upto: str) -> None:
         parameter.requires_grad_(depth(net, name) > last)
 
 
+def last_norm(net: ResNet) -> nn.Module:
+    """The norm before pooling: after the stages of a pre-activation network, else the last one of the last branch."""
+    if net.spec.preactivation:
+        return net.norm[0]  # type: ignore[index]
+    block = net.blocks[-1]
+    return block.bn3 if net.spec.block == "bottleneck" else block.bn2  # type: ignore[return-value]
+
+
+def fix(net: ResNet, config: ModelConfig) -> None:
+    """Lets only the last layer and the norm before it learn, as far as ``config`` does not freeze them: training mode
+    for that norm, evaluation mode for all else (FixRes, Touvron et al. 2019, §4).
+    """
+    learns = {id(p) for p in (*net.fc.parameters(), *last_norm(net).parameters())}
+    last = frozen_depth(net, config.freeze)
+    for name, parameter in net.named_parameters():
+        parameter.requires_grad_(id(parameter) in learns and depth(net, name) > last)
+    net.eval()
+    if config.norms == "train" and last < len(net.spec.depths):
+        last_norm(net).train()
+
+
 def set_training(net: ResNet, config: ModelConfig) -> None:
     """Training mode, but evaluation mode for what is frozen: then norms use and keep the statistics that they have."""
     net.train()

@@ -7,6 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,8 @@ def configure(
             hint="leave it out",
         )
     count = len(samples.part("train"))
-    facts = Facts(count, len(samples.classes), int(np.median(sizes.min(axis=1))), samples.task)
+    side = int(np.median(sizes.min(axis=1)))
+    facts = Facts(count, len(samples.classes), side, samples.task, str(wishes.get("model.name", "")))
     check_classes(samples)
     weights = wishes.get("model.weights")
     name = recipe_name or _default_recipe(weights, samples.task)
@@ -186,12 +188,13 @@ def train_pictures(samples: SampleSet, config: TrainConfig, say: Callable[[str],
     """The training part: squares at the training size, or, for random crops, whole pictures not larger than needed.
 
     Both are decoded as they are for answering at the training size: by ``Geometry.reduction``. So a random crop of
-    average area is never enlarged, nor is the smallest of a picture that was decoded in full.
+    average area is never enlarged, nor is the smallest of a picture that was decoded in full. Where a picture is
+    squashed or letterboxed to be answered, crops are cut from a larger such square (``augment.crop_from``).
     """
     data, answer = config.data, geometry_of(config)
     resize = max(data.train_size, round(data.train_size * answer.resize / answer.size))
     whole = config.augment.crop == "resized"
-    kind = "crop" if whole else data.geometry
+    kind = "crop" if whole and config.augment.crop_from == "picture" else data.geometry
     geometry = Geometry(kind, data.train_size, resize, data.interpolation, data.geometry_version)
     if not whole:
         return _pictures(samples, "train", geometry, config, say)
@@ -214,12 +217,18 @@ def _pictures(
     say: Callable[[str], None] | None,
     short: int = 0,
 ) -> Pictures:
-    """Squares by ``geometry``; with ``short``, whole pictures with a shorter side of at most so many pixels."""
+    """Squares by ``geometry``; with ``short``, what crops are cut from: whole pictures with a shorter side of at most
+    so many pixels, or, by another geometry than ``crop``, squares of at most that side.
+    """
     data = config.data
 
     def read(sample: Sample, content: bytes | None = None) -> np.ndarray:
         pixels = samples.read(sample, data.channels, geometry=geometry, data=content)
-        return to_short(pixels, short, data.interpolation == "bicubic") if short else geometry.apply(pixels)
+        if not short:
+            return geometry.apply(pixels)
+        if geometry.kind == "crop":
+            return to_short(pixels, short, data.interpolation == "bicubic")
+        return replace(geometry, size=min(short, max(pixels.shape[:2]))).apply(pixels)
 
     room = int(data.cache_gb * 2**30) // (1 if part == "train" else 4)
     limit = int(data.disk_cache_gb * 2**30)
@@ -273,7 +282,7 @@ def build_net(config: TrainConfig, classes: int, source: Source | None, say: Cal
         for note in loaded.report.notes:
             say(note)
     freeze(net, config.model.freeze)
-    net.checkpointing = config.model.checkpointing
+    net.checkpointing = config.model.checkpointing is True  # auto: nobody has decided for it
     return net
 
 

@@ -48,9 +48,10 @@ def validate(
     pictures: Pictures,
     config: TrainConfig,
     accelerator: Accelerator,
+    micro_batch: int,
     asked_to_stop: Callable[[], bool] = lambda: False,
 ) -> Validation | None:
-    """Answers for all pictures of a part; None when asked to stop meanwhile.
+    """Answers for all pictures of a part, at most ``micro_batch`` at a time; None when asked to stop meanwhile.
 
     Each rank takes every w-th picture. Shares are padded to one length for gathering and the padding is cut off
     again, so nothing is counted twice.
@@ -60,7 +61,7 @@ def validate(
     share = torch.zeros(-(-len(pictures) // world), objective.net.num_classes, device=accelerator.device)
     done = 0
     with accelerator.autocast():
-        for logits in answers(objective, pictures, mine, max(1, min(256, config.batch))):
+        for logits in answers(objective, pictures, mine, min(256, micro_batch)):
             if world == 1 and asked_to_stop():
                 return None
             share[done : done + len(logits)] = logits

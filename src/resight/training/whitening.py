@@ -10,8 +10,9 @@ from torch.nn import functional as F
 from resight.models import ResNet
 from resight.recipes.config import TrainConfig
 from resight.training.augment import draw, shrink
-from resight.training.loader import Pictures, cut_pictures, size_at
+from resight.training.loader import Pictures, cut_pictures
 from resight.training.objective import Normalize
+from resight.training.phases import size_at
 
 _PICTURES, _AT_ONCE = 1000, 25
 _EPSILON = 5e-4  # added to the variances, as in the paper: the weakest directions are not blown up

@@ -1,0 +1,68 @@
+"""The losses of some updates of the deepest networks, from the first one on.
+
+    python benchmarks/deep_training.py DATA [--net resnet1202] [--steps 200] [--batch 16]
+
+Recipe `he2015-cifar` with its warm-up, by the training's own loop; the rate is in proportion to the batch (0.1 for
+128). Each loss is appended to `results/deep/NET.jsonl` as it comes: a run that is stopped has what it has.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import tempfile
+import time
+from pathlib import Path
+from typing import Any
+
+from common import RESULTS, machine
+from resight.training.progress import Silent
+
+
+class Losses(Silent):
+    """Appends the loss of each update, (mean over its pictures), the rate and the processor seconds so far."""
+
+    def __init__(self, path: Path, batch: int) -> None:
+        self.path, self.batch, self.sum = path, batch, 0.0
+
+    def step(self, done: int, loss: float, rate: float) -> None:
+        """loss: the mean over the epoch so far; there is one epoch only."""
+        total = loss * done * self.batch
+        entry = {"step": done, "loss": (total - self.sum) / self.batch, "rate": rate, "cpu": time.process_time()}
+        self.sum = total
+        with self.path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+
+
+def train(data: str, net: str, steps: int, batch: int) -> None:
+    from resight.commands import resume
+    from resight.commands.start import start
+
+    path = RESULTS / "deep" / f"{net}.jsonl"
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(json.dumps({"net": net, "steps": steps, "batch": batch, **machine(1)}) + "\n")
+    report = Losses(path, batch)
+    wishes: dict[str, Any] = {"model.name": net, "batch": batch, "total_steps": steps, "data.workers": 0}
+    wishes |= {"optimizer.lr": 0.1 * batch / 128, "schedule.warmup": 0.15, "device": "cpu", "threads": 1}
+    wishes |= {"save_minutes": 600, "data.val_fraction": 0.001}  # one validation, of few pictures
+    with tempfile.TemporaryDirectory() as out:
+        run = start(data, wishes, "he2015-cifar", Path(out) / "run", report.say)
+        config = resume._config(run)
+        samples = resume._samples(run, config)
+        if steps * batch > len(samples.part("train")):
+            raise SystemExit("more updates than the data have in one epoch")
+        resume._fit(run, config, samples, report)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data")
+    parser.add_argument("--net", default="resnet1202")
+    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--batch", type=int, default=16)
+    args = parser.parse_args()
+    train(args.data, args.net, args.steps, args.batch)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,139 @@
+"""FixRes: trained small, answered larger, and the last part of the training fits the two together."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from resight.errors import Interrupted, UsageError
+from resight.models import create
+from resight.recipes import TrainConfig, override
+from resight.training.fit import Training
+from resight.training.optim import rate_factor
+from resight.training.parts import fix, last_norm
+from resight.training.phases import FIX_RATE, augment_at, fix_start, size_at, sizes_of
+
+from .tiny import Recorder, again, digest, last, start, tiny_config, write_patterns
+
+FIXED = {"data.fix_share": 0.5, "data.image_size": 36, "augment.mixup": 0.5}
+
+
+@pytest.fixture(scope="module")
+def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_patterns(tmp_path_factory.mktemp("wide") / "data", height=40, width=52)
+
+
+# ── what is a function of the step ─────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_last_share_of_the_updates_is_answered_in_size(wide: Path) -> None:
+    config = tiny_config(wide, {**FIXED, "data.start_scale": 0.75, "total_steps": 20})
+    assert fix_start(config) == 10
+    sizes = [size_at(config, step) for step in range(20)]
+    grown = override(config, {"data.fix_share": 0, "total_steps": 10})
+    assert sizes == [size_at(grown, step) for step in range(10)] + [36] * 10
+    assert sizes[0] < sizes[9] == 28 == sizes_of(config)[-1]
+    assert augment_at(config, 9) == config.augment
+    assert (augment_at(config, 10).crop, augment_at(config, 10).mixup) == ("none", 0)
+    assert augment_at(config, 10).flip == config.augment.flip
+
+
+@pytest.mark.parametrize(("share", "total", "first"), [(0, 9, 9), (0.1, 3, 2), (0.99, 10, 1), (0.5, 1, 1), (0.2, 0, 0)])
+def test_there_is_always_an_update_before_it(wide: Path, share: float, total: int, first: int) -> None:
+    assert fix_start(tiny_config(wide, {"data.fix_share": share, "total_steps": total})) == first
+
+
+def test_the_rate_falls_to_zero_a_second_time(wide: Path, tmp_path: Path) -> None:
+    training = start(tmp_path / "run", wide, {"data.fix_share": 0.25, "total_steps": 12})
+    config = training.config
+    rates = [training.rate(step) for step in range(12)]
+    assert rates[:9] == [config.optimizer.lr * rate_factor(config.schedule, step, 9) for step in range(9)]
+    assert rates[9:] == pytest.approx([config.optimizer.lr * FIX_RATE * part for part in (1, 2 / 3, 1 / 3)])
+
+
+def test_pictures_are_those_that_are_answered(wide: Path, tmp_path: Path) -> None:
+    training = fixed(tmp_path / "run", wide, {"augment.flip": "none"})
+    batch = training.loader.make(6)
+    answered = training.loader.answered
+    assert answered is not None
+    expected = np.stack([answered[int(i)] for i in batch.indices])
+    assert np.array_equal(batch.pixels.permute(0, 2, 3, 1).numpy(), expected)
+    assert expected.shape[1:] == (36, 36, 3)
+    assert training.loader.make(5).pixels.shape[2:] == (28, 28)
+
+
+# ── what learns ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def fixed(path: Path, data: Path, changes: dict[str, Any] | None = None, report: Recorder | None = None) -> Training:
+    return start(path, data, {**FIXED, **(changes or {})}, report)
+
+
+def changed(before: dict[str, torch.Tensor], after: dict[str, torch.Tensor]) -> set[str]:
+    return {name for name in before if not torch.equal(before[name], after[name])}
+
+
+def test_only_the_last_layer_and_norm_learn_from_the_averaged_weights(wide: Path, tmp_path: Path) -> None:
+    training = fixed(tmp_path / "run", wide)
+    for step in range(6):
+        training.update(training.loader.make(step))
+    assert training.average is not None
+    averaged = {name: value.clone() for name, value in training.average.state.items()}
+    assert changed(averaged, training.net.state_dict())
+    for step in range(6, 12):
+        training.update(training.loader.make(step))
+    norm = "layer3.2.bn2"
+    learned = {*(f"{norm}.{name}" for name in ("weight", "bias", "running_mean", "running_var", "num_batches_tracked"))}
+    assert changed(averaged, training.net.state_dict()) == learned | {"fc.weight", "fc.bias"}
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "expected"),
+    [
+        ("resnet20", {}, "layer3.2.bn2"),
+        ("resnet50", {}, "layer4.2.bn3"),
+        ("preact_resnet18", {}, "norm.0"),
+        ("resnet20", {"freeze": "backbone"}, ""),
+        ("resnet20", {"norms": "frozen"}, "layer3.2.bn2"),
+    ],
+)
+def test_which_norm_is_the_last(name: str, options: dict[str, Any], expected: str) -> None:
+    net = create(name, num_classes=3)
+    config = override(TrainConfig(), {f"model.{key}": value for key, value in options.items()}).model
+    fix(net, config)
+    learning = {key for key, parameter in net.named_parameters() if parameter.requires_grad}
+    assert learning == {"fc.weight", "fc.bias"} | ({f"{expected}.weight", f"{expected}.bias"} if expected else set())
+    assert last_norm(net).training is ("norms" not in options and bool(expected))
+    assert [module for module in net.modules() if module.training and module is not last_norm(net)] == []
+
+
+# ── as everywhere ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("stop", [6, 9])
+def test_resume_is_bitwise_at_the_border_and_behind_it(wide: Path, tmp_path: Path, stop: int) -> None:
+    changes = {**FIXED, "augment.flip": "random", "save_steps": 1}
+    whole = start(tmp_path / "whole", wide, changes)
+    whole.fit()
+
+    def interrupt(done: int) -> None:
+        if done == stop:
+            import os
+            import signal
+
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.raises(Interrupted):
+        start(tmp_path / "halves", wide, changes, Recorder(interrupt)).fit()
+    assert last(tmp_path / "halves").state.step == stop
+    again(tmp_path / "halves", wide, changes).fit()
+    assert digest(tmp_path / "halves") == digest(tmp_path / "whole")
+
+
+def test_patience_contradicts_it() -> None:
+    with pytest.raises(UsageError, match="patience could end the training before"):
+        override(TrainConfig(), {"data.fix_share": 0.1, "patience": 3})
