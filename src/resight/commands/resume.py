@@ -190,6 +190,7 @@ def build_training(
     """A ``Training`` of the Run, from its first step; ``fresh``: with the weights it starts from, else to restore.
     begun: there is a checkpoint to restore in which the start of the ladder is validated."""
     from resight.models import read_weights
+    from resight.training.bags import seen_by
     from resight.training import continuing, distributed, machine, prepare
     from resight.training.fit import Training
     from resight.training.objectives import objective_for
@@ -218,7 +219,7 @@ def build_training(
         if head is not None:
             ladder.put_into(net, head)
             start = ladder.starting_from(run)
-        return Training(run, config, objective, train_set, val_set, report, start)
+        return Training(run, config, objective, *seen_by(objective, train_set, val_set, say), report, start)
 
     open_length = config.total_steps == 0 and config.transfer.rung != "features"
     if open_length or (config.auto_batch and config.micro_batch == 0):

@@ -13,9 +13,11 @@ from typing import Any
 import numpy as np
 
 from resight.errors import DataError, UsageError
-from resight.images import MAX_PIXELS, Geometry, decoder_versions, probe
+from resight.images import MAX_PIXELS, MAX_TILED_PIXELS, Geometry, decoder_versions, probe
 from resight.models import ResNet, Source, create, guess, load_weights, read_weights, spec_of, stem_for, zero_gamma
 from resight.recipes import Facts, TrainConfig, check_effects, check_task, check_wishes, override, recipe
+from resight.recipes.sections import TilesConfig
+from resight.recipes.tiles import TILES, check_tiles, with_tiles
 from resight.runs.storage import cache_directory
 from resight.samples import LEFT_OUT, CheckReport, Sample, SampleSet, check_files, printable
 from resight.training.augment import to_short
@@ -31,13 +33,13 @@ _MEASURED = 2000  # pictures that the mean and deviation are measured on
 
 
 def check(
-    samples: SampleSet, skip_bad: bool, say: Callable[[str], None], channels: int = 0
+    samples: SampleSet, skip_bad: bool, say: Callable[[str], None], channels: int = 0, max_pixels: int = MAX_PIXELS
 ) -> tuple[SampleSet, CheckReport]:
     """Decodes every picture once. Raises DataError listing all bad ones, unless they are to be skipped.
 
     channels: pictures that cannot be had with so many are bad; 0 takes any that all can be had with.
     """
-    report = check_files(samples, threads=available_cores(), channels=channels or None)
+    report = check_files(samples, threads=available_cores(), channels=channels or None, max_pixels=max_pixels)
     if report.misnamed:
         names = ", ".join(f"{printable(source)} is {form}" for source, form in report.misnamed[:3])
         say(f"{len(report.misnamed)} pictures have another format than their names say (read all the same): {names}")
@@ -80,16 +82,20 @@ def configure(
     facts = Facts(count, len(samples.classes), int(np.median(sizes.min(axis=1))), samples.task)
     check_classes(samples)
     weights = wishes.get("model.weights")
-    name = recipe_name or _default_recipe(weights, samples.task)
+    tiled = wishes.get("data.geometry") == TILES
+    name = recipe_name or _default_recipe(weights, samples.task, tiled)
     base = continued if continued and not recipe_name else recipe(name, facts)
     source = None
     if weights:
         source = known or read_weights(weights, wishes.get("model.name", base.model.name))
         base = _follow_weights(base, source)
+    if tiled or ("data.geometry" not in wishes and base.data.geometry == TILES):
+        base = with_tiles(base)
     check_wishes(samples.task, wishes)
     config = override(base, wishes)
     check_effects(config, wishes)
     check_task(config, wishes)
+    check_tiles(config, wishes)
     _decide_data(config, samples, facts, source)
     _decide_model(config, source)
     if config.batch > count:
@@ -112,6 +118,7 @@ def _follow_weights(config: TrainConfig, source: Source) -> TrainConfig:
         config.data.geometry = geometry.kind
         config.data.crop_ratio = geometry.size / geometry.resize
         config.data.interpolation = geometry.interpolation
+        config.tiles.side, config.tiles.stride = geometry.tile, geometry.stride
     if source.mean and source.std:
         config.data.mean, config.data.std = list(source.mean), list(source.std)
     return config
@@ -126,9 +133,17 @@ def _decide_data(config: TrainConfig, samples: SampleSet, facts: Facts, source: 
         raise UsageError(f"the training size must be at least 28 px, not {data.train_size}")
     data.channels = data.channels or channels_of(samples)
     decide_statistics(data, source)
+    if data.geometry == TILES:
+        config.tiles.side = config.tiles.side or data.image_size
+        config.tiles.stride = config.tiles.stride or max(1, config.tiles.side // 2)
+        geometry_of(config)  # complains about a stride that leaves out parts
+    else:
+        config.tiles = TilesConfig()  # of weights that were trained with tiles
 
 
 def _decide_model(config: TrainConfig, source: Source | None) -> None:
+    options = {name: value for name, value in config.model.options.items() if name != "attention"}
+    config.model.options = options | ({"attention": config.tiles.attention} if config.data.geometry == TILES else {})
     spec = spec_of(config.model.name, **config.model.options)
     if "stem" not in config.model.options and source is None:
         stem = stem_for(spec, config.data.image_size)
@@ -142,7 +157,7 @@ def first_look(wishes: dict[str, Any], recipe_name: str | None, continued: Train
     """The wishes on top of the recipe for assumed data. Raises UsageError before any real data are touched."""
     if continued and not recipe_name:
         return override(continued, wishes)
-    name = recipe_name or _default_recipe(wishes.get("model.weights"))
+    name = recipe_name or _default_recipe(wishes.get("model.weights"), tiled=wishes.get("data.geometry") == TILES)
     config = override(recipe(name, Facts(count=10_000, classes=10, side=224)), wishes)
     if not config.model.weights and (config.transfer.rung != "none" or config.model.freeze != "none"):
         what = "model.freeze keeps" if config.model.freeze != "none" else f"the recipe {config.recipe} starts from"
@@ -150,10 +165,10 @@ def first_look(wishes: dict[str, Any], recipe_name: str | None, continued: Train
     return config
 
 
-def _default_recipe(weights: str | None, task: str = "single") -> str:
-    """Of no weights ``quick``; the ladder, or ``finetune`` where pictures have any number of labels: its probe is a
-    regression over one class."""
-    return "quick" if not weights else "transfer" if task == "single" else "finetune"
+def _default_recipe(weights: str | None, task: str = "single", tiled: bool = False) -> str:
+    """Of no weights ``quick``; the ladder, or ``finetune`` where pictures have any number of labels or are cut into
+    tiles: its probe is a regression over one class and one square."""
+    return "quick" if not weights else "transfer" if task == "single" and not tiled else "finetune"
 
 
 def measure(pictures: Pictures, channels: int, seed: int) -> tuple[list[float], list[float]]:
@@ -177,18 +192,26 @@ def measure(pictures: Pictures, channels: int, seed: int) -> tuple[list[float], 
 
 def geometry_of(config: TrainConfig) -> Geometry:
     """How pictures are answered."""
-    data = config.data
+    data, tiles = config.data, config.tiles
+    if data.geometry == TILES:
+        return Geometry(
+            *(TILES, data.image_size, data.image_size, data.interpolation, data.geometry_version),
+            *(tiles.side, tiles.stride),
+        )
     resize = max(data.image_size, round(data.image_size / data.crop_ratio))
     return Geometry(data.geometry, data.image_size, resize, data.interpolation, data.geometry_version)
 
 
 def train_pictures(samples: SampleSet, config: TrainConfig, say: Callable[[str], None] | None = None) -> Pictures:
-    """The training part: squares at the training size, or, for random crops, whole pictures not larger than needed.
+    """The training part: squares at the training size, or, for random crops, whole pictures not larger than needed; to be
+    cut into tiles, whole pictures as they are.
 
     Both are decoded as they are for answering at the training size: by ``Geometry.reduction``. So a random crop of
     average area is never enlarged, nor is the smallest of a picture that was decoded in full.
     """
     data, answer = config.data, geometry_of(config)
+    if data.geometry == TILES:
+        return _pictures(samples, "train", answer, config, say)
     resize = max(data.train_size, round(data.train_size * answer.resize / answer.size))
     whole = config.augment.crop == "resized"
     kind = "crop" if whole else data.geometry
@@ -214,11 +237,15 @@ def _pictures(
     say: Callable[[str], None] | None,
     short: int = 0,
 ) -> Pictures:
-    """Squares by ``geometry``; with ``short``, whole pictures with a shorter side of at most so many pixels."""
+    """Squares by ``geometry``; with ``short``, whole pictures with a shorter side of at most so many pixels; for tiles,
+    whole pictures.
+    """
     data = config.data
 
     def read(sample: Sample, content: bytes | None = None) -> np.ndarray:
         pixels = samples.read(sample, data.channels, geometry=geometry, data=content)
+        if geometry.kind == TILES:
+            return pixels
         return to_short(pixels, short, data.interpolation == "bicubic") if short else geometry.apply(pixels)
 
     room = int(data.cache_gb * 2**30) // (1 if part == "train" else 4)
@@ -236,7 +263,8 @@ def _pictures(
 
     def fits(height: np.ndarray, width: np.ndarray, channels: np.ndarray) -> np.ndarray:
         square = (height == geometry.size) & (width == geometry.size)
-        found: np.ndarray = (channels == data.channels) & (height * width <= MAX_PIXELS if short else square)
+        whole = short or geometry.kind == TILES
+        found: np.ndarray = (channels == data.channels) & (height * width <= geometry.max_pixels if whole else square)
         return found
 
     cache = PictureCache(
@@ -316,7 +344,7 @@ def some_sizes(samples: SampleSet, most: int = 200) -> np.ndarray:
         if sample.index is not None:
             height, width = samples.array(sample.source).shape[1:3]
         else:
-            info = probe(samples.path(sample))
+            info = probe(samples.path(sample), max_pixels=MAX_TILED_PIXELS)
             height, width = info.height, info.width
         sizes.append((width, height))
     return np.array(sizes, np.int64)
