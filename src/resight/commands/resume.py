@@ -190,8 +190,8 @@ def build_training(
     """A ``Training`` of the Run, from its first step; ``fresh``: with the weights it starts from, else to restore.
     begun: there is a checkpoint to restore in which the start of the ladder is validated."""
     from resight.models import read_weights
-    from resight.training.bags import seen_by
     from resight.training import continuing, distributed, machine, prepare
+    from resight.training.bags import seen_by
     from resight.training.fit import Training
     from resight.training.objectives import objective_for
     from resight.training.whitening import whiten

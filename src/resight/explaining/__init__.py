@@ -6,8 +6,8 @@ from resight.explaining.explanation import ClassMap, Explanation, Explanations, 
 from resight.explaining.faithfulness import Faithfulness, faithfulness, random_maps
 from resight.explaining.filters import filters_picture, first_filters, maps_picture
 from resight.explaining.overlay import beside, enlarge, overlay, place, png, shrunk, upsample
-from resight.explaining.tilemap import TileMap, explain_tiles
 from resight.explaining.similar import Bank, Plane, make_bank, nearest, plane, reference_bank
+from resight.explaining.tilemap import TileMap, explain_tiles
 
 __all__ = [
     "Bank",

@@ -1,9 +1,9 @@
 """Where in a picture that was cut into tiles the answer comes from: not an estimate, but what the answer is the sum of.
 
-The logit of a class is Σₜ sₜ (w·hₜ + b), of the tiles t with their shares sₜ (Ilse et al. 2018, eq. 7) and a linear layer
-(w, b); and hₜ is the mean of a feature map, so w·hₜ is the mean of a class activation map (Zhou et al. 2016, section 2).
-So each cell of each tile adds sₜ (w·f) / cells to the logit. Painted on its place, what overlaps added up, the map's sum
-over the picture is the logit less its bias.
+The logit of a class is Σₜ sₜ (w·hₜ + b), of the tiles t with their shares sₜ (Ilse et al. 2018, eq. 7) and a linear
+layer (w, b); and hₜ is the mean of a feature map, so w·hₜ is the mean of a class activation map (Zhou et al. 2016,
+section 2). So each cell of each tile adds sₜ (w·f) / cells to the logit. Painted on its place, what overlaps added up,
+the map's sum over the picture is the logit less its bias.
 """
 
 from __future__ import annotations
@@ -93,7 +93,8 @@ class TileMap:
 def _means(values: Floats, factor: int) -> Floats:
     """Of each ``factor`` rows, or of those that are left: float32 (⌈n / factor⌉, …)."""
     edges = np.arange(0, len(values), factor)
-    found: Floats = np.add.reduceat(values, edges) / np.diff(np.append(edges, len(values)))[:, None].astype(np.float32)
+    counts = np.diff(np.append(edges, len(values)))[:, None].astype(np.float32)
+    found: Floats = (np.add.reduceat(values, edges) / counts).astype(np.float32)
     return found
 
 
@@ -145,13 +146,12 @@ def explain_tiles(predictor: Predictor, picture: Pixels, head: Head, classes: li
         boxes.append(where)
         maps = [class_activation(features, np.repeat(head.weights[[k]], len(features), axis=0)) for k in kept]
         evidence.append(np.stack(maps, axis=1).astype(np.float32))
-    logits, embedding = pool.result()
-    if not np.isfinite(logits).all():
+    pooled, embedded = pool.result()
+    if not np.isfinite(pooled).all():
         raise RunError(f"{predictor.run.path} answered with numbers that are not finite")
-    shown = classes or [int(k) for k in np.argsort(-logits, kind="stable")[:top]]
+    shown = classes or [int(k) for k in np.argsort(-pooled, kind="stable")[:top]]
     share, cells, places = shares(attention, pool), np.concatenate(evidence), np.concatenate(boxes)
     weight = (share / np.prod(cells.shape[2:]))[:, None, None]
-    found = tuple(
-        TileMap(*picture.shape[:2], places, (weight * cells[:, kept.index(k)]).astype(np.float32)) for k in shown
-    )
-    return Explained(logits, embedding.astype(np.float32), share, tuple(shown), found)
+    height, width = picture.shape[:2]
+    found = tuple(TileMap(height, width, places, (weight * cells[:, kept.index(k)]).astype(np.float32)) for k in shown)
+    return Explained(pooled, embedded.astype(np.float32), share, tuple(shown), found)

@@ -46,6 +46,6 @@ class Pool:
 
 
 def shares(attention: Sequence[NDArray[Any]], pool: Pool) -> Doubles:
-    """The share of each tile in the answer, float64 (N,), of the attention that was added to ``pool``. Their sum is 1."""
+    """The share of each tile in the answer, float64 (N,), of the attention that was added to ``pool``. Sums to 1."""
     found: Doubles = np.exp(np.concatenate(attention).astype(np.float64) - pool.log_sum)
     return found

@@ -26,7 +26,7 @@ _USUAL = 224 * 224  # pixels of what ``batch`` counts, where nothing is cut
 
 
 def only_whole(run: Run, what: str) -> None:
-    """Raises UsageError where ``run`` cuts pictures into tiles: ``what`` needs a network that sees a picture at once."""
+    """Raises UsageError where ``run`` cuts pictures into tiles: ``what`` needs a network that sees it at once."""
     if run.card.geometry.kind == "tiles":
         raise UsageError(
             f"{what} is for Runs whose network sees a picture at once; {run.path} cuts pictures into tiles",

@@ -85,8 +85,8 @@ class DataConfig(Section):
 class TilesConfig(Section):
     """How pictures are cut into tiles, and how bags of them are learned from; only with ``data.geometry=tiles``.
 
-    side: of a tile, in pixels of the picture; each is resized to ``data.image_size``. 0: the same. stride: from one tile
-    to the next, in pixels of the picture; 0: half of the side, so that whatever is smaller lies whole in some tile.
+    side: of a tile, in pixels of the picture; each is resized to ``data.image_size``. 0: the same. stride: from one
+    tile to the next, in pixels of the picture; 0: half of the side: what is no larger lies whole in some tile.
     attention: the hidden width of the gated attention (Ilse et al. 2018, eq. 9). bag: the most tiles of a picture that
     an update learns from. drawn: which share of these is drawn at random; the others are those with most attention.
     """

@@ -92,12 +92,16 @@ class Bags(Supervised):
     def _attention(self, tiles: Tensor, there: Tensor) -> Tensor:
         """By the network as it answers: float32 (N,), −∞ for what is not there."""
         self.net.eval()
-        parts = [self.net.attention(self.net.embedding(self._prepared(part))).float() for part in tiles.split(AT_ONCE)]
+        parts: list[Tensor] = []
+        for start in range(0, len(tiles), AT_ONCE):
+            seen = self.net.embedding(self._prepared(tiles[start : start + AT_ONCE]))
+            parts.append(self.net.attention(seen).float())
         set_training(self.net, self.config.model)
         return torch.cat(parts).masked_fill(~there, -torch.inf)
 
     def _prepared(self, tiles: Tensor) -> Tensor:
-        return self.normalize(tiles).contiguous(memory_format=torch.channels_last)
+        images: Tensor = self.normalize(tiles).contiguous(memory_format=torch.channels_last)
+        return images
 
     def answers(self, pictures: Pictures, indices: NDArray[np.int64]) -> Iterator[Tensor]:
         """Logits of the pictures ``indices``, in order: float32 (1, K) each. In evaluation mode."""

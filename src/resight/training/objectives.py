@@ -21,8 +21,8 @@ def supervised(net: ResNet, config: TrainConfig, samples: SampleSet) -> Supervis
 
 
 def objective_for(net: ResNet, config: TrainConfig, samples: SampleSet) -> Objective:
-    """The labels' loss, with the teacher's where there is one. Raises RunError, UsageError as ``open_teacher`` does, and
-    UsageError for bags of tiles in several processes."""
+    """The labels' loss, with the teacher's where there is one. Raises RunError, UsageError as ``open_teacher`` does,
+    and UsageError for bags of tiles in several processes."""
     if config.data.geometry == "tiles" and world_size() > 1:
         raise UsageError("data.geometry=tiles trains in one process", hint="start it without torchrun")
     labels = supervised(net, config, samples)

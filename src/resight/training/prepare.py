@@ -88,8 +88,11 @@ def configure(
     source = None
     if weights:
         source = known or read_weights(weights, wishes.get("model.name", base.model.name))
+        if source.geometry and source.geometry.kind == TILES and "data.geometry" not in wishes:
+            tiled = True
+            base = base if recipe_name or continued else recipe(_default_recipe(weights, tiled=True), facts)
         base = _follow_weights(base, source)
-    if tiled or ("data.geometry" not in wishes and base.data.geometry == TILES):
+    if tiled:
         base = with_tiles(base)
     check_wishes(samples.task, wishes)
     config = override(base, wishes)
@@ -203,8 +206,8 @@ def geometry_of(config: TrainConfig) -> Geometry:
 
 
 def train_pictures(samples: SampleSet, config: TrainConfig, say: Callable[[str], None] | None = None) -> Pictures:
-    """The training part: squares at the training size, or, for random crops, whole pictures not larger than needed; to be
-    cut into tiles, whole pictures as they are.
+    """The training part: squares at the training size, or, for random crops, whole pictures not larger than needed; to
+    be cut into tiles, whole pictures as they are.
 
     Both are decoded as they are for answering at the training size: by ``Geometry.reduction``. So a random crop of
     average area is never enlarged, nor is the smallest of a picture that was decoded in full.
