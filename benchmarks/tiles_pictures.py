@@ -23,17 +23,17 @@ Grey = NDArray[np.uint8]
 
 
 def texture(random: np.random.Generator, side: int) -> Grey:
-    """uint8 (side, side): noise at five scales, each enlarged smoothly, and in half of the textures waves across it."""
+    """uint8 (side, side): noise at three scales, each enlarged smoothly, and in half of them waves across."""
     total = np.zeros((side, side), np.float32)
-    for cells, weight in zip((8, 25, 80, 250, 800), random.uniform(0.4, 1.0, 5), strict=True):
+    for cells, weight in zip((8, 25, 80), random.uniform(0.4, 1.0, 3), strict=True):
         coarse = Image.fromarray(random.integers(0, 256, (cells, cells), dtype=np.uint8))
         total += weight * (np.asarray(coarse.resize((side, side), Image.Resampling.BICUBIC), np.float32) - 127.5)
     if random.random() < 0.5:
         y, x = np.mgrid[:side, :side].astype(np.float32)
-        angle, length = random.uniform(0, np.pi), random.uniform(12, 90)
-        total += 60 * np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / length + total / 90)
-    total *= random.uniform(25, 40) / total.std()
-    found: Grey = np.clip(total + random.uniform(80, 150), 0, 255).astype(np.uint8)
+        angle, length = random.uniform(0, np.pi), random.uniform(40, 200)
+        total += 40 * np.sin(2 * np.pi * (x * np.cos(angle) + y * np.sin(angle)) / length + total / 90)
+    total *= random.uniform(10, 25) / total.std()
+    found: Grey = np.clip(total + random.uniform(40, 110), 0, 255).astype(np.uint8)
     return found
 
 

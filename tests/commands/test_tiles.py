@@ -76,7 +76,7 @@ def test_a_search_refuses_tiles(
     if wishes == {"model.weights": "RUN"} and what in ("preview", "study depth"):
         pytest.skip("has no weights")
     given = {name: value.replace("RUN", str(run.path)) for name, value in wishes.items()}
-    with pytest.raises(UsageError, match="data.geometry=tiles"):
+    with pytest.raises(UsageError, match=r"data\.geometry=tiles"):
         WITH_WISHES[what](data, given)
     assert not list(tmp_path.iterdir())
 
@@ -86,7 +86,7 @@ def test_any_number_of_labels_is_refused(tmp_path: Path) -> None:
         Image.fromarray(photo(number, 40, 40)).save(tmp_path / f"{number}.png")
     rows = [f"{number}.png,{'red' if number % 3 == 0 else 'red|green'}" for number in range(90)]
     (tmp_path / "table.csv").write_text("\n".join(["path,labels", *rows]), "utf-8")
-    with pytest.raises(UsageError, match="task=multi does not go with data.geometry=tiles"):
+    with pytest.raises(UsageError, match=r"task=multi does not go with data\.geometry=tiles"):
         resight.train(tmp_path / "table.csv", image_size=28, set={"data.geometry": "tiles"}, out=tmp_path / "run")
 
 

@@ -54,7 +54,7 @@ def test_answers_are_the_pooled_tiles(run: Run, backend: str, threads: int, batc
     for answer, picture in zip(found, PHOTOS, strict=True):
         logits, embedding, _ = expected(picture)
         chances = softmax(logits[None] / TEMPERATURE)[0]
-        ours = {name: p for name, p in answer.top}
+        ours = dict(answer.top)
         np.testing.assert_allclose([ours[name] for name in CLASSES], chances, atol=1e-5)
         np.testing.assert_allclose(predictor.pooled(picture, ("embedding",))[0], embedding, atol=1e-5)
 

@@ -44,7 +44,7 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "epochs": ("budget_seconds", (0,)),
 }
 # Without a loop, where the ladder ends with the features, these sections and options change nothing.
-_OF_THE_LOOP = ("optimizer", "schedule", "balance", "distill")
+_OF_THE_LOOP = ("optimizer", "schedule", "balance", "distill", "tiles")
 _IN_THE_LOOP = {
     *("data.train_size", "data.start_scale", "data.grow_until", "loss", "focal_gamma", "label_smoothing", "epochs"),
     *("budget_seconds", "auto_batch", "batch", "micro_batch", "patience", "compile", "save_minutes", "save_steps"),

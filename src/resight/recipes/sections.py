@@ -89,6 +89,8 @@ class TilesConfig(Section):
     tile to the next, in pixels of the picture; 0: half of the side: what is no larger lies whole in some tile.
     attention: the hidden width of the gated attention (Ilse et al. 2018, eq. 9). bag: the most tiles of a picture that
     an update learns from. drawn: which share of these is drawn at random; the others are those with most attention.
+    start: what attention begins with: what is ``rare`` among the tiles of the training pictures, chance (``random``),
+    or that of the ``weights``, which is taken where they have one and nothing else is said.
     """
 
     side: int = Field(0, ge=0, le=8192)
@@ -96,6 +98,7 @@ class TilesConfig(Section):
     attention: int = Field(64, ge=1, le=4096)
     bag: int = Field(32, ge=2, le=4096)
     drawn: float = Field(0.5, ge=0, le=1)
+    start: Literal["rare", "random", "weights"] = "rare"
 
 
 class AugmentConfig(Section):

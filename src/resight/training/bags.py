@@ -117,6 +117,12 @@ class Bags(Supervised):
             pool.add(self.net.attention(rows).float().cpu().numpy(), self.net.fc(rows).float().cpu().numpy())
         return torch.from_numpy(pool.result()[0].astype(np.float32)).to(device)
 
+    @torch.no_grad()
+    def seen(self, picture: NDArray[np.generic]) -> Tensor:
+        """The embeddings of a picture's tiles, float32 (T, D), as they are answered."""
+        device = next(self.parameters()).device
+        return torch.cat([rows.float() for rows in self._rows(picture, device)])
+
     def _rows(self, picture: NDArray[np.generic], device: torch.device) -> Iterator[Tensor]:
         if picture.ndim == 2:
             yield torch.from_numpy(picture).to(device)

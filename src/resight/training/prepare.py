@@ -100,6 +100,7 @@ def configure(
     check_task(config, wishes)
     check_tiles(config, wishes)
     _decide_data(config, samples, facts, source)
+    _decide_tiles(config, wishes, source)
     _decide_model(config, source)
     if config.batch > count:
         config.batch = count
@@ -122,6 +123,7 @@ def _follow_weights(config: TrainConfig, source: Source) -> TrainConfig:
         config.data.crop_ratio = geometry.size / geometry.resize
         config.data.interpolation = geometry.interpolation
         config.tiles.side, config.tiles.stride = geometry.tile, geometry.stride
+        config.tiles.attention = config.model.options.get("attention") or config.tiles.attention  # type: ignore[assignment]
     if source.mean and source.std:
         config.data.mean, config.data.std = list(source.mean), list(source.std)
     return config
@@ -136,12 +138,21 @@ def _decide_data(config: TrainConfig, samples: SampleSet, facts: Facts, source: 
         raise UsageError(f"the training size must be at least 28 px, not {data.train_size}")
     data.channels = data.channels or channels_of(samples)
     decide_statistics(data, source)
-    if data.geometry == TILES:
-        config.tiles.side = config.tiles.side or data.image_size
-        config.tiles.stride = config.tiles.stride or max(1, config.tiles.side // 2)
-        geometry_of(config)  # complains about a stride that leaves out parts
-    else:
+
+
+def _decide_tiles(config: TrainConfig, wishes: dict[str, Any], source: Source | None) -> None:
+    if config.data.geometry != TILES:
         config.tiles = TilesConfig()  # of weights that were trained with tiles
+        return
+    tiles = config.tiles
+    tiles.side = tiles.side or config.data.image_size
+    tiles.stride = tiles.stride or max(1, tiles.side // 2)
+    geometry_of(config)  # complains about a stride that leaves out parts
+    known = source is not None and any(name.startswith("attention.") for name in source.state)
+    if known and "tiles.start" not in wishes:
+        tiles.start = "weights"
+    if tiles.start == "weights" and not known:
+        raise UsageError("tiles.start=weights: no weights are given that have attention over tiles")
 
 
 def _decide_model(config: TrainConfig, source: Source | None) -> None:
