@@ -10,8 +10,8 @@ In pieces, each of which leaves a file in --work and is not repeated:
     python benchmarks/tiles.py table --work W
 
 Accuracy with Wilson intervals, the difference paired, peak memory of each process, seconds of processor time (the
-machine may be shared; they say what a side costs, not how long it takes). The pointing game (Zhang et al. 2016, section 4.1): a
-hit is a map whose largest value lies in the object's box, or at most 15 px beside it.
+machine may be shared; they say what a side costs, not how long it takes). The pointing game (Zhang et al. 2016,
+section 4.1): a hit is a map whose largest value lies in the object's box, or at most 15 px beside it.
 """
 
 from __future__ import annotations

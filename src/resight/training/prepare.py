@@ -93,7 +93,7 @@ def configure(
             base = base if recipe_name or continued else recipe(_default_recipe(weights, tiled=True), facts)
         base = _follow_weights(base, source)
     if tiled:
-        base = with_tiles(base)
+        base = with_tiles(base, frozen=wishes.get("model.freeze") == "backbone")
     check_wishes(samples.task, wishes)
     config = override(base, wishes)
     check_effects(config, wishes)
