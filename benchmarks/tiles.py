@@ -58,6 +58,7 @@ def point(work: Path) -> dict[str, Any]:
     """Of every test picture the place where the map of its answer is largest, and the answer."""
     from resight.explaining import explain_tiles, read_head
     from resight.inference import Predictor
+    from resight.inference.sources import whole_of
     from resight.runs import Run
 
     run = Run.open(work / "tiles")
@@ -66,7 +67,7 @@ def point(work: Path) -> dict[str, Any]:
     for name, box in boxes(work / "composed.csv").items():
         if not name.startswith("test/"):
             continue
-        found = explain_tiles(predictor, predictor.whole(work / "composed" / name), head, [])
+        found = explain_tiles(predictor, whole_of(run.card, work / "composed" / name), head, [])
         x, y = found.maps[0].peak()
         left, top, right, bottom = box
         hit = left - TOLERANCE <= x < right + TOLERANCE and top - TOLERANCE <= y < bottom + TOLERANCE

@@ -4,7 +4,7 @@
 
 A bag is 440 tiles of texture and one with an object of Fashion-MNIST (`tiles_pictures.py`), as the frozen network of
 RUN sees them; 300 bags to learn from and 200 to ask, of other objects and other textures. Attention and last layer
-learn by the objective and the optimizer of `resight train`. "Told" is a logistic regression on the object's tiles alone.
+learn by the objective and the optimizer of `resight train`. "Told" is a logistic regression on the object's tiles.
 """
 
 from __future__ import annotations

@@ -56,7 +56,7 @@ def test_answers_are_the_pooled_tiles(run: Run, backend: str, threads: int, batc
         chances = softmax(logits[None] / TEMPERATURE)[0]
         ours = dict(answer.top)
         np.testing.assert_allclose([ours[name] for name in CLASSES], chances, atol=1e-5)
-        np.testing.assert_allclose(predictor.pooled(picture, ("embedding",))[0], embedding, atol=1e-5)
+        np.testing.assert_allclose(predictor.tiled.answer(picture, ("embedding",))[0], embedding, atol=1e-5)
 
 
 def test_files_answer_as_pixels_and_bad_ones_are_named(run: Run, tmp_path: Path) -> None:
@@ -105,13 +105,13 @@ def test_memory_does_not_grow_with_the_picture(run: Run) -> None:
 
 def test_unknown_is_told_by_the_pooled_embedding(tmp_path: Path) -> None:
     plain = Predictor(tiled_run(tmp_path / "plain"), threads=1)
-    known = np.stack([plain.pooled(photo(k, 40, 40), ("embedding",))[0] for k in range(60)])
+    known = np.stack([plain.tiled.answer(photo(k, 40, 40), ("embedding",))[0] for k in range(60)])
     reference = Reference.fit(known[:40], np.arange(40) % 3, np.arange(40), [f"{k}" for k in range(40)])
     unknown = describe(reference.scorer(NEIGHBOURS)(known[40:]), 40)
     run = tiled_run(tmp_path / "run", fields={"unknown": unknown}, reference=reference.to_bytes())
     (answer,) = Predictor(run, threads=1).predict([PHOTOS[0]])
     assert answer.score is not None
-    score = reference.scorer(NEIGHBOURS)(plain.pooled(PHOTOS[0], ("embedding",))[0][None])[0]
+    score = reference.scorer(NEIGHBOURS)(plain.tiled.answer(PHOTOS[0], ("embedding",))[0][None])[0]
     assert answer.score.value == pytest.approx(float(score))
 
 
@@ -122,7 +122,7 @@ def test_there_are_no_squares_to_ask_for(run: Run) -> None:
     with pytest.raises(UsageError, match="no one square"):
         predictor.square(PHOTOS[0])
     with pytest.raises(UsageError, match="have no features"):
-        predictor.pooled(PHOTOS[0], ("features",))
+        predictor.tiled.answer(PHOTOS[0], ("features",))
 
 
 def test_a_graph_without_attention_is_refused(tmp_path: Path) -> None:

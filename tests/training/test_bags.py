@@ -203,7 +203,7 @@ def test_the_sealed_run_answers_as_the_network(sealed: resight.Run, large: Path)
     for file in sorted(large.glob("*/*.png"))[::9]:
         picture = decode(file)
         expected = objective.answer(picture)
-        np.testing.assert_allclose(predictor.pooled(picture, ("logits",))[0], expected, atol=1e-5)
+        np.testing.assert_allclose(predictor.tiled.answer(picture, ("logits",))[0], expected, atol=1e-5)
         (answer,) = predictor.predict([file])
         assert answer.label == sealed.classes[int(expected.argmax())]
 

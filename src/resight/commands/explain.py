@@ -43,6 +43,7 @@ from resight.explaining import (
 )
 from resight.images import decode, printable, shown_as, visible
 from resight.inference import AUTO, Predictor, Source, check_backend, unit
+from resight.inference.sources import whole_of
 from resight.inference.tasks import labels_of
 from resight.inference.tiled import only_whole
 from resight.runs import REFERENCE, Run, open_artifact
@@ -268,7 +269,7 @@ class _Work:
         from resight.reporting.explanations import section
 
         assert self.head is not None
-        whole = self.predictor.whole(source)
+        whole = whole_of(self.run.card, source)
         found = explain_tiles(self.predictor, whole, self.head, self.targets, self.top)
         probabilities = softmax(found.logits[None] / self.predictor.card.temperature)[0]
         best, names = int(probabilities.argmax()), self.run.classes

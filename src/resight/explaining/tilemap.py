@@ -133,11 +133,12 @@ def explain_tiles(predictor: Predictor, picture: Pixels, head: Head, classes: li
     of its own where there are more than ``_MANY``. Memory: besides the picture one batch of tiles, and h · w numbers
     for each tile and class. Raises RunError where the network does not end in average pooling and one linear layer.
     """
+    assert predictor.tiled is not None
     if not classes and len(head.weights) > _MANY:
-        classes = [int(k) for k in np.argsort(-predictor.pooled(picture, ("logits",))[0], kind="stable")[:top]]
+        classes = [int(k) for k in np.argsort(-predictor.tiled.answer(picture, ("logits",))[0], kind="stable")[:top]]
     pool, attention, boxes, evidence = Pool(), [], [], []
     kept = classes or list(range(len(head.weights)))
-    for where, (scores, logits, embedding, features) in predictor.tiles(
+    for where, (scores, logits, embedding, features) in predictor.tiled.tiles(
         picture, (ATTENTION, "logits", "embedding", "features")
     ):
         check_head(features, logits, head)

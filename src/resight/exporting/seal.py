@@ -63,6 +63,7 @@ def check_bags(answering: Answering, predictor: Predictor, pictures: Iterable[Pi
     """The same for pictures, uint8 (H, W, C), that are cut into tiles: whole answers are compared, each pooled by its
     own side.
     """
+    assert predictor.tiled is not None
     ours, theirs = [], []
     for picture in pictures:
         pool = Pool()
@@ -70,7 +71,7 @@ def check_bags(answering: Answering, predictor: Predictor, pictures: Iterable[Pi
             _, logits, _, _, attention = (values.numpy() for values in answering(torch.from_numpy(tiles)))
             pool.add(attention, logits)
         ours.append(softmax(pool.result()[0][None] / answering.temperature)[0])
-        theirs.append(predictor.pooled(picture, ("probabilities",))[0])
+        theirs.append(predictor.tiled.answer(picture, ("probabilities",))[0])
     return _agree(np.stack(ours), np.stack(theirs))
 
 

@@ -14,7 +14,6 @@ from numpy.typing import NDArray
 
 from resight.errors import DataError, ImageError, RunError, UsageError
 from resight.images import FORMATS
-from resight.images.tiles import Boxes
 from resight.inference.answers import Answers, Outputs, bad_files, reasons
 from resight.inference.backend import AUTO, Backend, Floats, Pixels, thread_count
 from resight.inference.choose import choose, only_choice
@@ -85,15 +84,11 @@ class Predictor:
         self._sessions = Sessions(
             self.choice.name, self.graph, self.threads, sha256=sha256, callers=callers, weights=weights
         )
-        self.tiled = run.card.geometry.kind == "tiles"
-        """Whether pictures are cut into tiles, whose answers are pooled: then there are no squares to ask for."""
-        self._sharing: Sharing | TiledSharing
-        if self.tiled:
-            self._sharing = TiledSharing(
-                self._sessions, self.threads, batch, self._computed, lambda: self.card, self._unlike
-            )
-        else:
-            self._sharing = Sharing(self._sessions, self.threads, batch, self._computed)
+        self.tiled: TiledSharing | None = None
+        """Of a Run that cuts pictures into tiles, whose answers are pooled: then there are no squares to ask for."""
+        if run.card.geometry.kind == "tiles":
+            self.tiled = TiledSharing(self._sessions, self.threads, batch, self._computed, self._unlike, self)
+        self._sharing = self.tiled or Sharing(self._sessions, self.threads, batch, self._computed)
         self._width = check_fits(self.graph, self.card, partial(self._computed, self._sessions.any))
 
     @property
@@ -178,24 +173,6 @@ class Predictor:
             )
         return scores
 
-    def pooled(self, picture: Pixels, outputs: Sequence[str]) -> list[Floats]:
-        """One row of each of ``outputs`` for a whole picture, uint8 (H, W, C), by all threads. Only of a Run that cuts
-        pictures into tiles.
-        """
-        assert isinstance(self._sharing, TiledSharing)
-        return [rows[0] for rows in self._sharing.ask(picture[None], outputs)]
-
-    def tiles(self, picture: Pixels, outputs: Sequence[str]) -> Iterator[tuple[Boxes, list[Floats]]]:
-        """Of such a Run, what the graph says of the tiles of a whole picture, uint8 (H, W, C), some at a time: their
-        boxes int64 (n, 4), see ``resight.images.tile_boxes``, and each of ``outputs``, (n, …).
-        """
-        assert isinstance(self._sharing, TiledSharing)
-        return self._sharing.tiles(picture, outputs)
-
-    def whole(self, source: Source) -> Pixels:
-        """A picture before it is cut into tiles, uint8 (H, W, C). Raises as ``square`` does."""
-        return whole_of(self.run.card, source)
-
     def compute(self, squares: Pixels, outputs: Sequence[str], *, alone: bool) -> list[Floats]:
         """As ``ask``, in the calling thread and in one piece: for a server, whose threads ask at the same time.
 
@@ -256,7 +233,7 @@ class Predictor:
         """For each picture, in order, its name and a row of each output, or why there is none."""
 
         def prepare(item: tuple[int, Source]) -> Pixels:
-            return self.whole(item[1]) if self.tiled else self.square(item[1])
+            return whole_of(self.run.card, item[1]) if self.tiled else self.square(item[1])
 
         number = len(sources) if isinstance(sources, Sized) else None
         for (position, source), answer in self._sharing.answered(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
+from typing import Protocol
 
 import numpy as np
 
@@ -34,11 +35,19 @@ def only_whole(run: Run, what: str) -> None:
         )
 
 
+class HasCard(Protocol):
+    """Whoever answers by a card: a Predictor."""
+
+    @property
+    def card(self) -> RunCard: ...
+
+
 class TiledSharing:
     """As ``Sharing``, where ``prepare`` makes a whole picture, uint8 (H, W, C).
 
     Of many pictures each thread decodes and answers its own. Fewer than two for each thread are answered one after the
     other, each by all threads together. compute: as in ``Sharing``, for tiles. unlike: the scores of embeddings (N, D).
+    answering: has the ``card`` by which is answered.
     """
 
     def __init__(
@@ -47,25 +56,23 @@ class TiledSharing:
         threads: int,
         batch: int,
         compute: Compute,
-        card: Callable[[], RunCard],
         unlike: Callable[[Floats], Floats],
+        answering: HasCard,
     ) -> None:
-        self._sessions, self._threads, self._compute, self._card, self._unlike = (
-            sessions,
-            threads,
-            compute,
-            card,
-            unlike,
-        )
-        self._geometry = card().geometry
+        self._sessions, self._threads, self._compute = sessions, threads, compute
+        self._unlike, self._answering = unlike, answering
+        self._geometry = answering.card.geometry
         self.at_once = max(1, batch * _USUAL // self._geometry.size**2)
         """Tiles that are computed at a time: about as many pixels as ``batch`` pictures of 224 px."""
 
     def ask(self, pixels: Pixels, outputs: Sequence[str]) -> list[Floats]:
         """uint8 (N, H, W, C), N ≥ 1 whole pictures → each of the outputs, (N, …)."""
-        session = self._sessions.of(1)
-        rows = [self.pooled(session, picture, outputs) for picture in pixels]
+        rows = [self.answer(picture, outputs) for picture in pixels]
         return [np.stack(arrays) for arrays in zip(*rows, strict=True)]
+
+    def answer(self, picture: Pixels, outputs: Sequence[str]) -> list[Floats]:
+        """One row of each of ``outputs`` for a whole picture, uint8 (H, W, C), by all threads."""
+        return self._pooled(self._sessions.of(1), picture, outputs)
 
     def restart(self, done: int, number: int) -> int:
         """See ``Predictor.restart``."""
@@ -86,7 +93,7 @@ class TiledSharing:
 
         def answer(item: Item) -> tuple[Item, list[Floats] | ImageError]:
             try:
-                return item, self.pooled(session, prepare(item), outputs)
+                return item, self._pooled(session, prepare(item), outputs)
             except ImageError as error:
                 return item, error
 
@@ -95,8 +102,7 @@ class TiledSharing:
         else:
             yield from map_ordered(answer, chain(first, queue), threads=self._threads, window=2 * self._threads)
 
-    def pooled(self, session: Backend, picture: Pixels, outputs: Sequence[str]) -> list[Floats]:
-        """One row of each of ``outputs`` for a whole picture."""
+    def _pooled(self, session: Backend, picture: Pixels, outputs: Sequence[str]) -> list[Floats]:
         wide = EMBEDDING in outputs or UNLIKE in outputs
         pool = Pool()
         for _, (attention, *values) in self.tiles(
@@ -105,7 +111,8 @@ class TiledSharing:
             pool.add(attention, *values)
         logits, *rest = pool.result()
         found = {LOGITS: logits.astype(np.float32)}
-        found["probabilities"] = probabilities_of(self._card(), logits[None].astype(np.float32))[0].astype(np.float32)
+        chances = probabilities_of(self._answering.card, found[LOGITS][None])[0]
+        found["probabilities"] = chances.astype(np.float32)
         if wide:
             found[EMBEDDING] = rest[0].astype(np.float32)
         if UNLIKE in outputs:

@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from resight.errors import UsageError
+from resight.images import Geometry
 from resight.recipes.config import TrainConfig
+from resight.recipes.sections import TilesConfig
 
 TILES = "tiles"
 _SQUARE = "it changes the one square of a picture, and there is none"
@@ -36,8 +38,8 @@ _OF_THE_BAG = ("tiles.bag", "tiles.drawn", "augment")
 def with_tiles(config: TrainConfig, frozen: bool) -> TrainConfig:
     """The recipe for bags of tiles: small batches, and nothing that takes one square for a picture.
 
-    frozen: only attention and last layer will learn; then the rate is ten times that of all layers, which was better than
-    a third of it (docs/experiments.md).
+    frozen: only attention and last layer will learn; then the rate is ten times that of all layers, which was better
+    than a third of it (docs/experiments.md).
     """
     config.data.geometry = "tiles"
     config.data.start_scale, config.data.crop_ratio, config.data.train_size = 1.0, 1.0, 0
@@ -75,6 +77,31 @@ def check_tiles(config: TrainConfig, changes: Mapping[str, Any]) -> None:
                     f"{name} has no effect with data.geometry=tiles and model.freeze=backbone: {_FROZEN}",
                     hint="leave it out, or let other layers learn",
                 )
+
+
+def decide_tiles(config: TrainConfig, changes: Mapping[str, Any], known: bool) -> None:
+    """Sets what was left open about tiles. known: whether there are weights that have attention over tiles.
+
+    Raises UsageError for a stride that leaves out parts, and for a start with weights that are not there.
+    """
+    if config.data.geometry != TILES:
+        config.tiles = TilesConfig()  # of weights that were trained with tiles
+        return
+    tiles = config.tiles
+    tiles.side = tiles.side or config.data.image_size
+    tiles.stride = tiles.stride or max(1, tiles.side // 2)
+    tile_geometry(config)
+    if known and "tiles.start" not in changes:
+        tiles.start = "weights"
+    if tiles.start == "weights" and not known:
+        raise UsageError("tiles.start=weights: no weights are given that have attention over tiles")
+
+
+def tile_geometry(config: TrainConfig) -> Geometry:
+    """How pictures are cut."""
+    data, tiles = config.data, config.tiles
+    size, how = data.image_size, data.interpolation
+    return Geometry("tiles", size, size, how, data.geometry_version, tile=tiles.side, stride=tiles.stride)
 
 
 def _or(allowed: tuple[Any, ...]) -> str:

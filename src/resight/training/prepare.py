@@ -16,8 +16,7 @@ from resight.errors import DataError, UsageError
 from resight.images import MAX_PIXELS, MAX_TILED_PIXELS, Geometry, decoder_versions, probe
 from resight.models import ResNet, Source, create, guess, load_weights, read_weights, spec_of, stem_for, zero_gamma
 from resight.recipes import Facts, TrainConfig, check_effects, check_task, check_wishes, override, recipe
-from resight.recipes.sections import TilesConfig
-from resight.recipes.tiles import TILES, check_tiles, with_tiles
+from resight.recipes.tiles import TILES, check_tiles, decide_tiles, tile_geometry, with_tiles
 from resight.runs.storage import cache_directory
 from resight.samples import LEFT_OUT, CheckReport, Sample, SampleSet, check_files, printable
 from resight.training.augment import to_short
@@ -100,7 +99,7 @@ def configure(
     check_task(config, wishes)
     check_tiles(config, wishes)
     _decide_data(config, samples, facts, source)
-    _decide_tiles(config, wishes, source)
+    decide_tiles(config, wishes, source is not None and "attention.V.weight" in source.state)
     _decide_model(config, source)
     if config.batch > count:
         config.batch = count
@@ -138,21 +137,6 @@ def _decide_data(config: TrainConfig, samples: SampleSet, facts: Facts, source: 
         raise UsageError(f"the training size must be at least 28 px, not {data.train_size}")
     data.channels = data.channels or channels_of(samples)
     decide_statistics(data, source)
-
-
-def _decide_tiles(config: TrainConfig, wishes: dict[str, Any], source: Source | None) -> None:
-    if config.data.geometry != TILES:
-        config.tiles = TilesConfig()  # of weights that were trained with tiles
-        return
-    tiles = config.tiles
-    tiles.side = tiles.side or config.data.image_size
-    tiles.stride = tiles.stride or max(1, tiles.side // 2)
-    geometry_of(config)  # complains about a stride that leaves out parts
-    known = source is not None and any(name.startswith("attention.") for name in source.state)
-    if known and "tiles.start" not in wishes:
-        tiles.start = "weights"
-    if tiles.start == "weights" and not known:
-        raise UsageError("tiles.start=weights: no weights are given that have attention over tiles")
 
 
 def _decide_model(config: TrainConfig, source: Source | None) -> None:
@@ -206,12 +190,9 @@ def measure(pictures: Pictures, channels: int, seed: int) -> tuple[list[float], 
 
 def geometry_of(config: TrainConfig) -> Geometry:
     """How pictures are answered."""
-    data, tiles = config.data, config.tiles
+    data = config.data
     if data.geometry == TILES:
-        return Geometry(
-            *(TILES, data.image_size, data.image_size, data.interpolation, data.geometry_version),
-            *(tiles.side, tiles.stride),
-        )
+        return tile_geometry(config)
     resize = max(data.image_size, round(data.image_size / data.crop_ratio))
     return Geometry(data.geometry, data.image_size, resize, data.interpolation, data.geometry_version)
 
