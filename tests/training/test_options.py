@@ -98,6 +98,14 @@ def initial(training: Training) -> str:
 
 
 Observed = Callable[[Training], str]
+TILED: dict[str, Any] = {
+    "data.geometry": "tiles",
+    "model.options": {"stem": "tiny", "attention": 4},
+    "augment.crop": "none",
+    "tiles.side": 20,
+    "tiles.stride": 8,
+    "tiles.bag": 4,
+}
 # field: (what the change needs, the changed value, what is observed)
 SEEN: dict[str, tuple[dict[str, Any], Any, Observed]] = {
     "model.name": ({}, "resnet32", initial),
@@ -151,6 +159,10 @@ SEEN: dict[str, tuple[dict[str, Any], Any, Observed]] = {
     "balance.beta": ({"balance.weights": "effective"}, 0.5, network_input),
     "balance.sampling": ({}, "balanced", batch_pixels),
     "balance.logit_adjustment": ({}, 0.5, network_input),
+    "tiles.side": (TILED, 24, trained),
+    "tiles.stride": (TILED, 10, trained),
+    "tiles.bag": (TILED, 6, trained),
+    "tiles.drawn": (TILED, 1.0, trained),
     "loss": ({}, "bce", network_input),
     "focal_gamma": ({"loss": "focal"}, 1.0, network_input),
     "label_smoothing": ({}, 0.2, network_input),
@@ -453,6 +465,20 @@ def check_task(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
         made(wide, tmp_path / "run", {"task": "multi", "loss": "bce", "label_smoothing": 0})
 
 
+def check_tiles(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    """How wide the attention is, and what it starts with."""
+    base = {"data.geometry": "tiles", "data.image_size": 28, "model.options.stem": "tiny", "batch": 8}
+    seen = {}
+    for name, more in {"default": {}, "narrow": {"tiles.attention": 5}, "chance": {"tiles.start": "random"}}.items():
+        run, config = made(wide, tmp_path / name, base | more)
+        training = resuming.build_training(run, config, load(wide), Recorder(), fresh=True)
+        seen[name] = training.net.attention.V.weight
+        assert run.card.architecture.options["attention"] == config.tiles.attention
+    assert seen["narrow"].shape == (5, 64)
+    assert seen["default"].shape == seen["chance"].shape == (64, 64)
+    assert not torch.equal(seen["default"], seen["chance"])
+
+
 CHECKED: dict[str, Callable[[Path, Path, pytest.MonkeyPatch], None]] = {
     "recipe": check_recipe,
     "task": check_task,
@@ -461,6 +487,8 @@ CHECKED: dict[str, Callable[[Path, Path, pytest.MonkeyPatch], None]] = {
     "transfer.folds": check_folds,
     "model.weights": check_weights,
     "model.checkpointing": check_checkpointing,
+    "tiles.attention": check_tiles,
+    "tiles.start": check_tiles,
     "data.path": check_path,
     "data.val_fraction": check_fractions,
     "data.test_fraction": check_fractions,

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from resight.commands.extras import need
 from resight.commands.outputs import check_outputs
+from resight.commands.whole_only import refuse_tiles
 from resight.errors import UsageError
 from resight.images import printable
 
@@ -101,6 +102,7 @@ def decide(
     wishes = dict(wishes)
     if limits.budget and {"epochs", "total_steps", "budget_seconds"} & set(wishes):
         raise UsageError("the budget says how long to train: epochs, total_steps or budget_seconds contradict it")
+    refuse_tiles(wishes, "resight advise")
     weights = wishes.pop("model.weights", None)
     asked = prepare.first_look(wishes if weights in (None, "none") else {**wishes, "model.weights": weights}, recipe)
     limits = replace(limits, memory=int(asked.memory_gb * 2**30) or None)

@@ -18,6 +18,7 @@ from resight.inference.backend import thread_count
 from resight.inference.choose import choose, processor, remember
 from resight.inference.measure import measure
 from resight.inference.pipeline import map_ordered
+from resight.inference.tiled import only_whole
 from resight.runs import ONNX, Artifact, Run, artifact_names, open_artifact
 
 PHOTO = (375, 500)
@@ -98,6 +99,7 @@ def bench(
         raise UsageError(f"seconds is {seconds!r}; expected a number above 0")
     count = thread_count(threads)
     opened = resolve_run(run)
+    only_whole(opened, "resight bench")
     opened.verify(ONNX)
     sha256 = opened.card.files[ONNX]
     exported, silent = _artifacts(opened)

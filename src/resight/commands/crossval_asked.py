@@ -10,6 +10,7 @@ from typing import Any
 
 from resight.commands.own_data import check_unseen, run_at
 from resight.commands.train import seconds_of, train
+from resight.commands.whole_only import refuse_tiles
 from resight.errors import UsageError
 from resight.runs import CONFIG, Run
 from resight.runs.crossval import SCHEMA
@@ -63,6 +64,7 @@ class Asked:
         fields = dict(fields or {})
         if "data.test_fraction" in fields:
             raise UsageError("data.test_fraction would have no effect: each fold is the test part once")
+        refuse_tiles({"model.weights": options.get("weights"), **fields}, "resight crossval")
         wishes: dict[str, Any] = {name: fields[name] for name in _FIELDS if name in fields}
         given = {"seed": seed, "data.channels": options.get("channels")}
         wishes = {name: value for name, value in given.items() if value is not None} | wishes

@@ -26,6 +26,7 @@ from resight.evaluation.augmented import Augmented
 from resight.evaluation.robustness import Robustness
 from resight.images import printable
 from resight.inference import AUTO, BATCH, Choice, Predictor, bad_files, check_backend, csv_row, only_single, save
+from resight.inference.tiled import only_whole
 from resight.inference.unknown import share_unknown
 from resight.runs import Run
 from resight.samples import SPLITS, SampleSet, load
@@ -145,6 +146,9 @@ def evaluate_run(
     for wish, there in (("--against", other), ("--corruptions", extras.kinds), ("--tta", extras.views)):
         if there:
             only_single(opened, wish)
+    for wish, there in (("--corruptions", extras.kinds), ("--tta", extras.views)):
+        if there:
+            only_whole(opened, wish)
     if other is not None:
         only_single(other, "--against")
     check_channels(opened, extras)

@@ -19,6 +19,7 @@ from resight.commands.outputs import check_outside_runs
 from resight.commands.own_data import load_own
 from resight.commands.predict import Images, resolve_run, run_and_sources
 from resight.errors import DataError, ImageError, UsageError
+from resight.evaluation import softmax
 from resight.explaining import (
     Bank,
     ClassMap,
@@ -29,6 +30,7 @@ from resight.explaining import (
     check_head,
     class_activation,
     enlarge,
+    explain_tiles,
     faithfulness,
     first_filters,
     make_bank,
@@ -37,10 +39,13 @@ from resight.explaining import (
     png,
     read_head,
     reference_bank,
+    shrunk,
 )
 from resight.images import decode, printable, shown_as, visible
 from resight.inference import AUTO, Predictor, Source, check_backend, unit
+from resight.inference.sources import whole_of
 from resight.inference.tasks import labels_of
+from resight.inference.tiled import only_whole
 from resight.runs import REFERENCE, Run, open_artifact
 from resight.runs.storage import storage_errors, write_atomic
 from resight.samples import SampleSet
@@ -53,6 +58,11 @@ METHODS = (CAM, "gradcam++", "integrated-gradients", "smoothgrad", "occlusion")
 TOP, NEAREST = 3, 6
 COMPARED = 300  # embedded for a Run that carries none
 PAGE = "index.html"
+SHOWN = 1024  # pixels a side of a picture that is cut into tiles, where it is shown beside its map
+NOT_CHECKED = (
+    "maps of tiles are not compared with random ones: each is what the answer is the sum of, and the comparison would "
+    "answer the whole picture 363 times"
+)
 _SAFE = re.compile(r"[^A-Za-z0-9_-]+")
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -107,6 +117,8 @@ def explain(
         )
     if method != CAM or sanity or (inside and not alone):
         need("explaining with gradients and activations", "train", "torch", "captum")
+    if method != CAM or sanity or inside:
+        only_whole(resolve_run(run), "--method, --sanity and --inside")
     check_backend(backend)
     check_outside_runs(Path(out))
     opened, sources = (resolve_run(run), []) if alone else run_and_sources(run, images)
@@ -192,6 +204,8 @@ class _Work:
             self.say(f"note: {printable(self.predictor.choice.note, 2000)}")
         if self.backend == AUTO:
             self.say(f"backend: {self.predictor.choice.name}, {self.predictor.choice.reason}")
+        if self.predictor.tiled and self.faithful:
+            self.notes.append(NOT_CHECKED)
         self.head = read_head(self.run) if self.method == CAM else None
         self.network: Explained | None = None
         if self.method != CAM or self.sanity or self.inside:
@@ -226,6 +240,8 @@ class _Work:
         """One picture: writes its PNG; returns what is said, what the page shows, and its embedding (D,)."""
         from resight.reporting.explanations import section
 
+        if self.predictor.tiled:
+            return self._tiled(source, name, path)
         square = self.predictor.square(source)
         features, rows, logits, embedding = self.predictor.ask(
             square[None], ("features", "probabilities", "logits", "embedding")
@@ -245,6 +261,32 @@ class _Work:
         item = replace(item, nearest=tuple(neighbour for neighbour, _ in found))
         entry = section(item, picture, geometry, [pixels for _, pixels in found], self._stages(square))
         return item, entry, embedding[0]
+
+    def _tiled(self, source: Source, name: str, path: Path) -> tuple[Explanation, dict[str, Any], Floats]:
+        """The same where the picture is cut into tiles: the map is of the whole picture; a second PNG holds it at full
+        resolution.
+        """
+        from resight.reporting.explanations import section
+
+        assert self.head is not None
+        whole = whole_of(self.run.card, source)
+        found = explain_tiles(self.predictor, whole, self.head, self.targets, self.top)
+        probabilities = softmax(found.logits[None] / self.predictor.card.temperature)[0]
+        best, names = int(probabilities.argmax()), self.run.classes
+        maps = tuple(
+            ClassMap(names[k], float(probabilities[k]), one.reduced(SHOWN))
+            for k, one in zip(found.classes, found.maps, strict=True)
+        )
+        picture = enlarge(shrunk(visible(whole), SHOWN))
+        write_atomic(path, png(beside(picture, overlay(picture, maps[0].heat, fine=True))))
+        write_atomic(path.with_name(f"{path.stem}-map.png"), png(found.maps[0].grey()))
+        item = Explanation(
+            *(name, names[best], float(probabilities[best])), maps=maps, picture=path, peak=found.maps[0].peak()
+        )
+        item = self._known(item, found.embedding[None])
+        near = self._nearest(found.embedding[None])
+        item = replace(item, nearest=tuple(neighbour for neighbour, _ in near))
+        return item, section(item, _three(picture), None, [pixels for _, pixels in near], {}), found.embedding
 
     def _heats(self, square: Pixels, features: Floats, logits: Floats, shown: list[int]) -> list[Floats]:
         if self.head is not None:
@@ -311,6 +353,10 @@ class _Work:
         return activations(self.network, square)
 
 
+def _three(pixels: Pixels) -> Pixels:
+    return np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+
+
 def _shown_channels(channels: int) -> int:
     """How many are decoded to show a picture to people: a grey Run's pictures are shown in their colours."""
     return 3 if channels == 1 else channels
@@ -323,4 +369,4 @@ def _colour(source: Source, channels: int) -> Pixels:
     else:
         pixels = source[:, :, None] if source.ndim == 2 else source
     shown = visible(pixels)
-    return np.repeat(shown, 3, axis=2) if shown.shape[2] == 1 else shown
+    return _three(shown)

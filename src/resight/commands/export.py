@@ -18,6 +18,7 @@ from resight.errors import DataError, ImageError, RunError, UsageError
 from resight.images import printable
 from resight.inference.backend import Pixels, thread_count
 from resight.inference.sources import Source, square_of
+from resight.inference.tiled import only_whole
 from resight.runs import Artifact, ArtifactCard, Run, artifact_names, drafted, finished, open_artifact, publish
 from resight.samples import SampleSet, load
 
@@ -94,6 +95,7 @@ def export(
     from resight.exporting.targets.written import versions
 
     opened = resolve_run(run)
+    only_whole(opened, "resight export")
     opened.verify()
     target, called = TARGETS[to], name or to
     count = thread_count(threads)

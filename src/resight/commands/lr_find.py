@@ -11,6 +11,7 @@ from resight.commands.extras import need
 from resight.commands.outputs import check_outputs
 from resight.commands.resume import build_training
 from resight.commands.start import card_of, decide, look
+from resight.commands.whole_only import refuse_tiles
 from resight.errors import TrainingError, UsageError
 from resight.images import printable
 from resight.runs import Run
@@ -92,6 +93,7 @@ def lr_find(
 
     check_outputs({"--out": Path(out)}, endings=_ENDINGS)
     wishes, recipe = wishes_of(options, set)
+    refuse_tiles(wishes, "resight lr-find")
     _check(wishes, low, high, updates)
     if prepare.first_look(dict(wishes), recipe).transfer.rung == "features":
         raise UsageError("features alone are made without updates: there is no rate", hint="--recipe transfer")

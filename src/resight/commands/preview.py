@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from resight.commands.extras import need
+from resight.commands.whole_only import refuse_tiles
 
 _COLUMNS, _MARGIN, _TEXT = 8, 4, 14
 
@@ -34,6 +35,7 @@ def preview(
 
     wishes = {"data.image_size": image_size, "data.channels": channels, "seed": seed}
     wishes = {name: value for name, value in wishes.items() if value is not None} | dict(set or {})
+    refuse_tiles(wishes, "resight preview")
     asked = override(TrainConfig(), wishes)
     samples = data_sets.load(named.data_path(data), seed=asked.seed)
     sizes = prepare.some_sizes(samples)

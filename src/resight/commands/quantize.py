@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from resight.commands.own_data import load_own, match_classes
 from resight.commands.predict import resolve_run
 from resight.errors import DataError
+from resight.inference.tiled import only_whole
 from resight.runs import Run
 from resight.samples import load
 
@@ -36,6 +37,7 @@ def quantize_run(
     from resight.exporting.int8 import MAX_DROP, PICTURES, quantize
 
     opened = resolve_run(run)
+    only_whole(opened, "quantising")
     if data is None:
         samples = load_own(opened)
     else:

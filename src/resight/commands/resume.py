@@ -194,8 +194,10 @@ def build_training(
     begun: there is a checkpoint to restore in which the start of the ladder is validated."""
     from resight.models import read_weights
     from resight.training import continuing, distributed, machine, prepare
+    from resight.training.bags import Bags, seen_by
     from resight.training.fit import Training
     from resight.training.objectives import objective_for
+    from resight.training.rare import start_with_rare
     from resight.training.whitening import whiten
 
     machine.set_threads(config.threads)
@@ -225,7 +227,10 @@ def build_training(
         if head is not None:
             ladder.put_into(net, head)
             start = ladder.starting_from(run)
-        return Training(run, config, objective, train_set, val_set, report, start, answered)
+        pictures, held = seen_by(objective, train_set, val_set, say)
+        if fresh and isinstance(objective, Bags) and config.tiles.start == "rare":
+            start_with_rare(objective, pictures, say)
+        return Training(run, config, objective, pictures, held, report, start, answered)
 
     open_length = config.total_steps == 0 and config.transfer.rung != "features"
     if open_length:

@@ -13,6 +13,7 @@ from resight.images import MAX_PIXELS, printable
 from resight.inference import AUTO, BATCH, check_backend
 from resight.inference.backend import thread_count
 from resight.inference.choose import only_choice
+from resight.inference.tiled import only_whole
 from resight.runs import Run, open_artifact
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", re.ASCII)
@@ -58,6 +59,8 @@ def serve(
     )
     check_backend(backend)
     found = named_runs([runs] if isinstance(runs, (str, Path)) else list(runs), names)
+    for path in found.values():
+        only_whole(Run.open(path, verify=False), "resight serve")
     if artifact is not None:
         for path in found.values():
             only_choice(backend, open_artifact(Run.open(path, verify=False), artifact))

@@ -17,7 +17,7 @@ from resight.commands.imposed import imposed_split
 from resight.commands.own_data import count_learned, run_at
 from resight.doctor import first_look
 from resight.errors import RunError, StorageError, UsageError
-from resight.images import printable
+from resight.images import MAX_PIXELS, MAX_TILED_PIXELS, printable
 from resight.runs import CONFIG, SPLIT, WEIGHTS, Architecture, Run, RunCard
 from resight.runs.storage import storage_errors, write_atomic
 
@@ -95,7 +95,8 @@ def look(
     for warning in samples.warnings:
         say(f"note: {warning}")
     wishes |= distill.adopted(asked, samples.classes, say)
-    samples, checked = prepare.check(samples, asked.data.skip_bad, say, asked.data.channels)
+    largest = MAX_TILED_PIXELS if asked.data.geometry == "tiles" else MAX_PIXELS
+    samples, checked = prepare.check(samples, asked.data.skip_bad, say, asked.data.channels, largest)
     doubts = first_look(samples, checked, balanced=balances(asked))
     for doubt in doubts:
         say(f"note: {doubt}")

@@ -12,6 +12,7 @@ from typing import Any
 from resight.commands.extras import need
 from resight.commands.resume import finish
 from resight.commands.start import Looked, decide, free_name, look, make_run
+from resight.commands.whole_only import refuse_tiles
 from resight.errors import DataError, Interrupted, NonFiniteLoss, RunError, UsageError
 from resight.images import printable
 from resight.runs import CARD, Run
@@ -102,6 +103,7 @@ def study_depth(
     preset = SMALL if small else PAPER
     layers = tuple(depths or preset["depths"])
     wishes, recipe = wishes_of(options, set)
+    refuse_tiles(wishes, "resight study depth")
     fields: dict[str, Any] = {**_SMALL_FIELDS} if small else {}
     if steps is not None:
         wishes["total_steps"] = steps

@@ -16,6 +16,7 @@ from resight.commands.own_data import learned, load_own, match_classes, parts_of
 from resight.commands.predict import resolve_run
 from resight.errors import DataError, UsageError
 from resight.images import printable
+from resight.inference.tiled import only_whole
 from resight.runs import Run
 from resight.samples import SampleSet, load
 
@@ -97,6 +98,7 @@ def study_shortcuts(
         raise UsageError(
             f"{printable(str(opened.path))} answers with any number of labels; expected one class a picture"
         )
+    only_whole(opened, "resight study shortcuts")
     from resight.attribution import load_network
     from resight.reporting.shortcuts_page import write_shortcuts
 

@@ -15,6 +15,7 @@ from resight.commands.extras import need
 from resight.commands.resume import finish
 from resight.commands.start import Looked, decide, free_name, look, make_run
 from resight.commands.train import seconds_of
+from resight.commands.whole_only import refuse_tiles
 from resight.errors import UsageError
 from resight.runs import CARD, HISTORY, Run
 from resight.runs.plain_json import read_json
@@ -84,6 +85,7 @@ def tune(
     from resight.tuning.study import Asked, check_place
 
     wishes, recipe = wishes_of(options, set)
+    refuse_tiles(wishes, "resight tune")
     limit = _whole("--trials", trials, 1) if trials is not None else 0 if budget is not None else TRIALS
     seconds = 0.0 if budget is None else seconds_of(budget)
     if _check(wishes, recipe, space, seeds, objective).transfer.rung == "lpft":

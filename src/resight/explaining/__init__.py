@@ -5,8 +5,9 @@ from resight.explaining.colours import colours
 from resight.explaining.explanation import ClassMap, Explanation, Explanations, Neighbour
 from resight.explaining.faithfulness import Faithfulness, faithfulness, random_maps
 from resight.explaining.filters import filters_picture, first_filters, maps_picture
-from resight.explaining.overlay import beside, enlarge, overlay, place, png, upsample
+from resight.explaining.overlay import beside, enlarge, overlay, place, png, shrunk, upsample
 from resight.explaining.similar import Bank, Plane, make_bank, nearest, plane, reference_bank
+from resight.explaining.tilemap import TileMap, explain_tiles
 
 __all__ = [
     "Bank",
@@ -17,11 +18,13 @@ __all__ = [
     "Head",
     "Neighbour",
     "Plane",
+    "TileMap",
     "beside",
     "check_head",
     "class_activation",
     "colours",
     "enlarge",
+    "explain_tiles",
     "faithfulness",
     "filters_picture",
     "first_filters",
@@ -36,5 +39,6 @@ __all__ = [
     "read_head",
     "read_weights",
     "reference_bank",
+    "shrunk",
     "upsample",
 ]

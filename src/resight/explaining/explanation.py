@@ -41,7 +41,8 @@ class Explanation:
     maps: of the classes asked for, or of the most probable ones; the first is the one that ``picture``, the PNG
     that was written, ``faithfulness`` and ``randomised`` are about. randomised: mean rank correlation with maps of
     networks with random weights; None where it was not asked for or the map is constant. nearest: training pictures,
-    most alike first. error: for a picture that cannot be used; then nothing else is there.
+    most alike first. error: for a picture that cannot be used; then nothing else is there. peak: x, y of the pixel with
+    the most evidence, where the picture is cut into tiles; its full map then lies beside ``picture`` as …-map.png.
     """
 
     source: str
@@ -57,6 +58,7 @@ class Explanation:
     verdicts: tuple[tuple[bool, str], ...] = ()
     nearest: tuple[Neighbour, ...] = ()
     error: str | None = None
+    peak: tuple[int, int] | None = None
 
     @property
     def answer(self) -> str:
@@ -80,6 +82,7 @@ class Explanation:
             "verdicts": [text for _, text in self.verdicts],
             "nearest": [{"source": n.source, "class": n.name, "cosine": n.cosine} for n in self.nearest],
             "error": self.error,
+            **({} if self.peak is None else {"peak": {"x": self.peak[0], "y": self.peak[1]}}),
         }
 
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resight.explaining.colours import colours
-from resight.images import Geometry
+from resight.images import Geometry, resize
 
 Floats = NDArray[np.float32]
 Pixels = NDArray[np.uint8]
@@ -59,14 +59,17 @@ def place(heat: Floats, geometry: Geometry | None, height: int, width: int) -> t
     return placed, seen
 
 
-def overlay(pixels: Pixels, heat: Floats, geometry: Geometry | None = None, *, strength: float = STRENGTH) -> Pixels:
+def overlay(
+    pixels: Pixels, heat: Floats, geometry: Geometry | None = None, *, strength: float = STRENGTH, fine: bool = False
+) -> Pixels:
     """uint8 (H, W, 1 or 3) and a map (h, w) of the network's square → uint8 (H, W, 3).
 
     geometry: how the square was made of the picture; None where ``pixels`` are the square itself. strength: 0 … 1, of
     the colour where the heat is strongest; its share falls with the heat. A map without positive values shows the
-    picture alone. Maps finer than ``CELLS`` are averaged first, evidence against included.
+    picture alone. Maps finer than ``CELLS`` are averaged first, evidence against included; not where they are ``fine``
+    by themselves, as those of tiles.
     """
-    if max(heat.shape) > CELLS:
+    if max(heat.shape) > CELLS and not fine:
         heat = upsample(heat, CELLS, CELLS)
     placed, seen = place(heat, geometry, *pixels.shape[:2])
     peak = float(heat.max())
@@ -92,6 +95,13 @@ def enlarge(pixels: Pixels, side: int = 224) -> Pixels:
     return pixels if times <= 1 else pixels.repeat(times, axis=0).repeat(times, axis=1)
 
 
+def shrunk(pixels: Pixels, side: int) -> Pixels:
+    """(H, W, C) with at most ``side`` pixels a side; smaller pictures are returned themselves."""
+    height, width = pixels.shape[:2]
+    scale = min(1.0, side / max(height, width))
+    return resize(pixels, max(1, round(scale * height)), max(1, round(scale * width)))
+
+
 def beside(picture: Pixels, overlaid: Pixels) -> Pixels:
     """Two pictures of one size, (H, W, 1 or 3) and (H, W, 3), with a white gap: uint8 (H, W + gap + W, 3)."""
     left = np.repeat(picture, 3, axis=2) if picture.shape[2] == 1 else picture
@@ -100,7 +110,7 @@ def beside(picture: Pixels, overlaid: Pixels) -> Pixels:
 
 
 def png(pixels: Pixels) -> bytes:
-    """uint8 (H, W, 3) as a PNG file."""
+    """uint8 (H, W, 3), or (H, W) grey, as a PNG file."""
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")
     return stream.getvalue()

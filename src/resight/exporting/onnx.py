@@ -18,14 +18,15 @@ from resight.training.objective import Normalize
 OPSET = 18
 INPUT = "pixels"
 OUTPUTS = ("probabilities", "logits", "embedding", "features")
+ATTENTION = "attention"
 
 
 class Answering(nn.Module):
     """The whole way from pixels to probabilities, as it is exported; in evaluation mode, and so is ``net`` then.
 
     forward: uint8 (N, S, S, C) → probabilities (N, K), logits (N, K), embedding (N, D), features (N, D, h, w);
-    float32. The logits are the network's own; the probabilities are softmax(logits / temperature), with the task
-    "multi" sigmoid(logits / temperature).
+    float32; for tiles also attention (N,). The logits are the network's own; the probabilities are softmax(logits /
+    temperature), with the task "multi" sigmoid(logits / temperature).
     """
 
     def __init__(
@@ -38,11 +39,16 @@ class Answering(nn.Module):
         self.task = task
         self.eval()
 
-    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what ``forward`` gives."""
+        return (*OUTPUTS, ATTENTION) if self.net.spec.attention else OUTPUTS
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, ...]:
         out = self.net.features(self.normalize(pixels.permute(0, 3, 1, 2)))
         scaled = out["logits"] / self.temperature
         probabilities = torch.softmax(scaled, dim=1) if self.task == "single" else torch.sigmoid(scaled)
-        return probabilities, out["logits"], out["embedding"], out["features"]
+        return probabilities, *(out[name] for name in self.outputs[1:])
 
 
 def export_onnx(answering: Answering, size: int, path: Path) -> None:
@@ -58,7 +64,7 @@ def export_onnx(answering: Answering, size: int, path: Path) -> None:
             answering,
             (pixels,),
             input_names=[INPUT],
-            output_names=list(OUTPUTS),
+            output_names=list(answering.outputs),
             opset_version=OPSET,
             dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
             dynamo=True,

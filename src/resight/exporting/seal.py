@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -11,11 +11,13 @@ import torch
 from safetensors.torch import save
 
 from resight.errors import ParityError
-from resight.evaluation import Estimate, Parity, compare, evaluate
+from resight.evaluation import Estimate, Parity, compare, evaluate, softmax
 from resight.evaluation.multilabel import evaluate_multilabel
 from resight.exporting.calibrate import calibrate
 from resight.exporting.onnx import Answering, export_onnx
+from resight.images import tiles_of
 from resight.inference import Answers, Predictor, Reference
+from resight.inference.pooling import Pool
 from resight.inference.predictor import BATCH
 from resight.inference.unknown import NEIGHBOURS, Unknowns, balanced, bank_size, describe, share_unknown
 from resight.inference.within import strata
@@ -29,6 +31,8 @@ from resight.training.spent import settle
 
 Pixels = np.ndarray
 _PARITY_PICTURES = 1000
+_PARITY_BAGS = 32  # hundreds of tiles each
+_TILES = 48  # at a time: not the number that the Predictor takes, which must not matter
 
 
 def write_model(run: Run, net: ResNet, temperature: float) -> Answering:
@@ -52,7 +56,28 @@ def write_model(run: Run, net: ResNet, temperature: float) -> Answering:
 def check_parity(answering: Answering, predictor: Predictor, pixels: Pixels) -> Parity:
     """PyTorch against ONNX on uint8 pictures (N, S, S, C). Raises ParityError where they disagree."""
     ours = [answering(torch.from_numpy(part))[0].numpy() for part in np.array_split(pixels, -(-len(pixels) // BATCH))]
-    parity = compare(np.concatenate(ours), predictor.run_pixels(pixels).probabilities)
+    return _agree(np.concatenate(ours), predictor.run_pixels(pixels).probabilities)
+
+
+@torch.inference_mode()
+def check_bags(answering: Answering, predictor: Predictor, pictures: Iterable[Pixels]) -> Parity:
+    """The same for pictures, uint8 (H, W, C), that are cut into tiles: whole answers are compared, each pooled by its
+    own side.
+    """
+    assert predictor.tiled is not None
+    ours, theirs = [], []
+    for picture in pictures:
+        pool = Pool()
+        for _, tiles in tiles_of(predictor.card.geometry, picture, _TILES):
+            _, logits, _, _, attention = (values.numpy() for values in answering(torch.from_numpy(tiles)))
+            pool.add(attention, logits)
+        ours.append(softmax(pool.result()[0][None] / answering.temperature)[0])
+        theirs.append(predictor.tiled.answer(picture, ("probabilities",))[0])
+    return _agree(np.stack(ours), np.stack(theirs))
+
+
+def _agree(ours: np.ndarray, theirs: np.ndarray) -> Parity:
+    parity = compare(ours, theirs)
     if not parity.passed:
         raise ParityError(
             f"model.onnx answers differently from the network: largest difference {parity.max_abs:.2g} in "
@@ -71,8 +96,12 @@ def seal(run: Run, net: ResNet, samples: SampleSet, val_logits: np.ndarray, say:
     predictor = Predictor(run, backend="onnxruntime")  # what is sealed does not depend on what is installed
     checked = samples.part("val")[:_PARITY_PICTURES]
     geometry, channels = run.card.geometry, run.card.channels
-    pixels = np.stack([geometry.apply(samples.read(sample, channels, geometry=geometry)) for sample in checked])
-    parity = check_parity(answering, predictor, pixels)
+    if geometry.kind == "tiles":
+        wholes = (samples.read(sample, channels, geometry=geometry) for sample in checked[:_PARITY_BAGS])
+        parity = check_bags(answering, predictor, wholes)
+    else:
+        pixels = np.stack([geometry.apply(samples.read(sample, channels, geometry=geometry)) for sample in checked])
+        parity = check_parity(answering, predictor, pixels)
     say(f"model.onnx answers as the network does: |Δp| ≤ {parity.max_abs:.1g} on {parity.n} validation pictures")
     predictor.unknowns = write_reference(run, predictor, samples, say)
     metrics: dict[str, Any] = {}

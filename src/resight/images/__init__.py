@@ -19,8 +19,9 @@ from resight.images.decode import (
 from resight.images.exif import Shot, find_shot
 from resight.images.formats import EXTENSIONS, FORMATS, UNSUPPORTED_EXTENSIONS, extension_matches
 from resight.images.geometry import Geometry, center_crop, resize, resize_short
-from resight.images.limits import MAX_BYTES, MAX_PIXELS, check_bytes, check_pixels
+from resight.images.limits import MAX_BYTES, MAX_PIXELS, MAX_TILED_PIXELS, check_bytes, check_pixels
 from resight.images.printable import printable
+from resight.images.tiles import cut, tile_boxes, tiles_of
 
 __all__ = [
     "EXTENSIONS",
@@ -28,6 +29,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_CHANNELS",
     "MAX_PIXELS",
+    "MAX_TILED_PIXELS",
     "UNSUPPORTED_EXTENSIONS",
     "Geometry",
     "ImageInfo",
@@ -36,6 +38,7 @@ __all__ = [
     "check_bytes",
     "check_channels",
     "check_pixels",
+    "cut",
     "decode",
     "decode_for",
     "decode_small",
@@ -50,6 +53,8 @@ __all__ = [
     "resize",
     "resize_short",
     "shown_as",
+    "tile_boxes",
+    "tiles_of",
     "verify",
     "visible",
 ]

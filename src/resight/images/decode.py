@@ -111,17 +111,19 @@ def decode_for(
     data: bytes | Path,
     *,
     channels: int | None = 3,
-    max_pixels: int = MAX_PIXELS,
+    max_pixels: int | None = None,
     formats: Sequence[str] = FORMATS,
     source: str | None = None,
 ) -> NDArray[np.uint8]:
     """As ``decode``, for ``geometry.apply`` or training's crops: a JPEG much larger than ``geometry`` needs is
     decoded at 1/2, 1/4 or 1/8 of its size (``geometry.reduction``), which reads all of the file but computes
-    fewer pixels. Everything else is the same: limits, which count the full size, orientation, errors.
+    fewer pixels. Everything else is the same: limits, which count the full size, orientation, errors. max_pixels:
+    None takes ``geometry.max_pixels``.
 
     uint8 (H, W, ``channels``), perhaps read-only. None: grey, RGB or an array's channels, as stored.
     """
-    return _decode(data, channels, max_pixels, formats, source, geometry)[0]
+    limit = geometry.max_pixels if max_pixels is None else max_pixels
+    return _decode(data, channels, limit, formats, source, geometry)[0]
 
 
 def verify(

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from resight.errors import RunError, UsageError
+from resight.images.limits import MAX_PIXELS, MAX_TILED_PIXELS
 
-Kind = Literal["crop", "squash", "letterbox"]
+Kind = Literal["crop", "squash", "letterbox", "tiles"]
 Interpolation = Literal["bilinear", "bicubic"]
 Pixels = NDArray[np.uint8]
 
@@ -41,7 +42,8 @@ MAX_RATIO = 16
 """Longer pictures keep only this many times their short side, about the middle, before they are resized."""
 
 _FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
-_KINDS = ("crop", "squash", "letterbox")
+_KINDS = ("crop", "squash", "letterbox", "tiles")
+_OF_TILES = ("tile", "stride")  # fields that other kinds do not write down
 _MAX_SIDE = 8192
 _KNOWN = " and ".join(map(str, VERSIONS))
 
@@ -53,9 +55,12 @@ class Geometry:
     crop       the shorter side becomes ``resize`` (at least ``size``), then the central square is cut out
     squash     both sides become ``size``; the shape is not kept
     letterbox  the longer side becomes ``size``; the rest is grey (114)
+    tiles      many squares: of ``tile`` pixels of the picture every ``stride`` pixels, each resized to ``size``; the
+               answers for them are pooled (``resight.images.tiles``, docs/tiles.md)
 
-    Only crop has a ``resize``; for the others it is set to ``size``. ``version``: how JPEGs are decoded before, see
-    above. Raises ``UsageError`` for anything else.
+    Only crop has a ``resize``; for the others it is set to ``size``. ``tile`` and ``stride`` are 0 but for tiles, whose
+    pictures may have more pixels (``max_pixels``). ``version``: how JPEGs are decoded before, see above; a picture that
+    is cut into tiles always in full. Raises ``UsageError`` for anything else.
     """
 
     kind: Kind = "crop"
@@ -63,6 +68,8 @@ class Geometry:
     resize: int = 256
     interpolation: Interpolation = "bilinear"
     version: int = VERSION
+    tile: int = 0
+    stride: int = 0
 
     def __post_init__(self) -> None:
         if self.kind not in _KINDS:
@@ -81,22 +88,49 @@ class Geometry:
                 f"geometry resize is {self.resize}, smaller than its size {self.size}: the crop would not be filled",
                 hint=f"resize={self.size} or more",
             )
+        self._check_tiles()
+
+    def _check_tiles(self) -> None:
+        if self.kind != "tiles":
+            if (self.tile, self.stride) != (0, 0):
+                raise UsageError(f"geometry tile and stride belong to tiles, not to {self.kind}")
+            return
+        if type(self.tile) is not int or not 1 <= self.tile <= _MAX_SIDE:
+            raise UsageError(f"geometry tile is {self.tile!r}; expected a whole number from 1 to {_MAX_SIDE}")
+        if type(self.stride) is not int or not 1 <= self.stride <= self.tile:
+            raise UsageError(
+                f"geometry stride is {self.stride!r}; expected a whole number from 1 to its tile, {self.tile}",
+                hint="a larger one would leave out parts of the picture",
+            )
+
+    @property
+    def max_pixels(self) -> int:
+        """Width times height of the largest picture that is decoded for this geometry, where nothing else is said."""
+        return MAX_TILED_PIXELS if self.kind == "tiles" else MAX_PIXELS
+
+    def _only_squares(self) -> None:
+        if self.kind == "tiles":
+            raise UsageError(
+                "this geometry cuts a picture into tiles: there is no one square that the network sees",
+                hint="see docs/tiles.md for what there is for such Runs",
+            )
 
     def reduction(self, width: int, height: int) -> int:
         """By how much a JPEG of this size is divided when it is decoded for this geometry: 1, 2, 4 or 8.
 
         The same for a picture and for the same one lying on its side.
         """
-        if self.version == 1:
+        if self.version == 1 or self.kind == "tiles":
             return 1
         side = max(width, height) if self.kind == "letterbox" else min(width, height)
         return max(factor for factor in (1, 2, 4, 8) if factor == 1 or side >= factor * MARGIN * self.resize)
 
     def apply(self, pixels: Pixels) -> Pixels:
         """uint8 (H, W, C) → uint8 (size, size, C). A picture that needs no change is returned itself, not a
-        copy.
+        copy. Raises ``UsageError`` for tiles.
         """
         _check(pixels)
+        self._only_squares()
         if self.kind == "crop":
             return center_crop(resize_short(pixels, self.resize, self.interpolation), self.size)
         if self.kind == "squash":
@@ -118,8 +152,10 @@ class Geometry:
 
     def window(self, width: int, height: int) -> tuple[float, float, float, float]:
         """Where in a picture of this size the square lies that the network sees: left, top, right, bottom, in pixels
-        of the picture. What lies outside of it was cut away; of a letterbox it reaches beyond the picture.
+        of the picture. What lies outside of it was cut away; of a letterbox it reaches beyond the picture. Raises
+        ``UsageError`` for tiles.
         """
+        self._only_squares()
         short, long = min(width, height), max(width, height)
         spans = []
         for length in (width, height):
@@ -139,7 +175,7 @@ class Geometry:
 
     def to_dict(self) -> dict[str, Any]:
         """A dict of plain values, for JSON."""
-        return asdict(self)
+        return {name: value for name, value in asdict(self).items() if self.kind == "tiles" or name not in _OF_TILES}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Geometry:
@@ -152,7 +188,7 @@ class Geometry:
                 f"the geometry has version {version!r}; this Resight knows versions {_KNOWN}",
                 hint="use the version of Resight that made this Run, or a newer one",
             )
-        known = {field.name for field in fields(cls)}
+        known = {field.name for field in fields(cls)} - (set() if values.get("kind") == "tiles" else set(_OF_TILES))
         if set(values) != known:
             raise RunError(
                 f"the geometry has the keys {sorted(map(str, values))}; expected {sorted(known)}",

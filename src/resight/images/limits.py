@@ -7,6 +7,9 @@ from resight.errors import ImageTooLarge
 MAX_PIXELS = 64_000_000
 """Width times height. A picture of this size is 192 MB as RGB."""
 
+MAX_TILED_PIXELS = 160_000_000
+"""The same where a picture is cut into tiles: 480 MB as RGB."""
+
 MAX_BYTES = 512 * 2**20
 """Size of the encoded file."""
 

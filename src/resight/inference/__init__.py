@@ -18,7 +18,8 @@ from resight.inference.columns import BatchPredictor
 from resight.inference.onnxruntime import OnnxRuntime, load_onnxruntime
 from resight.inference.pipeline import batched, map_ordered
 from resight.inference.prediction import Prediction, Predictions, Unlikeness
-from resight.inference.predictor import BATCH, UNLIKE, Predictor
+from resight.inference.predictor import BATCH, Predictor
+from resight.inference.sharing import UNLIKE
 from resight.inference.sources import Source
 from resight.inference.tasks import only_single
 from resight.inference.unknown import Reference, read_reference, unit

@@ -2,7 +2,8 @@
 
 The graph's contract: ``pixels`` uint8 (N, S, S, C) in; ``probabilities`` (N, K), ``logits`` (N, K),
 ``embedding`` (N, D) and ``features`` (N, D, h, w) out, all float32. The logits are the network's own; the
-probabilities are softmax(logits / temperature).
+probabilities are softmax(logits / temperature). Of a Run that cuts pictures into tiles they are those of N tiles, and
+``attention`` (N,) says how much each counts in its picture.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ Shape = tuple[int | str | None, ...]
 
 INPUT = "pixels"
 OUTPUTS = ("probabilities", "logits", "embedding", "features")
+ATTENTION = "attention"
 AUTO = "auto"
 
 
@@ -171,7 +173,7 @@ def check_contract(path: Path, inputs: Sequence[tuple[str, str, int]], outputs: 
 
 def check_request(shape: Shape, pixels: Pixels, outputs: Sequence[str]) -> None:
     """Raises UsageError for unknown outputs, or pixels that do not fit a graph that takes ``shape``."""
-    if unknown := [name for name in outputs if name not in OUTPUTS]:
+    if unknown := [name for name in outputs if name not in (*OUTPUTS, ATTENTION)]:
         raise UsageError(f"unknown outputs: {', '.join(unknown)}; expected some of {', '.join(OUTPUTS)}")
     fits = all(not isinstance(want, int) or want == got for want, got in zip(shape, pixels.shape, strict=False))
     if pixels.dtype != np.uint8 or pixels.ndim != 4 or 0 in pixels.shape or not fits:

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from resight.errors import RunError, UsageError
-from resight.inference.backend import Floats, Pixels
+from resight.inference.backend import ATTENTION, Floats, Pixels
 from resight.inference.tasks import FORMULAS, probabilities_of
 from resight.runs import RunCard
 
@@ -23,8 +23,10 @@ def check_fits(graph: Path, card: RunCard, ask: Callable[[Pixels, Sequence[str]]
     try:
         noise = np.random.default_rng(0).integers(0, 256, (1, size, size, channels))
         noise //= np.arange(1, channels + 1)
-        asked = ("probabilities", "logits", "embedding")
-        probabilities, logits, embedding = ask(noise.astype(np.uint8), asked)
+        asked: tuple[str, ...] = ("probabilities", "logits", "embedding")
+        if card.geometry.kind == "tiles":
+            asked = (*asked, ATTENTION)
+        probabilities, logits, embedding, *attention = ask(noise.astype(np.uint8), asked)
     except UsageError as error:
         raise RunError(f"{graph} does not fit the Run's card: {error.message}") from error
     if probabilities.shape != (1, classes) or logits.shape != (1, classes):
@@ -34,4 +36,6 @@ def check_fits(graph: Path, card: RunCard, ask: Callable[[Pixels, Sequence[str]]
             f"{graph}: the probabilities are not {FORMULAS[card.task]}, with the "
             f"temperature {card.temperature:g} of the Run's card"
         )
+    if attention and attention[0].shape != (1,):
+        raise RunError(f"{graph} answers with attention of the shape {attention[0].shape}; expected one number a tile")
     return int(embedding.shape[1])

@@ -14,6 +14,7 @@ from typing import Any
 
 from resight.errors import RunError
 from resight.inference.backend import (
+    ATTENTION,
     INPUT,
     OUTPUTS,
     Floats,
@@ -113,7 +114,7 @@ class OpenVino:
     def _compile(self, large: bool) -> _Compiled:
         model = self._model.clone()
         for result in list(model.get_results()):
-            if not _names(result.input_value(0)) & (set(OUTPUTS) if large else set(OUTPUTS) - {_LARGE}):
+            if not _names(result.input_value(0)) & ({*OUTPUTS, ATTENTION} - (set() if large else {_LARGE})):
                 model.remove_result(result)
         options = {
             "INFERENCE_PRECISION_HINT": "f32",

@@ -13,21 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import DataError, ImageError, RunError, UsageError
-from resight.images import FORMATS, MAX_PIXELS
+from resight.images import FORMATS
 from resight.inference.answers import Answers, Outputs, bad_files, reasons
 from resight.inference.backend import AUTO, Backend, Floats, Pixels, thread_count
 from resight.inference.choose import choose, only_choice
 from resight.inference.fits import check_fits
 from resight.inference.prediction import Prediction, Unlikeness
 from resight.inference.sessions import Sessions
-from resight.inference.sharing import Sharing, is_few
-from resight.inference.sources import Source, square_of
+from resight.inference.sharing import UNLIKE, Sharing, is_few
+from resight.inference.sources import Source, square_of, whole_of
 from resight.inference.tasks import labels_of
+from resight.inference.tiled import TiledSharing, only_whole
 from resight.inference.unknown import Reference, Unknowns, read_reference, read_unknowns
 from resight.runs import ONNX, REFERENCE, Artifact, Run, RunCard, open_artifact
 from resight.samples import SampleSet
 
-EMBEDDING, UNLIKE = "embedding", "unlike"
+EMBEDDING = "embedding"
 BATCH = 8
 """Pictures computed at a time, where nothing else is said. More were not quicker, one was slower."""
 
@@ -83,7 +84,11 @@ class Predictor:
         self._sessions = Sessions(
             self.choice.name, self.graph, self.threads, sha256=sha256, callers=callers, weights=weights
         )
-        self._sharing = Sharing(self._sessions, self.threads, batch, self._computed)
+        self.tiled: TiledSharing | None = None
+        """Of a Run that cuts pictures into tiles, whose answers are pooled: then there are no squares to ask for."""
+        if run.card.geometry.kind == "tiles":
+            self.tiled = TiledSharing(self._sessions, self.threads, batch, self._computed, self._unlike, self)
+        self._sharing = self.tiled or Sharing(self._sessions, self.threads, batch, self._computed)
         self._width = check_fits(self.graph, self.card, partial(self._computed, self._sessions.any))
 
     @property
@@ -128,8 +133,9 @@ class Predictor:
 
     def ask(self, pixels: Pixels, outputs: Sequence[str]) -> list[Floats]:
         """As ``run_pixels``, for any of probabilities, logits, embedding and ``features`` (N, D, h, w), in
-        the order of ``outputs``.
+        the order of ``outputs``. Raises UsageError also where pictures are cut into tiles.
         """
+        only_whole(self.run, "asking for squares")
         size, channels = self.run.card.geometry.size, self.run.card.channels
         if (
             pixels.dtype != np.uint8
@@ -153,13 +159,19 @@ class Predictor:
             )
         if UNLIKE in outputs and self.unknowns is not None:
             place = outputs.index(UNLIKE)
-            with np.errstate(all="ignore"):  # what overflows is refused in the next line
-                found[place] = self.unknowns.scorer(found[place])
-            if not np.isfinite(found[place]).all():
-                raise RunError(
-                    f"{self.run.path / REFERENCE} gives scores that are not finite", hint="restore it from a copy"
-                )
+            found[place] = self._unlike(found[place])
         return found
+
+    def _unlike(self, embeddings: Floats) -> Floats:
+        """The scores of embeddings (N, D), (N,). Raises RunError where one is not finite."""
+        assert self.unknowns is not None
+        with np.errstate(all="ignore"):  # what overflows is refused in the next line
+            scores = self.unknowns.scorer(embeddings)
+        if not np.isfinite(scores).all():
+            raise RunError(
+                f"{self.run.path / REFERENCE} gives scores that are not finite", hint="restore it from a copy"
+            )
+        return scores
 
     def compute(self, squares: Pixels, outputs: Sequence[str], *, alone: bool) -> list[Floats]:
         """As ``ask``, in the calling thread and in one piece: for a server, whose threads ask at the same time.
@@ -169,9 +181,10 @@ class Predictor:
         """
         return self._computed(self._sessions.of(1 if alone else self.threads), squares, outputs)
 
-    def square(self, source: Source, *, max_pixels: int = MAX_PIXELS, formats: Sequence[str] = FORMATS) -> Pixels:
+    def square(self, source: Source, *, max_pixels: int | None = None, formats: Sequence[str] = FORMATS) -> Pixels:
         """What the network sees of a picture, uint8 (S, S, C): for ``ask``. Raises ImageError for a file or bytes that
-        cannot be used, of other formats or larger than ``max_pixels``; UsageError for other types.
+        cannot be used, of other formats or larger than ``max_pixels`` (None: ``Geometry.max_pixels``); UsageError for
+        other types, and where pictures are cut into tiles.
         """
         return square_of(self.run.card, source, max_pixels=max_pixels, formats=formats)
 
@@ -220,7 +233,7 @@ class Predictor:
         """For each picture, in order, its name and a row of each output, or why there is none."""
 
         def prepare(item: tuple[int, Source]) -> Pixels:
-            return self.square(item[1])
+            return whole_of(self.run.card, item[1]) if self.tiled else self.square(item[1])
 
         number = len(sources) if isinstance(sources, Sized) else None
         for (position, source), answer in self._sharing.answered(
@@ -272,7 +285,8 @@ class Predictor:
 
         def prepare(index: int) -> Pixels:
             geometry = self.run.card.geometry
-            return geometry.apply(samples.read(samples.samples[index], self.run.card.channels, geometry=geometry))
+            pixels = samples.read(samples.samples[index], self.run.card.channels, geometry=geometry)
+            return pixels if self.tiled else geometry.apply(pixels)
 
         parts: list[list[Floats]] = []
         kept: list[int] = []

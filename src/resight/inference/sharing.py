@@ -13,6 +13,8 @@ from resight.inference.backend import Backend, Floats, Pixels
 from resight.inference.pipeline import batched, map_ordered
 from resight.inference.sessions import Sessions
 
+UNLIKE = "unlike"
+"""Beside the graph's outputs: the score of an embedding."""
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 Compute = Callable[[Backend, Pixels, Sequence[str]], list[Floats]]

@@ -103,7 +103,9 @@ def load_into(net: ResNet, state: Mapping[str, Tensor], *, source: str) -> LoadR
     report = LoadReport()
     given, report = _fit_head(own, given, report)
     given, report = _fit_input(net, given, report)
-    if problems := _differences(own, given, skip=HEAD if report.replaced_head else ()):
+    given, report = _fit_attention(own, given, report)
+    skip = (HEAD if report.replaced_head else ()) + (_attention(own) if not _attention(given) else ())
+    if problems := _differences(own, given, skip=skip):
         raise WeightsError(f"{source} does not fit this network:\n{problems}", hint=_hint(state))
     broken = [n for n, t in given.items() if t.is_floating_point() and not bool(torch.isfinite(t).all())]
     if broken:
@@ -153,6 +155,24 @@ def _fit_input(net: ResNet, given: dict[str, Tensor], report: LoadReport) -> tup
         how = f"repeated and scaled by {old}/{new}"
     note = f"the first layer's filters for {old} channels were {how} for {new}"
     return given | {name: kernel}, replace(report, adapted_input=(old, new), notes=(*report.notes, note))
+
+
+def _attention(state: Mapping[str, Tensor]) -> tuple[str, ...]:
+    return tuple(name for name in state if name.startswith("attention."))
+
+
+def _fit_attention(
+    own: Mapping[str, Tensor], given: dict[str, Tensor], report: LoadReport
+) -> tuple[dict[str, Tensor], LoadReport]:
+    """Weights of whole pictures have no attention over tiles: it starts untrained. Nor has a network of whole pictures
+    a place for it."""
+    wanted, found = _attention(own), _attention(given)
+    if bool(wanted) == bool(found):
+        return given, report
+    if wanted:
+        return given, replace(report, notes=(*report.notes, "the attention over tiles starts untrained"))
+    rest = {name: tensor for name, tensor in given.items() if name not in found}
+    return rest, replace(report, notes=(*report.notes, "the weights' attention over tiles is left out"))
 
 
 def _differences(own: Mapping[str, Tensor], given: Mapping[str, Tensor], skip: tuple[str, ...] = ()) -> str:

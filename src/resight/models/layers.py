@@ -75,3 +75,21 @@ class StochasticDepth(nn.Module):
 
     def extra_repr(self) -> str:
         return f"rate={self.rate:g}"
+
+
+class GatedAttention(nn.Module):
+    """How much each tile of a picture counts: wᵀ(tanh(V h) ⊙ sigm(U h)) (Ilse et al. 2018, eq. 9, before the softmax).
+
+    The softmax is over the tiles of one picture, so it is taken where these are pooled. (N, D) → (N,).
+    """
+
+    def __init__(self, features: int, hidden: int) -> None:
+        super().__init__()
+        self.V = nn.Linear(features, hidden)
+        self.U = nn.Linear(features, hidden)
+        self.w = nn.Linear(hidden, 1)
+
+    def forward(self, embedding: Tensor) -> Tensor:
+        gated = torch.tanh(self.V(embedding)) * torch.sigmoid(self.U(embedding))
+        score: Tensor = self.w(gated).squeeze(1)
+        return score

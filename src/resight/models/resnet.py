@@ -17,7 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from resight.errors import UsageError
 from resight.models.blocks import BLOCKS, Block, BlockOptions, ShortcutKind
-from resight.models.layers import NormKind, conv, norm_of
+from resight.models.layers import GatedAttention, NormKind, conv, norm_of
 
 StemKind = Literal["imagenet", "deep", "cifar", "tiny"]
 
@@ -38,6 +38,7 @@ class ResNetSpec:
     squeeze_excitation: a channel gate at the end of each branch (Hu et al. 2018).
     stochastic_depth: the drop rate of the last branch, linear from 0 at the first (Huang et al. 2016).
     norm: ``batch``, or ``none``: no batch normalisation anywhere, biases instead.
+    attention: for pictures cut into tiles: the hidden width of the gated attention that weighs these; 0 for none.
     """
 
     block: Literal["basic", "bottleneck"]
@@ -52,6 +53,7 @@ class ResNetSpec:
     squeeze_excitation: bool = False
     stochastic_depth: float = 0.0
     norm: NormKind = "batch"
+    attention: int = 0
 
     def __post_init__(self) -> None:
         if self.stochastic_depth and self.shortcut == "none":
@@ -64,6 +66,8 @@ class ResNetSpec:
             raise UsageError("stride_on changes bottleneck blocks only")
         if self.norm not in ("batch", "none"):
             raise UsageError(f"norm must be batch or none, not {self.norm!r}")
+        if type(self.attention) is not int or not 0 <= self.attention <= 4096:
+            raise UsageError(f"attention must be a whole number from 0 to 4096, not {self.attention!r}")
 
 
 class ResNet(nn.Module):
@@ -96,6 +100,8 @@ class ResNet(nn.Module):
         self.norm = nn.Sequential(norm_of(spec.norm, width), nn.ReLU()) if spec.preactivation else nn.Identity()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(width, num_classes)
+        if spec.attention:
+            self.attention = GatedAttention(width, spec.attention)
         initialize(self)
 
     def _build_stem(self) -> int:
@@ -153,7 +159,8 @@ class ResNet(nn.Module):
         """All named activations.
 
         ``stem``, ``stage1`` … ``stage4`` (three stages for the CIFAR type), ``features``: the map that is
-        pooled (N, D, h, w), ``embedding`` (N, D), ``logits`` (N, num_classes).
+        pooled (N, D, h, w), ``embedding`` (N, D), ``logits`` (N, num_classes); with ``spec.attention`` also
+        ``attention`` (N,), how much each of these tiles counts in its picture.
         """
         out = {"stem": self._stem(x)}
         x = out["stem"]
@@ -163,13 +170,20 @@ class ResNet(nn.Module):
         out["features"] = self.norm(x)
         out["embedding"] = self.avgpool(out["features"]).flatten(1)
         out["logits"] = self.fc(out["embedding"])
+        if self.spec.attention:
+            out["attention"] = self.attention(out["embedding"])
         return out
 
-    def forward(self, x: Tensor) -> Tensor:
+    def embedding(self, x: Tensor) -> Tensor:
+        """The pooled features alone, (N, D): what ``fc`` and ``attention`` take."""
         x = self._stem(x)
         for stage in self.stages:
             x = self._through(stage, x)
-        logits: Tensor = self.fc(self.avgpool(self.norm(x)).flatten(1))
+        pooled: Tensor = self.avgpool(self.norm(x)).flatten(1)
+        return pooled
+
+    def forward(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.fc(self.embedding(x))
         return logits
 
 

@@ -21,6 +21,7 @@ from resight.recipes.sections import (
     OptimizerConfig,
     ScheduleConfig,
     Section,
+    TilesConfig,
     TransferConfig,
 )
 from resight.runs.plain_json import json_bytes, read_json
@@ -48,6 +49,7 @@ class TrainConfig(Section):
     model: ModelConfig = ModelConfig()
     transfer: TransferConfig = TransferConfig()
     data: DataConfig = DataConfig()
+    tiles: TilesConfig = TilesConfig()
     augment: AugmentConfig = AugmentConfig()
     optimizer: OptimizerConfig = OptimizerConfig()
     schedule: ScheduleConfig = ScheduleConfig()

@@ -49,7 +49,7 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
 # The same, where two decide.
 _AND_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {"augment.crop_from": ("data.geometry", ("squash", "letterbox"))}
 # Without a loop, where the ladder ends with the features, these sections and options change nothing.
-_OF_THE_LOOP = ("optimizer", "schedule", "balance", "distill")
+_OF_THE_LOOP = ("optimizer", "schedule", "balance", "distill", "tiles")
 _IN_THE_LOOP = {
     *("data.train_size", "data.start_scale", "data.grow_until", "data.fix_share", "loss", "focal_gamma"),
     *("label_smoothing", "epochs", "budget_seconds", "auto_batch", "batch", "micro_batch", "memory_gb", "patience"),

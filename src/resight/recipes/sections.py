@@ -73,7 +73,7 @@ class DataConfig(Section):
     start_scale: float = Field(1.0, ge=0.25, le=1)
     grow_until: float = Field(0.7, gt=0, lt=1)
     fix_share: float = Field(0.0, ge=0, lt=1)
-    geometry: Literal["crop", "squash", "letterbox"] = "crop"
+    geometry: Literal["crop", "squash", "letterbox", "tiles"] = "crop"
     crop_ratio: float = Field(1.0, gt=0, le=1)
     interpolation: Literal["bilinear", "bicubic"] = "bilinear"
     geometry_version: Literal[1, 2] = 2
@@ -83,6 +83,25 @@ class DataConfig(Section):
     workers: int = Field(2, ge=0, le=64)
     cache_gb: float = Field(4.0, ge=0)
     disk_cache_gb: float = Field(20.0, ge=0)
+
+
+class TilesConfig(Section):
+    """How pictures are cut into tiles, and how bags of them are learned from; only with ``data.geometry=tiles``.
+
+    side: of a tile, in pixels of the picture; each is resized to ``data.image_size``. 0: the same. stride: from one
+    tile to the next, in pixels of the picture; 0: half of the side: what is no larger lies whole in some tile.
+    attention: the hidden width of the gated attention (Ilse et al. 2018, eq. 9). bag: the most tiles of a picture that
+    an update learns from. drawn: which share of these is drawn at random; the others are those with most attention.
+    start: what attention begins with: what is ``rare`` among the tiles of the training pictures, chance (``random``),
+    or that of the ``weights``, which is taken where they have one and nothing else is said.
+    """
+
+    side: int = Field(0, ge=0, le=8192)
+    stride: int = Field(0, ge=0, le=8192)
+    attention: int = Field(64, ge=1, le=4096)
+    bag: int = Field(32, ge=2, le=4096)
+    drawn: float = Field(0.5, ge=0, le=1)
+    start: Literal["rare", "random", "weights"] = "rare"
 
 
 class AugmentConfig(Section):

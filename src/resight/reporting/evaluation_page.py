@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from resight.errors import RunError
 from resight.evaluation import Comparison, Estimate, Evaluation, reliability, risk_coverage, softmax
 from resight.evaluation.metrics import Floats, Ints
+from resight.explaining import shrunk
+from resight.images import visible
 from resight.inference import Predictor
 from resight.reporting import figures
-from resight.reporting.heat import HeatMaps, shown, square_of
+from resight.reporting.heat import SIDE, HeatMaps, shown, square_of
 from resight.reporting.page import svg, write_page
 from resight.reporting.robustness_figure import robustness_figure
 from resight.reporting.verdict import verdict
@@ -172,12 +174,20 @@ class Pictures:
         if not len(positions):
             return []
         answered = self._answered
+        if self._predictor.tiled:
+            return [self._of_tiles(int(k)) for k in positions]
         squares = np.stack([square_of(answered.run, answered.samples, int(answered.indices[k])) for k in positions])
         best = self._chances[positions].argmax(axis=1)
         heats = self._maps.of(squares, best)
         return [
             self._item(int(k), shown(square), heat) for k, square, heat in zip(positions, squares, heats, strict=True)
         ]
+
+    def _of_tiles(self, position: int) -> dict[str, Any]:
+        """One picture at a time: they are large."""
+        picture = square_of(self._answered.run, self._answered.samples, int(self._answered.indices[position]))
+        heat = self._maps.of_tiles(picture, int(self._chances[position].argmax()))
+        return self._item(position, shown(shrunk(visible(picture), SIDE)), heat)
 
     def _item(self, position: int, picture: str, heat: str) -> dict[str, Any]:
         answered, row = self._answered, self._chances[position]

@@ -32,18 +32,20 @@ SIDE, SMALL = 480, 160
 def section(
     item: Explanation,
     picture: Pixels,
-    geometry: Geometry,
+    geometry: Geometry | None,
     neighbours: Sequence[Pixels],
     stages: Mapping[str, Floats],
 ) -> dict[str, Any]:
     """What the page shows of one picture, uint8 (H, W, 3). neighbours: the pictures of ``item.nearest``, in order.
-    stages: activations (D, h, w) by name.
+    stages: activations (D, h, w) by name. geometry: None where the maps are of the whole picture, from its tiles.
     """
     small = _shrunk(picture)
     return {
         "item": item,
         "picture": thumbnail(small, SIDE),
-        "overlays": [(one, thumbnail(overlay(small, one.heat, geometry), SIDE)) for one in item.maps],
+        "overlays": [
+            (one, thumbnail(overlay(small, one.heat, geometry, fine=geometry is None), SIDE)) for one in item.maps
+        ],
         "nearest": [
             (neighbour, thumbnail(enlarge(pixels, SMALL), SMALL))
             for neighbour, pixels in zip(item.nearest, neighbours, strict=True)

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import RunError
-from resight.explaining import check_head, class_activation, overlay, read_head
+from resight.explaining import check_head, class_activation, explain_tiles, overlay, read_head, shrunk
 from resight.images import visible
 from resight.inference import Predictor
 from resight.reporting.page import thumbnail
@@ -43,11 +43,21 @@ class HeatMaps:
         maps = class_activation(features, self._head.weights[classes])
         return [shown(overlay(visible(square), heat)) for square, heat in zip(squares, maps, strict=True)]
 
+    def of_tiles(self, picture: NDArray[np.uint8], label: int) -> str:
+        """The map of a class over a whole picture (H, W, C) whose tiles are answered; empty where there is none."""
+        if self.missing:
+            return ""
+        found = explain_tiles(self._predictor, picture, self._head, [label])
+        return shown(overlay(shrunk(visible(picture), SIDE), found.maps[0].reduced(SIDE), fine=True))
+
 
 def square_of(run: Run, samples: SampleSet, index: int) -> NDArray[np.uint8]:
-    """What the network sees of the sample at ``index``: uint8 (S, S, C). Raises ImageError."""
+    """What the network sees of the sample at ``index``: uint8 (S, S, C), or, where it sees tiles, the picture itself,
+    (H, W, C). Raises ImageError.
+    """
     geometry = run.card.geometry
-    return geometry.apply(samples.read(samples.samples[index], run.card.channels, geometry=geometry))
+    pixels = samples.read(samples.samples[index], run.card.channels, geometry=geometry)
+    return pixels if geometry.kind == "tiles" else geometry.apply(pixels)
 
 
 def shown(pixels: NDArray[np.uint8]) -> str:

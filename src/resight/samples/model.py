@@ -134,7 +134,7 @@ class SampleSet:
         *,
         geometry: Geometry | None = None,
         data: bytes | None = None,
-        max_pixels: int = MAX_PIXELS,
+        max_pixels: int | None = None,
     ) -> NDArray[np.uint8]:
         """Decode one sample to uint8 (H, W, ``channels``); 1 is grey, 3 RGB, others: ``resight.images.bands``. Safe to
         call from many threads.
@@ -146,7 +146,7 @@ class SampleSet:
         if sample.index is None:
             where = self.path(sample) if data is None else data
             if geometry is None:
-                return decode(where, channels=channels, max_pixels=max_pixels, source=sample.source)
+                return decode(where, channels=channels, max_pixels=max_pixels or MAX_PIXELS, source=sample.source)
             return decode_for(geometry, where, channels=channels, max_pixels=max_pixels, source=sample.source)
         check_channels(channels)
         pixels = self.array(sample.source)[sample.index]

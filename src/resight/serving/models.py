@@ -15,6 +15,7 @@ from resight.errors import ResightError, RunError
 from resight.explaining import Head, read_head
 from resight.images import printable
 from resight.inference import Predictor
+from resight.inference.tiled import only_whole
 from resight.runs import ONNX, Run
 from resight.serving.card import card_of
 from resight.serving.limits import Limits
@@ -46,6 +47,7 @@ def open_model(name: str, path: Path, *, backend: str, limits: Limits, artifact:
     Raises what ``Run.open`` and ``Predictor`` raise.
     """
     run = Run.open(path)
+    only_whole(run, "resight serve")
     predictor = Predictor(run, artifact=artifact, backend=backend, threads=limits.threads, batch=limits.batch)
     square = predictor.card.geometry.size
     blank = _blank(square, run.card.channels)

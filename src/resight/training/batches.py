@@ -6,7 +6,9 @@ from collections.abc import Iterable, Iterator
 from contextlib import nullcontext
 from dataclasses import fields, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 
 from resight.training.augment import Parameters
 from resight.training.loader import Batch
@@ -16,8 +18,14 @@ def split(batch: Batch, size: int) -> Iterator[Batch]:
     """The batch in micro-batches of at most ``size`` pictures."""
     for start in range(0, len(batch.labels), size):
         part = slice(start, start + size)
-        rows = {f.name: getattr(batch.parameters, f.name)[part] for f in fields(Parameters)}
-        yield Batch(batch.pixels[part], batch.labels[part], batch.indices[part], Parameters(**rows), batch.step)
+        tiles = None if batch.tiles is None else batch.tiles[part]
+        parameters = rows_of(batch.parameters, part)
+        yield Batch(batch.pixels[part], batch.labels[part], batch.indices[part], parameters, batch.step, tiles)
+
+
+def rows_of(parameters: Parameters, rows: slice | NDArray[np.int64]) -> Parameters:
+    """Those of some pictures, by position."""
+    return Parameters(**{f.name: getattr(parameters, f.name)[rows] for f in fields(Parameters)})
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:

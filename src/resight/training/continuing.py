@@ -21,6 +21,7 @@ from resight.errors import DataError, ImageError, RunError, UsageError
 from resight.evaluation import Evaluation, wilson
 from resight.images import printable, read_bytes
 from resight.inference.tasks import only_single
+from resight.inference.tiled import only_whole
 from resight.models import ResNet, Source, read_weights
 from resight.recipes import TrainConfig
 from resight.recipes.sections import BalanceConfig, DistillConfig, TransferConfig
@@ -93,6 +94,7 @@ def open_base(path: str | Path, keep_absent: bool, *, rebalance: bool = False) -
     """
     run = Run.open(path)
     only_single(run, "--from")
+    only_whole(run, "--from")
     if not run.records(CONFIG):
         return Base(run, None, {}, keep_absent)
     config = TrainConfig.from_json(run.read(CONFIG), str(run.path / CONFIG))

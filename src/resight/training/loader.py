@@ -33,13 +33,15 @@ _TRIED = 8  # pictures that show how large a part will be
 class Batch:
     """pixels: uint8 (B, C, S, S), channels-last in memory. labels: int64 (B,), or uint8 (B, K) in a multi-label set.
     indices: int64 (B,), positions in the training part. parameters: what is left for ``augment.apply`` to do. step: the
-    update they belong to."""
+    update they belong to. tiles: how many each picture is cut into, int64 (B,); then pixels are as
+    ``resight.training.bags.bag_batch`` makes them."""
 
     pixels: Tensor
     labels: Tensor
     indices: NDArray[np.int64]
     parameters: Parameters
     step: int
+    tiles: Tensor | None = None
 
 
 @dataclass(frozen=True)
@@ -94,6 +96,9 @@ class Pictures:
                 self._fits = False  # larger than it looked: the rest goes to the disk
             return pixels
         return self._from_disk(index, self._disk)
+
+    def ready(self) -> None:
+        """Called in the training's thread before others ask for pictures."""
 
     def _decide(self) -> None:
         """Whether the part will fit into memory, by some pictures of it."""
@@ -196,6 +201,12 @@ class TrainLoader:
         indices = positions(drawn)
         augment = augment_at(config, step)
         parameters = draw(augment, config.seed, epoch, drawn)
+        if config.data.geometry == "tiles":
+            from resight.training.bags import bag_batch
+            from resight.training.prepare import geometry_of
+
+            pixels, count = bag_batch(self.pictures, indices, geometry_of(config))
+            return Batch(pixels, torch.from_numpy(self.pictures.labels[indices]), indices, parameters, step, count)
         if step < fix_start(config):
             pixels = cut_pictures(self.pictures, indices, parameters, config, size_at(config, step))
         else:
@@ -212,6 +223,7 @@ class TrainLoader:
         A failure in a thread is raised here, at once: there are no worker processes that could hang.
         """
         workers = self.config.data.workers
+        self.pictures.ready()
         if workers == 0:
             yield from map(self._make, range(start, stop))
             return

@@ -10,14 +10,15 @@ from resight.recipes.sections import ModelConfig
 
 
 def depth(net: ResNet, name: str) -> int:
-    """Of a parameter or module, by its name: 0 for the stem, 1 … n for the n stages, n + 1 for the last layer.
+    """Of a parameter or module, by its name: 0 for the stem, 1 … n for the n stages, n + 1 for the last layer and the
+    attention over tiles.
 
     The norm after the stages of a pre-activation network belongs to the last stage.
     """
     part, stages = name.partition(".")[0], len(net.spec.depths)
     if part.startswith("layer"):
         return int(part.removeprefix("layer"))
-    return {"norm": stages, "avgpool": stages, "fc": stages + 1}.get(part, 0)
+    return {"norm": stages, "avgpool": stages, "fc": stages + 1, "attention": stages + 1}.get(part, 0)
 
 
 def frozen_depth(net: ResNet, freeze: str) -> int:

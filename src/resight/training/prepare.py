@@ -14,9 +14,10 @@ from typing import Any
 import numpy as np
 
 from resight.errors import DataError, UsageError
-from resight.images import MAX_PIXELS, Geometry, decoder_versions, probe
+from resight.images import MAX_PIXELS, MAX_TILED_PIXELS, Geometry, decoder_versions, probe
 from resight.models import ResNet, Source, create, guess, load_weights, read_weights, spec_of, stem_for, zero_gamma
 from resight.recipes import Facts, TrainConfig, check_effects, check_task, check_wishes, override, recipe
+from resight.recipes.tiles import TILES, check_tiles, decide_tiles, tile_geometry, with_tiles
 from resight.runs.storage import cache_directory
 from resight.samples import LEFT_OUT, CheckReport, Sample, SampleSet, check_files, printable
 from resight.training.augment import to_short
@@ -32,13 +33,13 @@ _MEASURED = 2000  # pictures that the mean and deviation are measured on
 
 
 def check(
-    samples: SampleSet, skip_bad: bool, say: Callable[[str], None], channels: int = 0
+    samples: SampleSet, skip_bad: bool, say: Callable[[str], None], channels: int = 0, max_pixels: int = MAX_PIXELS
 ) -> tuple[SampleSet, CheckReport]:
     """Decodes every picture once. Raises DataError listing all bad ones, unless they are to be skipped.
 
     channels: pictures that cannot be had with so many are bad; 0 takes any that all can be had with.
     """
-    report = check_files(samples, threads=available_cores(), channels=channels or None)
+    report = check_files(samples, threads=available_cores(), channels=channels or None, max_pixels=max_pixels)
     if report.misnamed:
         names = ", ".join(f"{printable(source)} is {form}" for source, form in report.misnamed[:3])
         say(f"{len(report.misnamed)} pictures have another format than their names say (read all the same): {names}")
@@ -82,17 +83,25 @@ def configure(
     facts = Facts(count, len(samples.classes), side, samples.task, str(wishes.get("model.name", "")))
     check_classes(samples)
     weights = wishes.get("model.weights")
-    name = recipe_name or _default_recipe(weights, samples.task)
+    tiled = wishes.get("data.geometry") == TILES
+    name = recipe_name or _default_recipe(weights, samples.task, tiled)
     base = continued if continued and not recipe_name else recipe(name, facts)
     source = None
     if weights:
         source = known or read_weights(weights, wishes.get("model.name", base.model.name))
+        if source.geometry and source.geometry.kind == TILES and "data.geometry" not in wishes:
+            tiled = True
+            base = base if recipe_name or continued else recipe(_default_recipe(weights, tiled=True), facts)
         base = _follow_weights(base, source)
+    if tiled:
+        base = with_tiles(base, frozen=wishes.get("model.freeze") == "backbone")
     check_wishes(samples.task, wishes)
     config = override(base, wishes)
     check_effects(config, wishes)
     check_task(config, wishes)
+    check_tiles(config, wishes)
     _decide_data(config, samples, facts, source)
+    decide_tiles(config, wishes, source is not None and "attention.V.weight" in source.state)
     _decide_model(config, source)
     if config.batch > count:
         config.batch = count
@@ -114,6 +123,8 @@ def _follow_weights(config: TrainConfig, source: Source) -> TrainConfig:
         config.data.geometry = geometry.kind
         config.data.crop_ratio = geometry.size / geometry.resize
         config.data.interpolation = geometry.interpolation
+        config.tiles.side, config.tiles.stride = geometry.tile, geometry.stride
+        config.tiles.attention = config.model.options.get("attention") or config.tiles.attention  # type: ignore[assignment]
     if source.mean and source.std:
         config.data.mean, config.data.std = list(source.mean), list(source.std)
     return config
@@ -131,6 +142,8 @@ def _decide_data(config: TrainConfig, samples: SampleSet, facts: Facts, source: 
 
 
 def _decide_model(config: TrainConfig, source: Source | None) -> None:
+    options = {name: value for name, value in config.model.options.items() if name != "attention"}
+    config.model.options = options | ({"attention": config.tiles.attention} if config.data.geometry == TILES else {})
     spec = spec_of(config.model.name, **config.model.options)
     if "stem" not in config.model.options and source is None:
         stem = stem_for(spec, config.data.image_size)
@@ -144,7 +157,7 @@ def first_look(wishes: dict[str, Any], recipe_name: str | None, continued: Train
     """The wishes on top of the recipe for assumed data. Raises UsageError before any real data are touched."""
     if continued and not recipe_name:
         return override(continued, wishes)
-    name = recipe_name or _default_recipe(wishes.get("model.weights"))
+    name = recipe_name or _default_recipe(wishes.get("model.weights"), tiled=wishes.get("data.geometry") == TILES)
     config = override(recipe(name, Facts(count=10_000, classes=10, side=224)), wishes)
     if not config.model.weights and (config.transfer.rung != "none" or config.model.freeze != "none"):
         what = "model.freeze keeps" if config.model.freeze != "none" else f"the recipe {config.recipe} starts from"
@@ -152,10 +165,10 @@ def first_look(wishes: dict[str, Any], recipe_name: str | None, continued: Train
     return config
 
 
-def _default_recipe(weights: str | None, task: str = "single") -> str:
-    """Of no weights ``quick``; the ladder, or ``finetune`` where pictures have any number of labels: its probe is a
-    regression over one class."""
-    return "quick" if not weights else "transfer" if task == "single" else "finetune"
+def _default_recipe(weights: str | None, task: str = "single", tiled: bool = False) -> str:
+    """Of no weights ``quick``; the ladder, or ``finetune`` where pictures have any number of labels or are cut into
+    tiles: its probe is a regression over one class and one square."""
+    return "quick" if not weights else "transfer" if task == "single" and not tiled else "finetune"
 
 
 def measure(pictures: Pictures, channels: int, seed: int) -> tuple[list[float], list[float]]:
@@ -180,18 +193,23 @@ def measure(pictures: Pictures, channels: int, seed: int) -> tuple[list[float], 
 def geometry_of(config: TrainConfig) -> Geometry:
     """How pictures are answered."""
     data = config.data
+    if data.geometry == TILES:
+        return tile_geometry(config)
     resize = max(data.image_size, round(data.image_size / data.crop_ratio))
     return Geometry(data.geometry, data.image_size, resize, data.interpolation, data.geometry_version)
 
 
 def train_pictures(samples: SampleSet, config: TrainConfig, say: Callable[[str], None] | None = None) -> Pictures:
-    """The training part: squares at the training size, or, for random crops, whole pictures not larger than needed.
+    """The training part: squares at the training size, or, for random crops, whole pictures not larger than needed; to
+    be cut into tiles, whole pictures as they are.
 
     Both are decoded as they are for answering at the training size: by ``Geometry.reduction``. So a random crop of
     average area is never enlarged, nor is the smallest of a picture that was decoded in full. Where a picture is
     squashed or letterboxed to be answered, crops are cut from a larger such square (``augment.crop_from``).
     """
     data, answer = config.data, geometry_of(config)
+    if data.geometry == TILES:
+        return _pictures(samples, "train", answer, config, say)
     resize = max(data.train_size, round(data.train_size * answer.resize / answer.size))
     whole = config.augment.crop == "resized"
     kind = "crop" if whole and config.augment.crop_from == "picture" else data.geometry
@@ -218,12 +236,14 @@ def _pictures(
     short: int = 0,
 ) -> Pictures:
     """Squares by ``geometry``; with ``short``, what crops are cut from: whole pictures with a shorter side of at most
-    so many pixels, or, by another geometry than ``crop``, squares of at most that side.
+    so many pixels, or, by another geometry than ``crop``, squares of at most that side; for tiles, whole pictures.
     """
     data = config.data
 
     def read(sample: Sample, content: bytes | None = None) -> np.ndarray:
         pixels = samples.read(sample, data.channels, geometry=geometry, data=content)
+        if geometry.kind == TILES:
+            return pixels
         if not short:
             return geometry.apply(pixels)
         if geometry.kind == "crop":
@@ -245,7 +265,8 @@ def _pictures(
 
     def fits(height: np.ndarray, width: np.ndarray, channels: np.ndarray) -> np.ndarray:
         square = (height == geometry.size) & (width == geometry.size)
-        found: np.ndarray = (channels == data.channels) & (height * width <= MAX_PIXELS if short else square)
+        whole = short or geometry.kind == TILES
+        found: np.ndarray = (channels == data.channels) & (height * width <= geometry.max_pixels if whole else square)
         return found
 
     cache = PictureCache(
@@ -325,7 +346,7 @@ def some_sizes(samples: SampleSet, most: int = 200) -> np.ndarray:
         if sample.index is not None:
             height, width = samples.array(sample.source).shape[1:3]
         else:
-            info = probe(samples.path(sample))
+            info = probe(samples.path(sample), max_pixels=MAX_TILED_PIXELS)
             height, width = info.height, info.width
         sizes.append((width, height))
     return np.array(sizes, np.int64)

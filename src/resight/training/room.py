@@ -20,6 +20,7 @@ from torch.nn import functional as F
 
 from resight.errors import UsageError
 from resight.recipes.config import TrainConfig
+from resight.recipes.tiles import TILES
 from resight.samples import SampleSet
 from resight.training import machine
 from resight.training.live import measure
@@ -51,8 +52,8 @@ def decide(config: TrainConfig, samples: SampleSet, sizes: Sizes, wishes: Mappin
 
     sizes: int64 (n, 2), width and height of the pictures. Raises UsageError where the training does not fit.
     """
-    if config.transfer.rung == "features":  # no updates
-        config.model.checkpointing = False
+    if config.transfer.rung == "features" or config.data.geometry == TILES:  # no updates; not counted
+        config.model.checkpointing = config.model.checkpointing is True
         return
     room, ways = room_for(config), ways_of(config, samples)
     decoded = decoded_bytes(config, samples, sizes)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from resight.evaluation import accuracy, confusion, log_loss, macro
 from resight.recipes.config import TrainConfig
+from resight.training.bags import Bags
 from resight.training.loader import Pictures, eval_batches
 from resight.training.multilabel import scores
 from resight.training.objective import Objective
@@ -37,6 +38,9 @@ class Validation:
 def answers(objective: Objective, pictures: Pictures, indices: NDArray[np.int64], batch: int) -> Iterator[Tensor]:
     """Logits of the pictures ``indices``, in order: float32 (≤ batch, K) at a time, on the network's device."""
     objective.eval()
+    if isinstance(objective, Bags):
+        yield from objective.answers(pictures, indices)
+        return
     device = next(objective.parameters()).device
     for pixels in eval_batches(pictures, indices, batch):
         images = objective.normalize(pixels.to(device)).contiguous(memory_format=torch.channels_last)

@@ -6,7 +6,7 @@ import hashlib
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -102,7 +102,7 @@ def _name_of(net: ResNet, config: TrainConfig, samples: SampleSet, chosen: Label
             digest.update(name.encode())
             digest.update(value.contiguous().numpy())
     data = config.data
-    settings = (asdict(prepare.geometry_of(config)), data.channels, data.mean, data.std, mirror)
+    settings = (prepare.geometry_of(config).to_dict(), data.channels, data.mean, data.std, mirror)
     digest.update(repr((settings, config.device, config.threads, samples.fingerprint())).encode())
     digest.update(chosen.tobytes())
     return digest.hexdigest()

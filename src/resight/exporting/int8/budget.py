@@ -24,6 +24,7 @@ from resight.exporting.int8.table import GOOD, Row, row_of, to_text
 from resight.exporting.int8.targets import TARGETS, Workshop
 from resight.images import printable
 from resight.inference.backend import Backend, installed_backends, open_backend, thread_count
+from resight.inference.tiled import only_whole
 from resight.runs import ONNX, Artifact, Run, drafted
 from resight.samples import SampleSet
 
@@ -97,6 +98,7 @@ def quantize(
     Raises QuantizationError where no target has a good one, UsageError, DataError for data that lacks a part or has
     bad pictures, MissingExtra, RunLocked while another process exports one of the names, StorageError.
     """
+    only_whole(run, "quantising")
     _check(run, samples, to, max_drop, pictures)
     count, seven_bits = thread_count(threads), not has_vnni()
     run.verify(ONNX)
