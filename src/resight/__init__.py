@@ -33,6 +33,7 @@ if TYPE_CHECKING:
     from resight.commands.import_ import import_weights as import_weights
     from resight.commands.lr_find import lr_find as lr_find
     from resight.commands.predict import predict as predict
+    from resight.commands.pretrain import pretrain as pretrain
     from resight.commands.preview import preview as preview
     from resight.commands.resume import resume as resume
     from resight.commands.serve import serve as serve
@@ -71,6 +72,7 @@ _WHERE = {
     "models": "",
     "predict": "resight.commands.predict",
     "predict_to_file": "resight.commands.batch",
+    "pretrain": "resight.commands.pretrain",
     "preview": "resight.commands.preview",
     "resume": "resight.commands.resume",
     "serve": "resight.commands.serve",

@@ -18,6 +18,7 @@ from resight.training.objective import Normalize
 OPSET = 18
 INPUT = "pixels"
 OUTPUTS = ("probabilities", "logits", "embedding", "features")
+DESCRIBING = ("embedding", "features")
 
 
 class Answering(nn.Module):
@@ -45,7 +46,24 @@ class Answering(nn.Module):
         return probabilities, out["logits"], out["embedding"], out["features"]
 
 
-def export_onnx(answering: Answering, size: int, path: Path) -> None:
+class Describing(nn.Module):
+    """As ``Answering``, of a network without a last layer.
+
+    forward: uint8 (N, S, S, C) → embedding (N, D), features (N, D, h, w); float32.
+    """
+
+    def __init__(self, net: ResNet, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.net = net
+        self.normalize = Normalize(mean, std)
+        self.eval()
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.net.features(self.normalize(pixels.permute(0, 3, 1, 2)))
+        return out["embedding"], out["features"]
+
+
+def export_onnx(answering: Answering | Describing, size: int, path: Path) -> None:
     """Writes one self-contained, checked ONNX file with a free batch dimension.
 
     Raises StorageError when it cannot be written; an existing file is replaced only by a complete one.
@@ -58,7 +76,7 @@ def export_onnx(answering: Answering, size: int, path: Path) -> None:
             answering,
             (pixels,),
             input_names=[INPUT],
-            output_names=list(OUTPUTS),
+            output_names=list(OUTPUTS if isinstance(answering, Answering) else DESCRIBING),
             opset_version=OPSET,
             dynamic_shapes={INPUT: {0: torch.export.Dim("batch", min=1)}},
             dynamo=True,

@@ -4,10 +4,12 @@ from resight.recipes.balances import BALANCES, balance_wishes
 from resight.recipes.config import TrainConfig, override
 from resight.recipes.effects import check_effects
 from resight.recipes.multilabel import check_task, check_wishes
+from resight.recipes.pretraining import METHODS, pretraining_recipe
 from resight.recipes.recipes import RECIPES, Facts, recipe
 
 __all__ = [
     "BALANCES",
+    "METHODS",
     "RECIPES",
     "Facts",
     "TrainConfig",
@@ -16,5 +18,6 @@ __all__ = [
     "check_task",
     "check_wishes",
     "override",
+    "pretraining_recipe",
     "recipe",
 ]

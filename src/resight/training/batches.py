@@ -7,27 +7,38 @@ from contextlib import nullcontext
 from dataclasses import fields, replace
 
 import torch
+from torch import Tensor
 
 from resight.training.augment import Parameters
-from resight.training.loader import Batch
+from resight.training.loader import Batch, View
 
 
 def split(batch: Batch, size: int) -> Iterator[Batch]:
     """The batch in micro-batches of at most ``size`` pictures."""
     for start in range(0, len(batch.labels), size):
         part = slice(start, start + size)
-        rows = {f.name: getattr(batch.parameters, f.name)[part] for f in fields(Parameters)}
-        yield Batch(batch.pixels[part], batch.labels[part], batch.indices[part], Parameters(**rows), batch.step)
+        others = tuple(View(view.pixels[part], _rows(view.parameters, part)) for view in batch.others)
+        yield Batch(
+            *(batch.pixels[part], batch.labels[part], batch.indices[part], _rows(batch.parameters, part)),
+            *(batch.step, others),
+        )
+
+
+def _rows(parameters: Parameters, part: slice) -> Parameters:
+    return Parameters(**{f.name: getattr(parameters, f.name)[part] for f in fields(Parameters)})
 
 
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Moves pixels and labels; from pinned memory and asynchronously to a CUDA device."""
     if device.type == "cpu":
         return batch
-    pixels, labels = batch.pixels, batch.labels
-    if device.type == "cuda":
-        pixels, labels = pixels.pin_memory(), labels.pin_memory()
-    return replace(batch, pixels=pixels.to(device, non_blocking=True), labels=labels.to(device, non_blocking=True))
+
+    def moved(tensor: Tensor) -> Tensor:
+        tensor = tensor.pin_memory() if device.type == "cuda" else tensor
+        return tensor.to(device, non_blocking=True)
+
+    others = tuple(View(moved(view.pixels), view.parameters) for view in batch.others)
+    return replace(batch, pixels=moved(batch.pixels), labels=moved(batch.labels), others=others)
 
 
 def ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
@@ -48,8 +59,8 @@ def ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
         if stream:  # whoever computes with the batch waits for its copy, and keeps its memory until then
             current = torch.cuda.current_stream(device)
             current.wait_stream(stream)
-            moved.pixels.record_stream(current)
-            moved.labels.record_stream(current)
+            for tensor in (moved.pixels, moved.labels, *(view.pixels for view in moved.others)):
+                tensor.record_stream(current)
         waiting = moved
     if waiting is not None:
         yield waiting
