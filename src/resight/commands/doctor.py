@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from resight.commands.extras import need
 from resight.commands.outputs import check_outputs
+from resight.inference.tasks import only_answering
 from resight.runs import CrossValidation, Run, is_crossval
 from resight.samples import load
 
@@ -65,7 +66,11 @@ def examine(
 def _opened(run: Run | CrossValidation | str | Path | None) -> Run | CrossValidation | None:
     if run is None or isinstance(run, Run | CrossValidation):
         return run
-    return CrossValidation.open(run) if is_crossval(Path(run)) else Run.open(run, verify=False)
+    if is_crossval(Path(run)):
+        return CrossValidation.open(run)
+    opened = Run.open(run, verify=False)
+    only_answering(opened, "finding labels that it contradicts")
+    return opened
 
 
 @contextmanager

@@ -109,7 +109,7 @@ def embed(
     Raises what ``resight.predict`` raises; UsageError when not one picture could be read.
     """
     check_backend(backend)
-    opened, sources = run_and_sources(run, images)
+    opened, sources = run_and_sources(run, images, embeds=True)
     how: dict[str, Any] = {"artifact": artifact, "backend": backend, "threads": threads, "batch": batch}
     predictor = Predictor(opened, pictures=len(sources), embeds=True, **how)
     return _embedded(predictor, sources)
@@ -136,7 +136,9 @@ def similar(
         raise UsageError(f"top is {top!r}; expected a whole number, 1 or more")
     check_backend(backend)
     (wanted,) = _one(image)
-    opened, sources = (resolve_run(run), []) if images is None else run_and_sources(run, images)
+    opened, sources = (
+        (resolve_run(run, embeds=True), []) if images is None else run_and_sources(run, images, embeds=True)
+    )
     how: dict[str, Any] = {"artifact": artifact, "backend": backend, "threads": threads, "batch": batch}
     predictor = Predictor(opened, pictures=len(sources) + 1, embeds=True, **how)
     reference = predictor.reference if images is None else None

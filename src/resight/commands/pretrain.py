@@ -95,11 +95,12 @@ def start(
     say: Say,
 ) -> Run:
     """The directory of a pretraining that can begin. Raises UsageError, DataError."""
-    from resight.recipes import Facts, override, pretraining_recipe
+    from resight.recipes import Facts, check_effects, override, pretraining_recipe
     from resight.training import machine, named, prepare
 
     data = named.data_path(data)
-    asked = override(pretraining_recipe(method, Facts(10_000, 10, 224)), wishes)  # wishes that do not exist, at once
+    asked = override(pretraining_recipe(method, Facts(10_000, 10, 224)), wishes)
+    check_effects(asked, wishes)  # before any picture is looked at
     samples, bare = _read(data, asked, unlabelled, say)
     samples, checked = prepare.check(samples, asked.data.skip_bad, say, asked.data.channels)
     count = len(samples.part("train"))

@@ -171,7 +171,7 @@ def _fit(
                 ) from error
             if training.objective.whole:
                 raise OutOfMemory(
-                    f"memory ran out with {training.state.micro_batch} pictures at a time, which the loss needs together",
+                    f"memory ran out with {training.state.micro_batch} pictures, which this loss needs at once",
                     hint="start again with a smaller --batch, --model or --image-size",
                 ) from error
             micro_batch = -(-training.state.micro_batch // 2)

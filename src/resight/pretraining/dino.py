@@ -38,8 +38,8 @@ def self_distillation(
     students: Sequence[Tensor], teachers: Sequence[Tensor], center: Tensor, student: float, teacher: float
 ) -> Tensor:
     """Cross-entropy of the students' softmax at the temperature ``student`` with the teachers', centred and sharpened
-    by ``teacher`` (eq. 2 to 4): the mean over all pairs of different views, each (B, K), and over pictures; (). Teachers
-    are of the first views. A student that says nothing costs ln K whatever the teacher says.
+    by ``teacher`` (eq. 2 to 4): the mean over all pairs of different views, each (B, K), and over pictures; ().
+    Teachers are of the first views. A student that says nothing costs ln K whatever the teacher says.
     """
     targets = [((rows.detach() - center) / teacher).softmax(1) for rows in teachers]
     logs = [(rows / student).log_softmax(1) for rows in students]

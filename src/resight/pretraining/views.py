@@ -31,8 +31,8 @@ class Pretraining(Objective):
     """A method that learns without labels: of each picture there are several views, and no label is looked at.
 
     ``net`` has no last layer: its answer is the embedding, float32 (N, D). The layers behind it, and networks that
-    follow it, are part of the objective, and of checkpoints. Logs: ``correct`` counts the pictures whose second view is, of all second
-    views of the batch, nearest to the first: the loss's own success, without any label.
+    follow it, are part of the objective, and of checkpoints. Logs: ``correct`` counts the pictures whose second view
+    is, of all second views of the batch, nearest to the first: the loss's own success, without any label.
     """
 
     whole = True  # negatives, and norms over the batch
