@@ -7,20 +7,21 @@
     python benchmarks/pretraining.py collapse METHOD --data CIFAR [--updates 500]
     python benchmarks/pretraining.py table
 
-CIFAR, CLOTHING: a folder with train/CLASS and test/CLASS or val/CLASS. Runs lie in --runs (default runs-pretraining), and
-each piece's numbers in one file of benchmarks/results/pretraining; a piece that is done is not done again, and one that
-was interrupted goes on from its checkpoint. Every choice (rates, changes of pictures, lengths) was made without test
-pictures; k-NN and linear accuracies of ``curve`` are of the validation part that is carved from train by the seed.
+CIFAR, CLOTHING: a folder with train/CLASS and test/CLASS or val/CLASS. Runs lie in --runs (default: runs-pretraining),
+and each piece's numbers in one file of benchmarks/results/pretraining; a piece that is done is not done again, and one
+that was interrupted goes on from its checkpoint. Every choice (rates, changes of pictures, lengths) was made without
+test pictures; k-NN and linear accuracies of ``curve`` are of the validation part that is carved from train by the seed.
 
-``labels``: a share of the training pictures' labels, drawn by the seed from each class; a tenth of these validate. Three
-sides: the ladder from the pretrained Run, `quick` from scratch, and `quick` with the time that pretraining and the
-ladder took together, if that is longer. Test pictures are answered once, by the sealed Run.
+``labels``: a share of the training pictures' labels, drawn by the seed from each class; a tenth of these validate.
+Three sides: the ladder from the pretrained Run, `quick` from scratch, and `quick` with the time that pretraining and
+the ladder took together, if that is longer. Test pictures are answered once, by the sealed Run.
 ``suggest``: labels for the pictures that ``resight suggest`` lists, or for a random choice; then the last layer.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import csv
 import json
 import time
@@ -145,7 +146,7 @@ def each(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def suggest(args: argparse.Namespace) -> dict[str, Any]:
-    """Accuracy on the test part of the last layer over a pretrained Run, with labels of suggested or random pictures."""
+    """Test accuracy of the last layer over a pretrained Run, with labels of suggested or random pictures."""
     samples = resight.load(args.data, seed=0)
     pool = [s for s in samples.samples if s.split == "train"]
     if args.method == "random":
@@ -163,43 +164,42 @@ def suggest(args: argparse.Namespace) -> dict[str, Any]:
     return test_of(done(at, lambda: resight.train(args.data, out=at, **how)))
 
 
+class Enough(Exception):
+    """Enough is known."""
+
+
 def collapse(args: argparse.Namespace) -> dict[str, Any]:
     """Looks at the spread and rank of projections every 10 updates: with the gradient stopped, and without."""
+    return {name: looked(args, name, stopped) for name, stopped in (("made", False), ("healthy", True))}
+
+
+def looked(args: argparse.Namespace, name: str, stopped: bool) -> dict[str, Any]:
+    """The first updates of a long pretraining, until its answers collapse or ``--updates`` are done."""
     from resight.commands import pretrain, resume
+    from resight.training.progress import reporter
 
-    found: dict[str, Any] = {}
-    for name, stopped in (("made", False), ("healthy", True)):
-        at = args.runs / f"collapse-{args.method}-{name}"
-        looks: list[Any] = []
+    at, report = args.runs / f"collapse-{args.method}-{name}", reporter()
+    wishes = {"model.name": args.model, "pretrain.stop_gradient": stopped, "pretrain.watch_steps": 10, "batch": 64}
+    wishes |= {"data.workers": 0, "total_steps": 10 * args.updates, "pretrain.views": 2, "seed": args.seed}
+    if not (at / "run.json").exists():
+        pretrain.start(args.data, args.method, wishes, None, False, at, report.say)
+    looks: list[Any] = []
 
-        class Seen(Exception):
-            """Enough is known."""
+    def observe(training: Any) -> None:
+        training.objective.watch.seen = looks
+        step = training.report.step
 
-        def observe(training: Any) -> None:
-            training.objective.watch.seen = looks
-            step = training.report.step
+        def stepped(done: int, loss: float, rate: float) -> None:
+            step(done, loss, rate)
+            if any(look.collapsed for look in looks[1:]) or done >= args.updates:
+                raise Enough
 
-            def stepped(done: int, loss: float, rate: float) -> None:
-                step(done, loss, rate)
-                if any(look.collapsed for look in looks[1:]) or done >= args.updates:
-                    raise Seen
+        training.report.step = stepped
 
-            training.report.step = stepped
-
-        from resight.training.progress import reporter
-
-        wishes = {"model.name": args.model, "pretrain.stop_gradient": stopped, "pretrain.watch_steps": 10, "batch": 64}
-        wishes |= {"data.workers": 0, "total_steps": 10 * args.updates, "pretrain.views": 2}
-        report = reporter()
-        if not (at / "run.json").exists():
-            pretrain.start(args.data, args.method, wishes, None, False, at, report.say)
-        try:
-            resume.finish(at, report, to_seal=False, observe=observe)
-        except Seen:
-            pass
-        fired = [look.step for look in looks[1:] if look.collapsed]
-        found[name] = {"fired": fired[0] if fired else None, "looks": [[l.step, l.spread, l.rank] for l in looks]}
-    return found
+    with contextlib.suppress(Enough):
+        resume.finish(at, report, to_seal=False, observe=observe)
+    fired = [look.step for look in looks[1:] if look.collapsed]
+    return {"fired": fired[0] if fired else None, "looks": [[look.step, look.spread, look.rank] for look in looks]}
 
 
 def table() -> None:
