@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from resight.commands.serve import serve as serve
     from resight.commands.study import study_depth as study_depth
     from resight.commands.study_shortcuts import study_shortcuts as study_shortcuts
+    from resight.commands.suggest import suggest as suggest
     from resight.commands.train import train as train
     from resight.commands.tune import tune as tune
     from resight.errors import ResightError as ResightError
@@ -79,6 +80,7 @@ _WHERE = {
     "similar": "resight.commands.embed",
     "study_depth": "resight.commands.study",
     "study_shortcuts": "resight.commands.study_shortcuts",
+    "suggest": "resight.commands.suggest",
     "train": "resight.commands.train",
     "tune": "resight.commands.tune",
 }

@@ -157,22 +157,15 @@ def test_answers_along_a_line_have_collapsed_too() -> None:
 
 
 def test_without_the_stopped_gradient_answers_collapse_and_it_is_told(data: Path, tmp_path: Path) -> None:
-    changes: dict[str, Any] = {
-        "pretrain.watch_steps": 10,
-        "total_steps": 200,
-        "optimizer.lr": 0.3,
-        "schedule.name": "constant",
-        "schedule.warmup": 0,
-        "batch": 16,
-    }
-    said = {}
+    looks = {}
     for stopped in (False, True):
-        report = Recorder()
-        config = config_of(data, "fastsiam", changes | {"pretrain.stop_gradient": stopped})
-        training = start(tmp_path / str(stopped), config, report)
-        for step in range(60):
+        changes: dict[str, Any] = {"pretrain.watch_steps": 5, "pretrain.views": 2, "pretrain.stop_gradient": stopped}
+        changes |= {"total_steps": 200, "optimizer.lr": 0.1, "schedule.warmup": 0, "batch": 16}
+        training = start(tmp_path / str(stopped), config_of(data, "fastsiam", changes))
+        said = []
+        for step in range(26):
             training.update(training.loader.make(step))
-            report.said += training.objective.remarks()
-        said[stopped] = [line for line in report.said if "collapsed" in line]
-    assert said[False]
-    assert not said[True]
+            said += training.objective.remarks()
+        looks[stopped] = [line for line in said if "have collapsed" in line]
+    assert looks[False]
+    assert not looks[True]

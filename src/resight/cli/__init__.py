@@ -37,6 +37,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "predict": answering.predict,
     "explain": answering.explain,
     "embed": answering.embed,
+    "suggest": unlabelled.suggest,
     "export": exporting.export,
     "bench": answering.bench,
     "serve": serving.serve,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from resight.cli.options import (
+    Backend,
     Channels,
     Device,
     ImageSize,
@@ -18,9 +19,12 @@ from resight.cli.options import (
     Seed,
     Settings,
     SkipBad,
+    Threads,
     Weights,
     Workers,
     pairs,
+    print_json,
+    say_unreadable,
     show_run,
 )
 
@@ -77,3 +81,33 @@ def pretrain(
         set=pairs(settings),
     )
     show_run(run, json_)
+
+
+def suggest(
+    data: Annotated[list[str], typer.Argument(metavar="PICTURES…", help="Files, folders, patterns.")],
+    weights: Annotated[str, typer.Option(metavar="RUN|TAG", help="What describes pictures: a pretrained Run, or any.")],
+    count: Annotated[int, typer.Option(min=1, help="How many to choose.")] = 100,
+    labelled: Annotated[
+        list[str] | None, typer.Option(metavar="PICTURES", help="Pictures that have labels already; repeatable.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Of how pictures are grouped.")] = 0,
+    out: Annotated[Path | None, typer.Option(help="Also write a table to this CSV file.")] = None,
+    backend: Backend = "auto",
+    threads: Threads = None,
+    json_: Json = False,
+) -> None:
+    """Which pictures to label next: diverse and typical ones, or such as a trained Run is unsure of."""
+    from resight.commands import suggest as command
+    from resight.images import printable
+
+    found = command.suggest(
+        data, weights=weights, count=count, labelled=labelled, seed=seed, out=out, backend=backend, threads=threads
+    )
+    if json_:
+        print_json(found.to_dict())
+    else:
+        typer.echo("\n".join(command.table(found.found)))
+    typer.echo(f"{len(found.found):,} of {found.pictures:,} pictures: {found.how}", err=True)
+    if out is not None:
+        typer.echo(f"written: {printable(str(out))}", err=True)
+    say_unreadable(found.errors)

@@ -261,8 +261,8 @@ class Predictor:
             raise bad_files(bad)
         return rows
 
-    def embed(self, sources: Iterable[Source]) -> Iterator[tuple[Prediction, Floats | None]]:
-        """As ``predict`` with ``top`` 1, each with its embedding, float32 (D,); None for what cannot be used. A Run
+    def embed(self, sources: Iterable[Source], top: int = 1) -> Iterator[tuple[Prediction, Floats | None]]:
+        """As ``predict``, each with its embedding, float32 (D,); None for what cannot be used. A Run
         without classes gives no label.
         """
         if self.card.task == "features":
@@ -272,7 +272,7 @@ class Predictor:
             if isinstance(answer, ImageError):
                 yield Prediction(name, None, None, error=answer.reason), None
             else:
-                yield self._prediction(name, answer[0], 1, *answer[1:-1]), answer[-1]
+                yield self._prediction(name, answer[0], top, *answer[1:-1]), answer[-1]
 
     def _embedded(self, sources: Iterable[Source]) -> Iterator[tuple[Prediction, Floats | None]]:
         """``embed`` of a Run that has no classes: the Prediction names the picture, and says whether it is unknown."""
