@@ -128,8 +128,8 @@ def suggest(
 def _described(
     predictor: Predictor, sources: Sequence[Source]
 ) -> tuple[NDArray[np.float32], list[int], NDArray[np.float32], list[Prediction], tuple[Prediction, ...]]:
-    """Of the pictures that can be read: embeddings, positions, the two best probabilities (N, 2) (none without classes),
-    answers; and the other pictures.
+    """Of the pictures that can be read: embeddings, positions, the two best probabilities (N, 2), none without classes,
+    and answers; and the other pictures.
     """
     rows, places, answers, errors, probabilities = [], [], [], [], []
     for place, (answer, embedding) in enumerate(predictor.embed(sources, top=2)):
