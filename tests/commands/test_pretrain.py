@@ -77,7 +77,7 @@ def test_its_weights_are_torchvisions_names_without_a_head(data: Path, tmp_path:
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (made.card.mean, made.card.std))
     with torch.inference_mode():
         theirs = net((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std)
-    np.testing.assert_allclose(ours, theirs.numpy(), atol=1e-4)
+    np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
 
 
 def test_its_file_says_what_it_is(run: Run) -> None:
@@ -131,7 +131,7 @@ def test_the_table_of_embeddings_is_written(run: Run, data: Path, tmp_path: Path
 
 REFUSED: dict[str, Callable[[Run, Path, Path], Any]] = {
     "predict": lambda run, data, out: resight.predict(run, data),
-    "predict to a file": lambda run, data, out: resight.predict_to_file(run, data, out / "found.csv"),
+    "predict to a file": lambda run, data, out: resight.predict_to_file(run, data, out / "found.jsonl"),
     "eval": lambda run, data, out: resight.evaluate_run(run, data),
     "serve": lambda run, data, out: resight.serve(run.path),
     "export": lambda run, data, out: resight.export(run, to="onnx"),
@@ -161,17 +161,19 @@ def test_pictures_of_a_flat_or_nested_folder_need_no_labels(data: Path, tmp_path
     for number, path in enumerate(sorted(data.rglob("*.png"))[::2]):
         shutil.copy(path, flat / f"{number}.png")
     shutil.copytree(flat, nested / "2024" / "may")
-    for folder in (flat, nested):
-        run = pretrained(folder, tmp_path / f"run-{folder.name}", set=TINY | {"total_steps": 1})
-        assert run.card.data["counts"] == {"train": 27, "val": 3, "test": 0}
-        assert "knn" not in run.card.pretraining["signals"]
-        assert '""' in (run.path / "split.csv").read_text()
+    run = pretrained(nested, tmp_path / "run", set=TINY | {"total_steps": 1})
+    assert run.card.data["counts"] == {"train": 27, "val": 3, "test": 0}
+    assert "knn" not in run.card.pretraining["signals"]
+    assert '""' in (run.path / "split.csv").read_text()
     assert "Colours are labels" not in run.file(REPORT).read_text()
+    begun = command.start(
+        flat, "simclr", TINY | {"model.name": "resnet20"}, None, False, tmp_path / "b", lambda _: None
+    )
+    assert begun.card.data["counts"] == {"train": 27, "val": 3, "test": 0}
 
 
 def test_folders_that_are_no_classes_can_be_said_to_be_none(data: Path, tmp_path: Path) -> None:
-    run = pretrained(data, tmp_path / "run", unlabelled=True, set=TINY | {"total_steps": 1})
-    assert "knn" not in run.card.pretraining["signals"]
+    run = command.start(data, "simclr", TINY | {"model.name": "resnet20"}, None, True, tmp_path / "run", lambda _: None)
     assert json.loads(run.file(CONFIG).read_text())["pretrain"]["unlabelled"] is True
 
 
@@ -182,7 +184,8 @@ def test_bad_files_are_told_and_left_out_on_demand(data: Path, tmp_path: Path) -
     with pytest.raises(DataError, match=r"rows/bad\.png"):
         pretrained(folder, tmp_path / "run")
     assert not (tmp_path / "run").exists()
-    run = pretrained(folder, tmp_path / "run", skip_bad=True, set=TINY | {"total_steps": 1})
+    wishes = TINY | {"model.name": "resnet20", "data.skip_bad": True}
+    run = command.start(folder, "simclr", wishes, None, False, tmp_path / "run", lambda _: None)
     assert [name for name, _ in run.card.data["skipped"]] == ["rows/bad.png"]
 
 

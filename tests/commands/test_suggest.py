@@ -49,7 +49,7 @@ def test_the_table_and_the_list(run: Run, photos: Path, tmp_path: Path) -> None:
         app, ["suggest", str(photos), "--weights", str(run.path), "--count", "4", "--out", str(out)]
     )
     assert result.exit_code == 0, result.output
-    rows = list(csv.DictReader(out.open()))
+    rows = list(csv.DictReader(out.read_text().splitlines()))
     assert [row["rank"] for row in rows] == ["1", "2", "3", "4"]
     assert all(row["source"] in result.output for row in rows)
     assert all(0 <= float(row["margin"]) <= 1 for row in rows)
@@ -73,6 +73,7 @@ def test_a_count_that_cannot_be_is_refused(count: int, run: Run, photos: Path) -
 def test_a_run_of_any_number_of_labels_is_refused(photos: Path, tmp_path: Path) -> None:
     from resight.runs import Threshold
 
-    several = tiny.make_run(tmp_path / "multi", task="multi", thresholds=tuple(Threshold(0.5) for _ in tiny.CLASSES))
+    thresholds = tuple(Threshold(0.5) for _ in tiny.CLASSES)
+    several = tiny.make_run(tmp_path / "multi", fields={"task": "multi", "thresholds": thresholds})
     with pytest.raises(UsageError, match="any number of labels"):
         resight.suggest(photos, weights=several, count=2)
