@@ -114,7 +114,7 @@ _NOT_HERE = {
     *("loss", "focal_gamma", "label_smoothing", "select", "patience", "micro_batch", "auto_batch", "compile", "task"),
     *("augment.mixup", "augment.cutmix", "augment.policy", "augment.rand_count", "augment.rand_magnitude"),
     *("data.start_scale", "data.grow_until", "model.freeze", "model.norms", "model.whitening"),
-    *("optimizer.average_epochs", "optimizer.layer_decay", "budget_seconds", "pretrain.method", "recipe"),
+    *("optimizer.average_epochs", "optimizer.layer_decay", "budget_seconds", "pretrain.method", "pretrain.unlabelled"),
 }
 _ONLY_BY: dict[str, tuple[str, ...]] = {
     "pretrain.temperature": ("simclr", "dino"),
