@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 Floats = NDArray[np.float32]
 SHOWN = 1000
 """Validation pictures that are drawn in the plane and looked through for neighbours."""
-ROWS, NEAR = 12, 6
+ROWS, NEAR = 12, 5
 _SIDE = 96
 
 

@@ -66,7 +66,7 @@ class Training:
 
     start: what is known of the weights that training starts from (``train_loss``, ``train_accuracy``, ``seconds`` that
     they took), where they are a candidate for the best themselves; then they are validated first, as epoch 0.
-    judge: what is found of the network after each epoch.
+    judge: what is found of the network after each epoch; None: what validation says.
     """
 
     def __init__(
@@ -78,7 +78,7 @@ class Training:
         val: Pictures,
         report: Reporter,
         start: Mapping[str, float] | None = None,
-        judge: Judge = validate,
+        judge: Judge | None = None,
     ) -> None:
         self.run, self.config, self.report, self.val = run, config, report, val
         self.start = start
@@ -86,7 +86,7 @@ class Training:
         self.device = self.accelerator.device
         self.objective = objective.to(self.device)
         self.net = objective.net.to(memory_format=torch.channels_last)
-        self.body, self.judge = objective.body, judge
+        self.body, self.judge = objective.body, judge or validate
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         if config.batch % world:  # the mean of unequal shares' gradients would not be the batch's
             raise UsageError(
