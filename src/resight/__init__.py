@@ -33,11 +33,13 @@ if TYPE_CHECKING:
     from resight.commands.import_ import import_weights as import_weights
     from resight.commands.lr_find import lr_find as lr_find
     from resight.commands.predict import predict as predict
+    from resight.commands.pretrain import pretrain as pretrain
     from resight.commands.preview import preview as preview
     from resight.commands.resume import resume as resume
     from resight.commands.serve import serve as serve
     from resight.commands.study import study_depth as study_depth
     from resight.commands.study_shortcuts import study_shortcuts as study_shortcuts
+    from resight.commands.suggest import suggest as suggest
     from resight.commands.train import train as train
     from resight.commands.tune import tune as tune
     from resight.errors import ResightError as ResightError
@@ -71,12 +73,14 @@ _WHERE = {
     "models": "",
     "predict": "resight.commands.predict",
     "predict_to_file": "resight.commands.batch",
+    "pretrain": "resight.commands.pretrain",
     "preview": "resight.commands.preview",
     "resume": "resight.commands.resume",
     "serve": "resight.commands.serve",
     "similar": "resight.commands.embed",
     "study_depth": "resight.commands.study",
     "study_shortcuts": "resight.commands.study_shortcuts",
+    "suggest": "resight.commands.suggest",
     "train": "resight.commands.train",
     "tune": "resight.commands.tune",
 }

@@ -26,6 +26,8 @@ from resight.errors import RunError, UsageError
 from resight.models import create, spec_of
 from resight.recipes import TrainConfig, override
 from resight.recipes.effects import _ABOVE_ZERO, _BELOW_ONE, _GIVEN, _ONLY_WITH, check_effects
+from resight.recipes.options import wishes_of
+from resight.recipes.sections import PretrainConfig
 from resight.runs import CHECKPOINTS, CONFIG, WEIGHTS, Run
 from resight.training import fit, machine
 from resight.training.augment import apply
@@ -137,6 +139,10 @@ SEEN: dict[str, tuple[dict[str, Any], Any, Observed]] = {
     "augment.rand_count": ({"augment.policy": "rand"}, 3, batch_pixels),
     "augment.rand_magnitude": ({"augment.policy": "rand"}, 20, batch_pixels),
     "augment.color": ({}, 0.3, batch_pixels),
+    "augment.hue": ({}, 0.3, batch_pixels),
+    "augment.color_share": ({"augment.color": 0.5}, 0.3, batch_pixels),
+    "augment.gray": ({}, 0.5, batch_pixels),
+    "augment.blur": ({}, 1.0, batch_pixels),
     "augment.erasing": ({}, 0.5, batch_pixels),
     "augment.mixup": ({}, 0.3, network_input),
     "augment.cutmix": ({}, 1.0, network_input),
@@ -479,7 +485,15 @@ def check_tiles(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
     assert not torch.equal(seen["default"], seen["chance"])
 
 
+def check_pretrain(wide: Path, tmp_path: Path, _: pytest.MonkeyPatch) -> None:
+    """What they do: tests/pretraining/test_options.py."""
+    for name in PretrainConfig.model_fields:
+        with pytest.raises(UsageError, match="belongs to resight pretrain"):
+            wishes_of({}, {f"pretrain.{name}": 1})
+
+
 CHECKED: dict[str, Callable[[Path, Path, pytest.MonkeyPatch], None]] = {
+    **{f"pretrain.{name}": check_pretrain for name in PretrainConfig.model_fields},
     "recipe": check_recipe,
     "task": check_task,
     "transfer.rung": check_rung,

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from resight import __version__
-from resight.cli import answering, exporting, folds, making, searching, serving, studying
+from resight.cli import answering, exporting, folds, making, searching, serving, studying, unlabelled
 from resight.errors import ResightError
 
 app = typer.Typer(
@@ -27,6 +27,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "preview": making.preview,
     "advise": making.advise,
     "train": making.train,
+    "pretrain": unlabelled.pretrain,
     "crossval": folds.crossval,
     "resume": making.resume,
     "tune": searching.tune,
@@ -36,6 +37,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "predict": answering.predict,
     "explain": answering.explain,
     "embed": answering.embed,
+    "suggest": unlabelled.suggest,
     "export": exporting.export,
     "bench": answering.bench,
     "serve": serving.serve,

@@ -44,6 +44,11 @@ def doctor(
     run: Annotated[
         Path | None, typer.Option(help="A Run trained on it, or a cross-validation: also labels that it contradicts.")
     ] = None,
+    weights: Annotated[
+        str | None,
+        typer.Option(metavar="RUN|TAG", help="By whose embeddings pictures are alike, or unlike all."),
+    ] = None,
+    unlabelled: Annotated[bool, typer.Option("--unlabelled", help="There are no labels.")] = False,
     page: Annotated[Path | None, typer.Option(help="Also write a page with pictures to this HTML file.")] = None,
     write_manifest: Annotated[
         Path | None, typer.Option(help="Also write the cleaned data set to this CSV file; nothing is deleted.")
@@ -57,7 +62,16 @@ def doctor(
     from resight.images import printable
 
     with on_terminal() as progress:
-        found = examine(data, run=run, page=page, write_manifest=write_manifest, threads=threads, progress=progress)
+        found = examine(
+            data,
+            run=run,
+            weights=weights,
+            unlabelled=unlabelled,
+            page=page,
+            write_manifest=write_manifest,
+            threads=threads,
+            progress=progress,
+        )
     if json_:
         print_json(found.to_dict())
     else:

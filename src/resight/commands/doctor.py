@@ -11,18 +11,25 @@ from typing import TYPE_CHECKING
 
 from resight.commands.extras import need
 from resight.commands.outputs import check_outputs
+from resight.commands.predict import resolve_run
+from resight.errors import UsageError
+from resight.images import printable
+from resight.inference import Predictor
+from resight.inference.tasks import only_answering
 from resight.runs import CrossValidation, Run, is_crossval
-from resight.samples import load
+from resight.samples import SampleSet, load
 
 if TYPE_CHECKING:
     from resight.doctor import Diagnosis
-    from resight.doctor.diagnosis import Progress
+    from resight.doctor.diagnosis import Describe, Progress
 
 
 def examine(
     data: str | Path,
     *,
     run: Run | CrossValidation | str | Path | None = None,
+    weights: Run | str | Path | None = None,
+    unlabelled: bool = False,
     page: str | Path | None = None,
     write_manifest: str | Path | None = None,
     threads: int | None = None,
@@ -31,7 +38,9 @@ def examine(
     """Looks at every picture of a data set once, and says what is wrong with it.
 
     data: a folder of classes, split folders, a CSV, idx or CIFAR binary files; parts that are not there are not carved.
-    run: a Run trained on it, or a cross-validation, for labels that it contradicts. page: an HTML file to write.
+    run: a Run trained on it, or a cross-validation, for labels that it contradicts. weights: a Run, also one that was
+    pretrained without labels, by whose embeddings pictures are alike, or unlike all others. unlabelled: take every
+    picture in the folder, and below, as one without a label. page: an HTML file to write.
     write_manifest: a CSV file to write, the cleaned data set, see :mod:`resight.doctor.manifest`.
     ``progress(what, done, total)``.
 
@@ -48,11 +57,14 @@ def examine(
     )
     if page is not None:
         need("a page", "report", "jinja2")
-    opened = _opened(run)
-    samples = load(data, val_fraction=0, test_fraction=0, training=False)
+    if unlabelled and (run is not None or write_manifest is not None):
+        raise UsageError("--unlabelled has no labels for --run or --write-manifest", hint="leave one of them out")
+    opened, described = _opened(run), None if weights is None else resolve_run(weights, embeds=True)
+    samples = load(data, val_fraction=0, test_fraction=0, training=False, unlabelled=unlabelled)
     if write_manifest is not None:
         check_manifest(samples, Path(write_manifest), path)
-    found = diagnose(samples, path, threads=threads or _cores(), run=opened, progress=progress)
+    describe = None if described is None else _describe(described, samples, threads)
+    found = diagnose(samples, path, threads=threads or _cores(), run=opened, describe=describe, progress=progress)
     if write_manifest is not None:
         write(found.scan, clean(found.scan, found.duplicates), Path(write_manifest), path)
     if page is not None:
@@ -65,7 +77,16 @@ def examine(
 def _opened(run: Run | CrossValidation | str | Path | None) -> Run | CrossValidation | None:
     if run is None or isinstance(run, Run | CrossValidation):
         return run
-    return CrossValidation.open(run) if is_crossval(Path(run)) else Run.open(run, verify=False)
+    if is_crossval(Path(run)):
+        return CrossValidation.open(run)
+    opened = Run.open(run, verify=False)
+    only_answering(opened, "finding labels that it contradicts")
+    return opened
+
+
+def _describe(run: Run, samples: SampleSet, threads: int | None) -> Describe:
+    predictor = Predictor(run, threads=threads, pictures=len(samples), embeds=True)
+    return lambda positions: (predictor.embeddings(samples, positions), printable(str(run.path)))
 
 
 @contextmanager

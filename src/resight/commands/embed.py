@@ -36,7 +36,7 @@ from resight.samples.cells import join
 @dataclass(frozen=True, eq=False)
 class Embeddings:
     """Of the N pictures that could be read. embeddings: float32 (N, D). sources: names, exact. labels: the most
-    probable class of each; of a multi-label Run all that are answered, as in a table.
+    probable class of each; of a multi-label Run all that are answered, as in a table; of a Run without classes, empty.
     unknown: whether each is unlike the training data; None where the Run cannot tell.
     errors: the others, each with its reason. choice: which backend answered, and why.
     """
@@ -109,9 +109,9 @@ def embed(
     Raises what ``resight.predict`` raises; UsageError when not one picture could be read.
     """
     check_backend(backend)
-    opened, sources = run_and_sources(run, images)
+    opened, sources = run_and_sources(run, images, embeds=True)
     how: dict[str, Any] = {"artifact": artifact, "backend": backend, "threads": threads, "batch": batch}
-    predictor = Predictor(opened, pictures=len(sources), **how)
+    predictor = Predictor(opened, pictures=len(sources), embeds=True, **how)
     return _embedded(predictor, sources)
 
 
@@ -136,9 +136,11 @@ def similar(
         raise UsageError(f"top is {top!r}; expected a whole number, 1 or more")
     check_backend(backend)
     (wanted,) = _one(image)
-    opened, sources = (resolve_run(run), []) if images is None else run_and_sources(run, images)
+    opened, sources = (
+        (resolve_run(run, embeds=True), []) if images is None else run_and_sources(run, images, embeds=True)
+    )
     how: dict[str, Any] = {"artifact": artifact, "backend": backend, "threads": threads, "batch": batch}
-    predictor = Predictor(opened, pictures=len(sources) + 1, **how)
+    predictor = Predictor(opened, pictures=len(sources) + 1, embeds=True, **how)
     reference = predictor.reference if images is None else None
     others = [source for source in sources if not _same(source, wanted)]
     if reference is None and not others:
@@ -222,6 +224,8 @@ def _label(answer: Prediction) -> str:
 
 def _named(reference: Reference, classes: Sequence[str]) -> tuple[str, ...]:
     """What the training pictures have: a class each, or several names as in a table."""
+    if not classes:  # of a Run that was pretrained without labels
+        return ("",) * len(reference.sources)
     if reference.labels.ndim == 1:
         return tuple(classes[k] for k in reference.labels)
     return tuple(join(classes[k] for k in np.flatnonzero(row).tolist()) for row in reference.labels)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from resight.errors import MissingExtra, RunError, UsageError
 from resight.images import printable
 from resight.inference import AUTO, BATCH, Prediction, Predictions, Predictor, Source, check_backend
+from resight.inference.tasks import only_answering
 from resight.runs import CARD, Run
 from resight.runs.crossval import fold_path, is_crossval
 from resight.samples import find_images
@@ -95,11 +96,12 @@ def prepare(
     return Ready(Predictor(opened, pictures=len(sources), **how), sources)
 
 
-def run_and_sources(run: Run | str | Path, images: Images) -> tuple[Run, list[Source]]:
+def run_and_sources(run: Run | str | Path, images: Images, *, embeds: bool = False) -> tuple[Run, list[Source]]:
     """The Run, and what ``images`` mean to it: of a folder also ``.npy`` files beside pictures where the Run answers
-    neither grey nor RGB, since they are its usual form. Wrong names are found before weights are imported.
+    neither grey nor RGB, since they are its usual form. Wrong names are found before weights are imported. embeds: as
+    of ``resolve_run``.
     """
-    sources, opened = find_sources(images), resolve_run(run)
+    sources, opened = find_sources(images), resolve_run(run, embeds=embeds)
     return opened, sources if opened.card.channels in (1, 3) else find_sources(images, arrays=True)
 
 
@@ -117,14 +119,22 @@ def find_sources(images: Images, *, arrays: bool = False) -> list[Source]:
     return [*pictures] if pictures else [*find_images(paths, arrays=arrays)]
 
 
-def resolve_run(source: Run | str | Path) -> Run:
+def resolve_run(source: Run | str | Path, *, embeds: bool = False) -> Run:
     """The Run that ``source`` is, lies in, or is made of: a directory is opened, weights are imported.
 
     Of a directory only the card is read: whoever uses another file checks it (``Run.read``; a Predictor does).
+    embeds: one that was pretrained without labels will do, since nothing but embeddings is asked for.
 
-    Raises UsageError for an empty name; RunError for a directory, path or word that is nothing of these;
-    MissingExtra for weights where PyTorch is not installed.
+    Raises UsageError for an empty name, and for a Run without classes where these are needed; RunError for a
+    directory, path or word that is nothing of these; MissingExtra for weights where PyTorch is not installed.
     """
+    run = _resolved(source)
+    if not embeds:
+        only_answering(run, "an answer")
+    return run
+
+
+def _resolved(source: Run | str | Path) -> Run:
     if isinstance(source, Run):
         return source
     if not str(source):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from resight import samples as data_sets
+from resight.commands import pretrain
 from resight.commands.extras import need
 from resight.errors import DataError, OutOfMemory, RunError, UsageError
 from resight.runs import CHECKPOINTS, CONFIG, REPORT, SPLIT, Run, is_crossval
@@ -71,6 +72,9 @@ def finish(
                 run.set_status("trained")
         if main and to_seal:
             machine.give_memory_back()  # the activations' blocks: sealing loads libraries, and holds the graph twice
+        if main and to_seal and run.card.task == "features":
+            pretrain.conclude(run, config, samples, report.say)
+        elif main and to_seal:
             objective = _best(run, config, samples)
             if config.transfer.rung != "none":
                 _conclude(run, config)
@@ -93,8 +97,10 @@ def _samples(run: Run, config: Any) -> data_sets.SampleSet:
     """The data as they were split. Raises DataError with a diff when they or their classes changed."""
     from resight.samples.model import show_names
 
-    samples = data_sets.load(config.data.path, split_csv=run.file(SPLIT), classes=run.classes)
-    if samples.classes != run.classes:
+    samples = data_sets.load(
+        config.data.path, split_csv=run.file(SPLIT), classes=run.classes, unlabelled=config.pretrain.unlabelled
+    )
+    if samples.classes != run.classes and run.card.task != "features":
         raise DataError(
             f"the classes changed since {run.path} was started: it has {show_names(run.classes)}; "
             f"the data have {show_names(samples.classes)}",
@@ -118,7 +124,7 @@ def _same_settings(run: Run, config: Any) -> None:
         "model": ((model.name, model.options), (config.model.name, config.model.options)),
         "geometry": (card.geometry, prepare.geometry_of(config)),
         "channels": (card.channels, config.data.channels),
-        "task": (card.task, config.task),
+        "task": (card.task, config.task if config.pretrain.method == "none" else "features"),
         "mean": (list(card.mean), config.data.mean),
         "std": (list(card.std), config.data.std),
         "seed": (card.seed, config.seed),
@@ -167,6 +173,11 @@ def _fit(
                     f"memory ran out with {training.state.micro_batch} pictures at a time in each process",
                     hint="start again with --batch auto, or a smaller --set micro_batch=N",
                 ) from error
+            if training.objective.whole:
+                raise OutOfMemory(
+                    f"memory ran out with {training.state.micro_batch} pictures, which this loss needs at once",
+                    hint="start again with a smaller --batch, --model or --image-size",
+                ) from error
             micro_batch = -(-training.state.micro_batch // 2)
             if training.state.micro_batch == 1:
                 raise OutOfMemory(
@@ -192,6 +203,8 @@ def build_training(
 ) -> Any:
     """A ``Training`` of the Run, from its first step; ``fresh``: with the weights it starts from, else to restore.
     begun: there is a checkpoint to restore in which the start of the ladder is validated."""
+    if config.pretrain.method != "none":
+        return pretrain.build(run, config, samples, report, fresh=fresh)
     from resight.models import read_weights
     from resight.training import continuing, distributed, machine, prepare
     from resight.training.bags import Bags, seen_by

@@ -131,6 +131,11 @@ def known_already(option: str, named: str | None, samples: data_sets.SampleSet) 
     if not known:
         return []
     shown = printable(str(run.path))
+    if run.card.task == "features":
+        return [
+            f"note: --{option} {shown} saw, without labels, {known:,} of the {len(judged):,} pictures that are "
+            f"validated or tested here. Split as it did: --split {shown}"
+        ]
     return [
         f"warning: --{option} {shown} learned from {known:,} of the {len(judged):,} pictures that are validated or "
         f"tested here: results will be too good. Split as it did: --split {shown}"

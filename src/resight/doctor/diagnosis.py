@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import shlex
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from resight.doctor import balance, duplicates, leaks, quality, suspects
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.doctor import balance, described, duplicates, leaks, quality, suspects
 from resight.doctor.duplicates import Duplicates
 from resight.doctor.finding import SEVERITIES, Finding, Item, counted
 from resight.doctor.manifest import default_path
@@ -20,6 +23,7 @@ from resight.samples import SPLITS, SampleSet
 from resight.samples.table import UNLABELLED
 
 Progress = Callable[[str, int, int], None]
+Describe = Callable[[Sequence[int]], tuple[NDArray[np.float32], str]]
 SHOWN = 5
 """Items of a finding shown on a terminal."""
 
@@ -90,6 +94,8 @@ class Diagnosis:
         """How many pictures, classes, parts."""
         samples = self.samples
         parts = {part: int(counts.sum()) for part, counts in samples.counts().items() if counts.any()}
+        if not samples.labelled:
+            return f"{len(samples):,} pictures without labels"
         split = "not split" if samples.kind == "folder" else ", ".join(f"{part} {n:,}" for part, n in parts.items())
         classes = len(samples.classes)
         return f"{len(samples):,} pictures, {classes:,} {'class' if classes == 1 else 'classes'} ({split})"
@@ -108,12 +114,15 @@ def diagnose(
     *,
     threads: int,
     run: Run | CrossValidation | None = None,
+    describe: Describe | None = None,
     progress: Progress | None = None,
 ) -> Diagnosis:
     """Every check; each picture is decoded once, and once more where it may be a near-duplicate.
 
-    ``progress(what, done, total)`` is called now and then. Raises DataError and RunError as ``suspects.findings``
-    does.
+    describe: embeddings of the samples at some positions, float32 (N, D), and by what, for what is alike and what is
+    unlike all others. ``progress(what, done, total)`` is called now and then.
+
+    Raises DataError and RunError as ``suspects.findings`` does.
     """
 
     def say(what: str) -> Callable[[int, int], None] | None:
@@ -128,7 +137,12 @@ def diagnose(
     found += quality.findings(seen, trained.card.geometry.size if trained is not None else None)
     found += duplicates.findings(seen, same, carved)
     found += leaks.findings(seen, carved)
-    found += balance.findings(samples)
+    if samples.labelled:
+        found += balance.findings(samples)
+    if describe is not None:
+        whole = np.flatnonzero(seen.good)
+        embeddings, name = describe(whole.tolist())
+        found += described.findings(embeddings, whole, same, name)
     names = {"data": shlex.quote(str(data)), "manifest": shlex.quote(str(default_path(data)))}
     arrays = samples.kind in ("idx", "cifar")
     filled = [

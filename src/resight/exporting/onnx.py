@@ -19,6 +19,7 @@ OPSET = 18
 INPUT = "pixels"
 OUTPUTS = ("probabilities", "logits", "embedding", "features")
 ATTENTION = "attention"
+DESCRIBING = ("embedding", "features")
 
 
 class Answering(nn.Module):
@@ -51,7 +52,29 @@ class Answering(nn.Module):
         return probabilities, *(out[name] for name in self.outputs[1:])
 
 
-def export_onnx(answering: Answering, size: int, path: Path) -> None:
+class Describing(nn.Module):
+    """As ``Answering``, of a network without a last layer.
+
+    forward: uint8 (N, S, S, C) → embedding (N, D), features (N, D, h, w); float32.
+    """
+
+    def __init__(self, net: ResNet, mean: Sequence[float], std: Sequence[float]) -> None:
+        super().__init__()
+        self.net = net
+        self.normalize = Normalize(mean, std)
+        self.eval()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what ``forward`` gives."""
+        return DESCRIBING
+
+    def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
+        out = self.net.features(self.normalize(pixels.permute(0, 3, 1, 2)))
+        return out["embedding"], out["features"]
+
+
+def export_onnx(answering: Answering | Describing, size: int, path: Path) -> None:
     """Writes one self-contained, checked ONNX file with a free batch dimension.
 
     Raises StorageError when it cannot be written; an existing file is replaced only by a complete one.

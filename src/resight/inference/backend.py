@@ -30,6 +30,7 @@ Shape = tuple[int | str | None, ...]
 
 INPUT = "pixels"
 OUTPUTS = ("probabilities", "logits", "embedding", "features")
+DESCRIBING = ("embedding", "features")
 ATTENTION = "attention"
 AUTO = "auto"
 
@@ -161,13 +162,15 @@ def read_graph(path: Path, sha256: str | None) -> bytes:
 
 
 def check_contract(path: Path, inputs: Sequence[tuple[str, str, int]], outputs: Mapping[str, str]) -> None:
-    """Raises RunError unless the graph takes only ``pixels`` and gives all of ``OUTPUTS``.
+    """Raises RunError unless the graph takes only ``pixels`` and gives all of ``OUTPUTS``, or, of a network without
+    classes, all of ``DESCRIBING`` and neither probabilities nor logits.
 
     inputs: (name, type, number of dimensions) of each; outputs: types by name. Types are NumPy's names.
     """
     if list(inputs) != [(INPUT, "uint8", 4)]:
         raise RunError(f"{path} takes {list(inputs)}; expected only '{INPUT}', uint8 (N, S, S, C)")
-    if wrong := [name for name in OUTPUTS if outputs.get(name) != "float32"]:
+    needed = OUTPUTS if {"probabilities", "logits"} & outputs.keys() else DESCRIBING
+    if wrong := [name for name in needed if outputs.get(name) != "float32"]:
         raise RunError(f"{path} lacks the outputs {', '.join(wrong)} as float32; it has {dict(outputs)}")
 
 

@@ -19,6 +19,8 @@ def check_fits(graph: Path, card: RunCard, ask: Callable[[Pixels, Sequence[str]]
 
     Raises RunError, which names ``graph``, for one that does not fit.
     """
+    if card.task == "features":
+        return _width(graph, card, ask)
     size, channels, classes = card.geometry.size, card.channels, len(card.classes)
     try:
         noise = np.random.default_rng(0).integers(0, 256, (1, size, size, channels))
@@ -38,4 +40,17 @@ def check_fits(graph: Path, card: RunCard, ask: Callable[[Pixels, Sequence[str]]
         )
     if attention and attention[0].shape != (1,):
         raise RunError(f"{graph} answers with attention of the shape {attention[0].shape}; expected one number a tile")
+    return int(embedding.shape[1])
+
+
+def _width(graph: Path, card: RunCard, ask: Callable[[Pixels, Sequence[str]], list[Floats]]) -> int:
+    """Of a graph that answers with embeddings alone. Raises RunError as ``check_fits`` does."""
+    size, channels = card.geometry.size, card.channels
+    noise = np.random.default_rng(0).integers(0, 256, (1, size, size, channels)).astype(np.uint8)
+    try:
+        (embedding,) = ask(noise, ("embedding",))
+    except UsageError as error:
+        raise RunError(f"{graph} does not fit the Run's card: {error.message}") from error
+    if embedding.ndim != 2 or len(embedding) != 1:
+        raise RunError(f"{graph} answers with an embedding of the shape {embedding.shape}; expected one row")
     return int(embedding.shape[1])

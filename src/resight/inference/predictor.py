@@ -22,7 +22,7 @@ from resight.inference.prediction import Prediction, Unlikeness
 from resight.inference.sessions import Sessions
 from resight.inference.sharing import UNLIKE, Sharing, is_few
 from resight.inference.sources import Source, square_of, whole_of
-from resight.inference.tasks import labels_of
+from resight.inference.tasks import labels_of, only_answering
 from resight.inference.tiled import TiledSharing, only_whole
 from resight.inference.unknown import Reference, Unknowns, read_reference, read_unknowns
 from resight.runs import ONNX, REFERENCE, Artifact, Run, RunCard, open_artifact
@@ -40,7 +40,8 @@ class Predictor:
     ``choice`` says which and why. threads: default: all processors that this process may use. batch: the most
     pictures computed at a time by one thread; it changes speed and memory, not answers. pictures: how many will be
     asked for, as far as ``auto`` must know; None: many. artifact: answer with what was exported under this name, by its
-    own backend and with its own temperature and threshold; ``card`` has these.
+    own backend and with its own temperature and threshold; ``card`` has these. embeds: only ``embed``, ``embeddings``
+    and ``ask`` for embeddings and features will be called, so a Run that was pretrained without labels will do.
 
     How threads work is decided for each call: see ``Sharing``. A Predictor that is asked for many pictures and for few
     holds the network twice.
@@ -66,7 +67,10 @@ class Predictor:
         batch: int = BATCH,
         pictures: int | None = None,
         artifact: str | Artifact | None = None,
+        embeds: bool = False,
     ) -> None:
+        if not embeds:
+            only_answering(run, "an answer")
         if type(batch) is not int or batch < 1:
             raise UsageError(f"batch is {batch!r}; expected a whole number, 1 or more")
         self.run = run
@@ -270,13 +274,29 @@ class Predictor:
             raise bad_files(bad)
         return rows
 
-    def embed(self, sources: Iterable[Source]) -> Iterator[tuple[Prediction, Floats | None]]:
-        """As ``predict`` with ``top`` 1, each with its embedding, float32 (D,); None for what cannot be used."""
+    def embed(self, sources: Iterable[Source], top: int = 1) -> Iterator[tuple[Prediction, Floats | None]]:
+        """As ``predict``, each with its embedding, float32 (D,); None for what cannot be used. A Run
+        without classes gives no label.
+        """
+        if self.card.task == "features":
+            yield from self._embedded(sources)
+            return
         for name, answer in self._each(sources, (*self._asked("probabilities"), EMBEDDING)):
             if isinstance(answer, ImageError):
                 yield Prediction(name, None, None, error=answer.reason), None
             else:
-                yield self._prediction(name, answer[0], 1, *answer[1:-1]), answer[-1]
+                yield self._prediction(name, answer[0], top, *answer[1:-1]), answer[-1]
+
+    def _embedded(self, sources: Iterable[Source]) -> Iterator[tuple[Prediction, Floats | None]]:
+        """``embed`` of a Run that has no classes: the Prediction names the picture, and says whether it is unknown."""
+        for name, answer in self._each(sources, self._asked(EMBEDDING)):
+            if isinstance(answer, ImageError):
+                yield Prediction(name, None, None, error=answer.reason), None
+                continue
+            score = None
+            if self.unknowns is not None:
+                score = Unlikeness(self.unknowns.score, float(answer[1]), self.unknowns.threshold)
+            yield Prediction(name, None, None, unknown=None if score is None else score.unknown, score=score), answer[0]
 
     def _sample_rows(
         self, samples: SampleSet, indices: Sequence[int], outputs: Sequence[str]

@@ -249,7 +249,7 @@ def read_reference(run: Run) -> Reference:
     except ValueError as error:
         raise RunError(f"{run.path / REFERENCE} is damaged: {error}", hint="restore the file from a copy") from error
     multi = run.card.task == "multi"
-    least, most = (0, 1) if multi else (0, len(run.classes) - 1)
+    least, most = (0, 1) if multi else (0, max(1, len(run.classes)) - 1)  # without classes all labels are 0
     shape = (len(found.bank), len(run.classes)) if multi else (len(found.bank),)
     if found.labels.shape != shape or found.labels.min() < least or found.labels.max() > most:
         raise RunError(f"{run.path / REFERENCE} has labels that the Run's classes do not have")

@@ -128,6 +128,8 @@ def _hint(state: Mapping[str, Tensor]) -> str:
 def _fit_head(
     own: Mapping[str, Tensor], given: dict[str, Tensor], report: LoadReport
 ) -> tuple[dict[str, Tensor], LoadReport]:
+    if HEAD[0] not in own:  # a network without a head, which is to be pretrained: any head is left out
+        return {name: tensor for name, tensor in given.items() if name not in HEAD}, report
     wanted = len(own["fc.weight"])
     if HEAD[0] in given and HEAD[1] in given:
         found = len(given["fc.weight"])

@@ -73,6 +73,8 @@ class ResNetSpec:
 class ResNet(nn.Module):
     """A residual network. float32 (N, in_channels, H, W), normalised → logits (N, num_classes).
 
+    num_classes 0 leaves the last layer out: the answer, and ``logits``, are then the embedding.
+
     H and W may be any size from 28 px. ``checkpointing`` trades about a third more time for activations of
     about √n blocks of a stage at a time (Chen et al. 2016, §4.2); results are bitwise the same.
     """
@@ -99,7 +101,8 @@ class ResNet(nn.Module):
             self.add_module(f"layer{number}", nn.Sequential(*blocks))
         self.norm = nn.Sequential(norm_of(spec.norm, width), nn.ReLU()) if spec.preactivation else nn.Identity()
         self.avgpool = nn.AdaptiveAvgPool2d(1)
-        self.fc = nn.Linear(width, num_classes)
+        self.width = width  # numbers of an embedding
+        self.fc: nn.Linear = nn.Linear(width, num_classes) if num_classes else nn.Identity()  # type: ignore[assignment]
         if spec.attention:
             self.attention = GatedAttention(width, spec.attention)
         initialize(self)

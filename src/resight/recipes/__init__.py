@@ -4,11 +4,13 @@ from resight.recipes.balances import BALANCES, balance_wishes
 from resight.recipes.config import TrainConfig, override
 from resight.recipes.effects import check_effects
 from resight.recipes.multilabel import check_task, check_wishes
+from resight.recipes.pretraining import METHODS, pretraining_recipe
 from resight.recipes.recipes import DEEP, RECIPES, WARMUP, Facts, recipe
 
 __all__ = [
     "BALANCES",
     "DEEP",
+    "METHODS",
     "RECIPES",
     "WARMUP",
     "Facts",
@@ -18,5 +20,6 @@ __all__ = [
     "check_task",
     "check_wishes",
     "override",
+    "pretraining_recipe",
     "recipe",
 ]

@@ -19,6 +19,7 @@ from resight.recipes.sections import (
     DistillConfig,
     ModelConfig,
     OptimizerConfig,
+    PretrainConfig,
     ScheduleConfig,
     Section,
     TilesConfig,
@@ -55,6 +56,7 @@ class TrainConfig(Section):
     schedule: ScheduleConfig = ScheduleConfig()
     balance: BalanceConfig = BalanceConfig()
     distill: DistillConfig = DistillConfig()
+    pretrain: PretrainConfig = PretrainConfig()
     loss: Literal["cross_entropy", "bce", "focal"] = "cross_entropy"
     focal_gamma: float = Field(2.0, gt=0, le=10)
     label_smoothing: float = Field(0.0, ge=0, lt=1)
@@ -87,6 +89,8 @@ class TrainConfig(Section):
             raise ValueError("model.whitening would replace the first convolution of model.weights")
         if self.loss == "bce" and self.label_smoothing:
             raise ValueError("label_smoothing belongs to loss=cross_entropy and loss=focal")
+        if self.pretrain.local_min > self.pretrain.local_max:
+            raise ValueError("pretrain.local_min is larger than pretrain.local_max")
         if wrong := self._contradiction():
             raise ValueError(wrong)
         if self.schedule.milestones and self.schedule.name != "step":

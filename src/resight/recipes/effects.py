@@ -8,6 +8,7 @@ from typing import Any
 from resight.errors import UsageError
 from resight.models import spec_of
 from resight.recipes.config import TrainConfig
+from resight.recipes.pretraining import check_pretraining
 
 _BELOW_ONE = ("a share below 1",)
 _ABOVE_ZERO = ("a share above 0",)
@@ -67,7 +68,11 @@ def needs_the_loop(name: str) -> bool:
 
 def check_effects(config: TrainConfig, changes: Mapping[str, Any]) -> None:
     """Raises UsageError for a change that another option makes meaningless: nothing is silently ignored."""
+    if config.pretrain.method != "none":
+        check_pretraining(config, changes)
     for name in changes:
+        if name == "augment.color_share" and not (config.augment.color or config.augment.hue):
+            raise UsageError(f"{name} has no effect while augment.color and augment.hue are 0", hint="leave it out")
         if config.transfer.rung == "features" and needs_the_loop(name):
             raise UsageError(
                 f"{name} has no effect with transfer.rung=features: only the last layer is made, without updates",

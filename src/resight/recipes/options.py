@@ -10,6 +10,7 @@ from typing import Any
 
 from resight.errors import UsageError
 from resight.images import printable
+from resight.recipes.pretraining import refuse_pretraining
 
 # Of `resight train`, `resight tune` and `resight lr-find` alike; what `resight advise` and `tune` say to type.
 FIELDS = {
@@ -52,6 +53,7 @@ def wishes_of(options: Mapping[str, Any], settings: Mapping[str, Any] | None) ->
         given["teacher"] = str(given["teacher"])
     wishes = {FIELDS[name]: value for name, value in given.items() if name != "recipe"} | dict(settings or {})
     recipe = wishes.pop("recipe", given.get("recipe"))
+    refuse_pretraining(wishes)
     if "data.path" in wishes:
         raise UsageError("data.path is the data set to train on, not an option")
     return wishes, recipe

@@ -113,9 +113,11 @@ class AugmentConfig(Section):
     that they will have. flip: ``random``, or ``alternate``: at random in the first epoch, from then on
     the other way round in each (Jordan 2024, §3.6). policy: ``trivial`` (TrivialAugment, Müller and Hutter 2021) or
     ``rand`` (RandAugment, Cubuk et al. 2020; ``rand_count`` operations of strength ``rand_magnitude`` of 30).
-    color: brightness, contrast and saturation factors in [1 − color, 1 + color]. erasing: probability
-    (Zhong et al. 2017). mixup, cutmix: the α of their Beta distributions, 0 turns them off; with both, each
-    is taken for half of the batches (Zhang et al. 2018; Yun et al. 2019).
+    color: brightness, contrast and saturation factors in [1 − color, 1 + color]. hue: turned by up to this part of the
+    circle; color_share: probability that a picture's colours are changed by these two. gray: probability that all
+    colours go; blur: of a Gaussian blur, of a standard deviation of 0.05 to 1 % of the side (Chen et al. 2020, §A).
+    erasing: probability (Zhong et al. 2017). mixup, cutmix: the α of their Beta distributions, 0 turns them off; with
+    both, each is taken for half of the batches (Zhang et al. 2018; Yun et al. 2019).
     """
 
     crop: Literal["none", "shift", "resized"] = "resized"
@@ -129,6 +131,10 @@ class AugmentConfig(Section):
     rand_count: int = Field(2, ge=1, le=4)
     rand_magnitude: float = Field(9, ge=0, le=30)
     color: float = Field(0.0, ge=0, lt=1)
+    hue: float = Field(0.0, ge=0, le=0.5)
+    color_share: float = Field(1.0, gt=0, le=1)
+    gray: float = Field(0.0, ge=0, le=1)
+    blur: float = Field(0.0, ge=0, le=1)
     erasing: float = Field(0.0, ge=0, le=1)
     mixup: float = Field(0.0, ge=0)
     cutmix: float = Field(0.0, ge=0)
@@ -198,3 +204,33 @@ class DistillConfig(Section):
     sha256: str = Field("", pattern="^([0-9a-f]{64})?$")
     weight: float = Field(0.5, gt=0, le=1)
     temperature: float = Field(4.0, gt=0)
+
+
+class PretrainConfig(Section):
+    """Learning without labels, by ``resight pretrain`` alone (:mod:`resight.pretraining`, docs/pretraining.md).
+
+    method: ``none`` in every other training. unlabelled: take folders for no classes. views: of each picture in a
+    batch, by ``augment``. local_views: further, smaller ones (multi-crop, Caron et al. 2020, §3.2) of ``local_size``
+    pixels, with ``local_min`` to ``local_max`` of the picture's area. hidden, width: of the layers after the embedding,
+    and of what the loss compares. temperature: of the similarities (SimCLR), of the student's answers (DINO);
+    teacher_temperature: of the teacher's. momentum: with which the target network follows at the start; it rises to 1
+    (Grill et al. 2020, §3.2). center: the same for the mean of the teacher's answers (Caron et al. 2021, eq. 4).
+    stop_gradient: false lets the gradient into the target, which makes answers collapse: for showing that.
+    watch_steps: updates between two looks whether they have collapsed.
+    """
+
+    method: Literal["none", "simclr", "byol", "fastsiam", "dino"] = "none"
+    unlabelled: bool = False
+    views: int = Field(2, ge=2, le=8)
+    local_views: int = Field(0, ge=0, le=16)
+    local_size: int = Field(0, ge=0, le=512)
+    local_min: float = Field(0.1, gt=0, le=1)
+    local_max: float = Field(0.4, gt=0, le=1)
+    hidden: int = Field(512, ge=1, le=8192)
+    width: int = Field(128, ge=2, le=65536)
+    temperature: float = Field(0.5, gt=0)
+    teacher_temperature: float = Field(0.04, gt=0)
+    momentum: float = Field(0.99, ge=0, lt=1)
+    center: float = Field(0.9, ge=0, lt=1)
+    stop_gradient: bool = True
+    watch_steps: int = Field(100, ge=1)

@@ -39,7 +39,8 @@ class RunCard:
     """Everything that another program must know to use the Run.
 
     task: ``single``, one class a picture: probabilities are a softmax; ``multi``, any number: each is a sigmoid, and
-    ``thresholds`` has one for each class, in their order.
+    ``thresholds`` has one for each class, in their order; ``features``, none: a network that was pretrained without
+    labels answers with embeddings alone, and has no classes.
     classes: names in the order of the outputs. channels: 1 (grey), 3 (RGB), or up to 16.
     mean, std: per channel, of pixels in [0, 1]. temperature: logits are divided by it before the softmax or sigmoid.
     calibrated: whether the temperature was fitted on validation pictures (imported weights have none).
@@ -52,6 +53,8 @@ class RunCard:
     of them had no pictures, how many of its validation and test pictures stayed, how good it was; else empty.
     transfer: what became of weights from elsewhere: the rungs, what was kept and why; empty without them and in earlier
     Runs.
+    pretraining: of a Run with the task ``features``: method, pictures and crops that it saw, the last signals; else
+    empty.
     files: SHA-256 of every file that belongs to the sealed Run.
     """
 
@@ -62,7 +65,7 @@ class RunCard:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     status: Status = "training"
-    task: Literal["single", "multi"] = "single"
+    task: Literal["single", "multi", "features"] = "single"
     temperature: float = 1.0
     calibrated: bool = False
     thresholds: tuple[Threshold, ...] = ()
@@ -77,6 +80,7 @@ class RunCard:
     environment: dict[str, str] = field(default_factory=dict)
     source: str = ""
     continues: dict[str, Any] = field(default_factory=dict)
+    pretraining: dict[str, Any] = field(default_factory=dict)
     created: str = ""
     files: dict[str, str] = field(default_factory=dict)
     schema: int = SCHEMA
@@ -131,12 +135,14 @@ def impossible(card: RunCard) -> list[str]:
         return all(isinstance(v, str) for v in values)
 
     sound = {
-        "classes": bool(card.classes) and texts(card.classes) and len(set(card.classes)) == len(card.classes),
+        "classes": bool(card.classes) == (card.task != "features")
+        and texts(card.classes)
+        and len(set(card.classes)) == len(card.classes),
         "channels": type(card.channels) is int and 1 <= card.channels <= MAX_CHANNELS,
         "mean": numbers(card.mean, -_LARGEST),
         "std": numbers(card.std, 0),
         "status": card.status in get_args(Status),
-        "task": card.task in ("single", "multi"),
+        "task": card.task in ("single", "multi", "features"),
         "thresholds": _sound_thresholds(card),
         "temperature": _number(card.temperature) and card.temperature > 0,
         "data": isinstance(card.data, dict),
@@ -144,6 +150,7 @@ def impossible(card: RunCard) -> list[str]:
         "unknown": _sound_unknown(card.unknown),
         "continues": _sound_continues(card),
         "transfer": isinstance(card.transfer, dict),
+        "pretraining": isinstance(card.pretraining, dict) and bool(card.pretraining) == (card.task == "features"),
         "files": isinstance(card.files, dict) and texts(card.files) and texts(card.files.values()),
     }
     return [name for name, good in sound.items() if not good]
@@ -159,7 +166,7 @@ def _number(value: Any) -> bool:
 
 def _sound_thresholds(card: RunCard) -> bool:
     """One for each class of a finished multi-label Run, within 0 … 1; none of any other."""
-    if card.task == "single" or (card.status != "sealed" and not card.thresholds):
+    if card.task != "multi" or (card.status != "sealed" and not card.thresholds):
         return not card.thresholds
     return len(card.thresholds) == len(card.classes) and all(_number(t.value) and t.value <= 1 for t in card.thresholds)
 

@@ -17,6 +17,7 @@ from resight.samples.multilabel_splits import carve_multilabel
 from resight.samples.split_csv import Key
 from resight.samples.splits import Item, carve, check_fractions
 from resight.samples.table import read_table
+from resight.samples.unlabelled import read_unlabelled
 from resight.samples.walk import entries
 
 VAL_FRACTION = 0.1
@@ -37,6 +38,7 @@ def load(
     training: bool = True,
     classes: Sequence[str] = (),
     known: Mapping[Key, str] | None = None,
+    unlabelled: bool = False,
 ) -> SampleSet:
     """Read the data set at ``path``: a folder of classes, split folders, a CSV table, idx or binary CIFAR
     files.
@@ -49,14 +51,15 @@ def load(
 
     ``classes`` come first, in this order, also those without pictures; others follow in natural order. ``known``:
     (source, index) → train, val or test of pictures that keep this part wherever parts are carved, with all of their
-    group; carving deals out the others.
+    group; carving deals out the others. ``unlabelled``: take every picture in the folder ``path``, and below, as one
+    without a label, whatever its folders are called (:mod:`resight.samples.unlabelled`).
 
     Raises ``UsageError`` for a path that does not exist and for wrong arguments, ``DataError`` for data that
     is not what it must be.
     """
     check_fractions({"val": val_fraction, "test": test_fraction}, seed)
-    draft = _read(_existing(path), training)
-    ordered = class_list(draft, training=training)
+    draft = read_unlabelled(_existing(path)) if unlabelled else _read(_existing(path), training)
+    ordered = draft.classes or () if unlabelled else class_list(draft, training=training)
     ordered = (*classes, *(name for name in ordered if name not in set(classes)))
     if split_csv is not None:
         return _as_saved(draft, ordered, split_csv, split_data)

@@ -21,6 +21,8 @@ from resight.samples import cells
 SPLITS: tuple[str, ...] = ("train", "val", "test")
 
 Kind = Literal["folder", "split-folders", "csv", "idx", "cifar"]
+UNLABELLED = ""
+"""The one class of a set whose pictures have no labels."""
 Task = Literal["single", "multi"]
 NO_LABEL = -1
 """``Sample.label`` in a multi-label set: no position, so that it cannot be taken for a class."""
@@ -122,6 +124,18 @@ class SampleSet:
         if self.task == "single":
             return self.classes[sample.label]
         return cells.join(self.classes[label] for label in sample.each)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether anything is known of its pictures."""
+        return self.classes != (UNLABELLED,)
+
+    def unlabelled(self) -> SampleSet:
+        """The same pictures in the same parts, without their labels: as if nobody had said what they show."""
+        bare = tuple(replace(sample, label=0, labels=None) for sample in self.samples)
+        slim = replace(self, classes=(UNLABELLED,), samples=bare, task="single", by_column=False)
+        slim._arrays.update(self._arrays)
+        return slim
 
     def path(self, sample: Sample) -> Path:
         """The file that ``sample`` is, or is in."""

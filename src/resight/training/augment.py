@@ -18,8 +18,11 @@ from torch.nn import functional as F
 from resight.images import resize_short
 from resight.images.geometry import MAX_RATIO
 from resight.recipes.sections import AugmentConfig
-from resight.training.policies import apply_policy, color_jitter
+from resight.training.policies import apply_policy, blur, color_jitter, turn_colours
 from resight.training.randomness import generator, uniforms
+
+BLUR = (0.1 / 224, 2 / 224)
+"""Standard deviations of the blur, as parts of the side: Chen et al. 2020, §A, blur by 0.1 to 2 px at 224 px."""
 
 _MIX_STREAM = 2
 _ALONE = 32767  # elements that PyTorch computes with in one thread (at::internal::GRAIN_SIZE is one more)
@@ -31,7 +34,8 @@ class Parameters:
 
     crop: (B, 4) uniforms for the random resized crop. flip: (B,) bool. shift: (B, 2) int64, right and down.
     policy: (B, rand_count, 3) uniforms: operation, strength, sign. color: (B, 3) factors.
-    erase: (B, 5): 1.0 or 0.0, then uniforms for area, aspect, left, top.
+    erase: (B, 5): 1.0 or 0.0, then uniforms for area, aspect, left, top. tint: (B, 2): by how much of the circle the
+    hue is turned, and 1.0 where all colours go, else 0.0. blur: (B,) standard deviations, as parts of the side, or 0.
     """
 
     crop: NDArray[np.float64]
@@ -40,20 +44,26 @@ class Parameters:
     policy: NDArray[np.float64]
     color: NDArray[np.float64]
     erase: NDArray[np.float64]
+    tint: NDArray[np.float64]
+    blur: NDArray[np.float64]
 
 
 def draw(config: AugmentConfig, seed: int, epoch: int, indices: NDArray[np.int64]) -> Parameters:
     """Parameters for the pictures ``indices`` (B,) in this epoch. The same for any batch they come in."""
     count = config.rand_count if config.policy == "rand" else 1
-    u = uniforms(seed, epoch, indices, 15 + 3 * count)
+    u = uniforms(seed, epoch, indices, 20 + 3 * count)
+    later = u[:, 15 + 3 * count :]  # what was added later comes last: everything before is drawn as ever
+    coloured = later[:, 0] < config.color_share
     span = 2 * config.shift + 1
     return Parameters(
         crop=u[:, 0:4],
         flip=_flips(config, seed, epoch, indices, u[:, 4]),
         shift=(u[:, 5:7] * span).astype(np.int64) - config.shift,
-        color=1 + config.color * (2 * u[:, 7:10] - 1),
+        color=1 + config.color * coloured[:, None] * (2 * u[:, 7:10] - 1),
         erase=np.concatenate([(u[:, 10:11] < config.erasing).astype(np.float64), u[:, 11:15]], axis=1),
-        policy=u[:, 15:].reshape(len(u), count, 3),
+        policy=u[:, 15 : 15 + 3 * count].reshape(len(u), count, 3),
+        tint=np.stack([coloured * config.hue * (2 * later[:, 1] - 1), later[:, 2] < config.gray], axis=1),
+        blur=(later[:, 3] < config.blur) * (BLUR[0] + later[:, 4] * (BLUR[1] - BLUR[0])),
     )
 
 
@@ -134,7 +144,7 @@ def _resize(pixels: NDArray[np.uint8], out: Tensor, bicubic: bool) -> None:
 
 
 def apply(config: AugmentConfig, batch: Tensor, parameters: Parameters) -> Tensor:
-    """Shift, flip, policy, colour and erasing. uint8 (B, C, S, S) → the same shape and type.
+    """Shift, flip, policy, colour, blur and erasing. uint8 (B, C, S, S) → the same shape and type.
 
     Every picture's result depends on its own pixels and parameters alone.
     """
@@ -146,6 +156,10 @@ def apply(config: AugmentConfig, batch: Tensor, parameters: Parameters) -> Tenso
         batch = apply_policy(batch, parameters.policy, config)
     if config.color:
         batch = color_jitter(batch, parameters.color)
+    if (config.hue or config.gray) and batch.shape[1] == 3:
+        batch = turn_colours(batch, parameters.tint)
+    if config.blur:
+        batch = blur(batch, parameters.blur)
     if config.erasing:
         batch = _erase(batch, parameters.erase)
     return batch

@@ -11,7 +11,7 @@ from resight.training.randomness import generator
 
 Counts = NDArray[np.int64]
 _SAMPLING_STREAM = 3
-_REPEAT = np.int64(2**32)
+REPEAT = np.int64(2**32)
 
 
 def class_weights(counts: Counts, config: BalanceConfig) -> NDArray[np.float64]:
@@ -69,14 +69,14 @@ def sampled(seed: int, epoch: int, labels: Counts, sampling: str) -> NDArray[np.
     for own, quota in zip(by_class, quotas(counts, sampling).tolist(), strict=True):
         rounds = -(-quota // max(1, len(own)))
         for number in range(rounds):
-            chosen.append(random.permutation(own)[: quota - number * len(own)] + number * _REPEAT)
+            chosen.append(random.permutation(own)[: quota - number * len(own)] + number * REPEAT)
     drawn: NDArray[np.int64] = random.permutation(np.concatenate(chosen))
     return drawn
 
 
 def positions(order: NDArray[np.int64]) -> NDArray[np.int64]:
     """Where in the training part the pictures of ``sampled`` are, without what counts their repetitions."""
-    found: NDArray[np.int64] = order % _REPEAT
+    found: NDArray[np.int64] = order % REPEAT
     return found
 
 

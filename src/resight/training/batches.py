@@ -9,9 +9,10 @@ from dataclasses import fields, replace
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from resight.training.augment import Parameters
-from resight.training.loader import Batch
+from resight.training.loader import Batch, View
 
 
 def split(batch: Batch, size: int) -> Iterator[Batch]:
@@ -19,8 +20,11 @@ def split(batch: Batch, size: int) -> Iterator[Batch]:
     for start in range(0, len(batch.labels), size):
         part = slice(start, start + size)
         tiles = None if batch.tiles is None else batch.tiles[part]
-        parameters = rows_of(batch.parameters, part)
-        yield Batch(batch.pixels[part], batch.labels[part], batch.indices[part], parameters, batch.step, tiles)
+        others = tuple(View(view.pixels[part], rows_of(view.parameters, part)) for view in batch.others)
+        yield Batch(
+            *(batch.pixels[part], batch.labels[part], batch.indices[part], rows_of(batch.parameters, part)),
+            *(batch.step, tiles, others),
+        )
 
 
 def rows_of(parameters: Parameters, rows: slice | NDArray[np.int64]) -> Parameters:
@@ -32,10 +36,13 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     """Moves pixels and labels; from pinned memory and asynchronously to a CUDA device."""
     if device.type == "cpu":
         return batch
-    pixels, labels = batch.pixels, batch.labels
-    if device.type == "cuda":
-        pixels, labels = pixels.pin_memory(), labels.pin_memory()
-    return replace(batch, pixels=pixels.to(device, non_blocking=True), labels=labels.to(device, non_blocking=True))
+
+    def moved(tensor: Tensor) -> Tensor:
+        tensor = tensor.pin_memory() if device.type == "cuda" else tensor
+        return tensor.to(device, non_blocking=True)
+
+    others = tuple(View(moved(view.pixels), view.parameters) for view in batch.others)
+    return replace(batch, pixels=moved(batch.pixels), labels=moved(batch.labels), others=others)
 
 
 def ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
@@ -56,8 +63,8 @@ def ahead(batches: Iterable[Batch], device: torch.device) -> Iterator[Batch]:
         if stream:  # whoever computes with the batch waits for its copy, and keeps its memory until then
             current = torch.cuda.current_stream(device)
             current.wait_stream(stream)
-            moved.pixels.record_stream(current)
-            moved.labels.record_stream(current)
+            for tensor in (moved.pixels, moved.labels, *(view.pixels for view in moved.others)):
+                tensor.record_stream(current)
         waiting = moved
     if waiting is not None:
         yield waiting

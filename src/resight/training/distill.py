@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resight.errors import RunError, UsageError
+from resight.inference.tasks import only_answering
 from resight.inference.tiled import only_whole
 from resight.models import network_of
 from resight.recipes.config import TrainConfig
@@ -125,6 +126,7 @@ def open_teacher(config: TrainConfig, classes: Sequence[str]) -> Run:
             f"the teacher {path} is another one: the sha256 of its weights is {found[:12]}…, expected {expected[:12]}…",
             hint="restore the Run that training was started with, or start a new training",
         )
+    only_answering(run, "teaching")
     only_whole(run, "distill.teacher")
     if run.card.task != "single":
         raise UsageError(f"the teacher {path} answers with several labels a picture, and the student with one")

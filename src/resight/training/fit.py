@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import closing, nullcontext
 from typing import Any, Protocol
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import broadcast
 
 from resight.errors import Interrupted, NonFiniteLoss, RunError, UsageError
@@ -50,12 +51,24 @@ class Reporter(Protocol):
     def close(self) -> None: ...
 
 
+class Judged(Protocol):
+    """What is found after an epoch. loss: NaN where the network's answers are not finite."""
+
+    @property
+    def loss(self) -> float: ...
+    def entry(self, config: TrainConfig) -> dict[str, Any]: ...
+
+
+Judge = Callable[[Objective, Pictures, TrainConfig, Accelerator, int, Callable[[], bool]], Judged | None]
+
+
 class Training:
     """One training in progress: the network, what changes it, and where it stands.
 
     start: what is known of the weights that training starts from (``train_loss``, ``train_accuracy``, ``seconds`` that
     they took), where they are a candidate for the best themselves; then they are validated first, as epoch 0.
     answered: the training pictures as they will be answered, which ``data.fix_share`` needs.
+    judge: what is found of the network after each epoch; None: what validation says.
     """
 
     def __init__(
@@ -68,6 +81,7 @@ class Training:
         report: Reporter,
         start: Mapping[str, float] | None = None,
         answered: Pictures | None = None,
+        judge: Judge | None = None,
     ) -> None:
         self.run, self.config, self.report, self.val = run, config, report, val
         self.start = start
@@ -75,6 +89,7 @@ class Training:
         self.device = self.accelerator.device
         self.objective = objective.to(self.device)
         self.net = objective.net.to(memory_format=torch.channels_last)
+        self.body, self.judge = objective.body, judge or validate
         rank, world = self.accelerator.process_index, self.accelerator.num_processes
         if config.batch % world:  # the mean of unequal shares' gradients would not be the batch's
             raise UsageError(
@@ -84,12 +99,12 @@ class Training:
         if world > 1 and config.data.fix_share:  # which parameters have gradients changes on the way
             raise UsageError("data.fix_share trains in one process", hint="leave it out, or start without torchrun")
         self.loader = TrainLoader(train, config, rank=rank, world=world, answered=answered)
-        self.optimizer = build_optimizer(self.net, config.optimizer, scaled=config.precision == "fp16")
+        self.optimizer = build_optimizer(self.body, config.optimizer, scaled=config.precision == "fp16")
         horizon = config.optimizer.average_epochs * self.loader.steps_per_epoch
         self.average = Average(self.net, horizon) if horizon else None
         self.wrapped, self.stepper = self.accelerator.prepare(self.objective, self.optimizer)
         share = config.batch // world
-        self.state = State(micro_batch=min(config.micro_batch or share, share))
+        self.state = State(micro_batch=share if objective.whole else min(config.micro_batch or share, share))
         self.scaler = getattr(self.accelerator, "scaler", None)
         self.saved, self.saved_time = "", time.monotonic()
         self.clock = Clock()
@@ -107,6 +122,7 @@ class Training:
             group["lr"] = rate * group.get("scale", 1.0)
         # Whatever is drawn inside the network (stochastic depth) depends on seed, step and rank alone.
         torch.manual_seed(torch_seed(config.seed, step, self.accelerator.process_index))
+        self.objective.train()  # what there is beside the network
         self.set_mode(step)
         parts = list(split(batch, self.state.micro_batch))
         totals = torch.zeros(len(_SUMS), device=self.device)
@@ -120,10 +136,11 @@ class Training:
         sums = totals.tolist()  # here the CPU waits for a GPU, once an update
         self.check_finite(sums[0], rate, batch)
         if config.optimizer.clip:
-            self.accelerator.clip_grad_norm_(self.net.parameters(), config.optimizer.clip)
+            self.accelerator.clip_grad_norm_(self.body.parameters(), config.optimizer.clip)
         self.stepper.step()
         self.stepper.zero_grad(set_to_none=True)
         self.state.step += 1
+        self.objective.stepped(self.state.step)
         self.count(sums)
         if self.average:
             self.average.update(self.net, self.state.step)
@@ -218,6 +235,8 @@ class Training:
             now = time.perf_counter()
             state.seconds, mark = state.seconds + now - mark, now
             self.report.step(state.step, state.loss_sum / max(1, state.seen), self.rate(state.step - 1))
+            for remark in self.objective.remarks():
+                self.report.say(remark)
             if self.epoch_due():
                 self.end_epoch(stop)
                 mark = time.perf_counter()
@@ -250,11 +269,7 @@ class Training:
                 f"(learning rate {self.rate(state.step - 1):g}); nothing was saved",
                 hint="train again with a lower --lr; the last good checkpoint is kept",
             )
-        entry = {**self.trained(), "val_loss": result.loss, "val_accuracy": result.accuracy, "seconds": state.seconds}
-        if self.config.select == "balanced":
-            entry["val_recall"] = result.recall
-        if result.mean_average_precision is not None:
-            entry["val_map"] = result.mean_average_precision
+        entry = {**self.trained(), **result.entry(self.config), "seconds": state.seconds}
         state.history.append(entry)
         best = max(state.history, key=quality)
         state.best_step = best["step"]
@@ -289,14 +304,14 @@ class Training:
             current = {k: v.clone() for k, v in self.net.state_dict().items()}
             self.net.load_state_dict(self.average.state)
         if self.accelerator.num_processes > 1:  # norm statistics are per process; the first one's are saved
-            current = current or {k: v.clone() for k, v in self.net.state_dict().items()}
-            broadcast(list(self.net.buffers()))
+            current = current or {k: v.clone() for k, v in self.body.state_dict().items()}
+            broadcast(list(self.body.buffers()))
         try:
             share = self.state.micro_batch  # what training has room for
-            return validate(self.objective, self.val, self.config, self.accelerator, share, lambda: bool(stop.number))
+            return self.judge(self.objective, self.val, self.config, self.accelerator, share, lambda: bool(stop.number))
         finally:
             if current:
-                self.net.load_state_dict(current)
+                self.body.load_state_dict(current)
 
     def stop_if_asked(self, stop: StopRequest) -> None:
         number = stop.number
@@ -329,8 +344,8 @@ class Training:
 
     def _save(self) -> None:
         if self.saved != self.state.name and self.accelerator.is_main_process:
-            weights = self.net.state_dict()
-            optimizer = optimizer_tensors(self.optimizer, self.net)
+            weights = self.body.state_dict()
+            optimizer = optimizer_tensors(self.optimizer, self.body)
             average = self.average.state if self.average else {}
             everything = [*weights.values(), *optimizer.values(), *average.values()]
             if not all(torch.isfinite(v).all() for v in everything if v.is_floating_point()):
@@ -347,8 +362,8 @@ class Training:
 
     def restore(self, checkpoint: Checkpoint) -> None:
         """Continues from a checkpoint, exactly where it was made; says so where that cannot be bitwise."""
-        self.net.load_state_dict(checkpoint.weights)
-        load_optimizer(self.optimizer, self.net, checkpoint.optimizer)
+        self.body.load_state_dict(checkpoint.weights)
+        load_optimizer(self.optimizer, self.body, checkpoint.optimizer)
         if self.average:
             if set(checkpoint.average) != set(self.average.state):
                 raise RunError(f"checkpoint {checkpoint.state.name} holds no average of these weights")
@@ -366,8 +381,10 @@ class Training:
 
 def quality(entry: Mapping[str, Any]) -> tuple[float, float]:
     """What makes an epoch the best: the validation's accuracy (mAP with any number of labels, the classes' mean recall
-    where that is asked for), then the lower loss.
+    where that is asked for), then the lower loss. Without labels the last one is.
     """
+    if "val_loss" not in entry:
+        return entry["step"], 0.0
     score = next(name for name in ("val_map", "val_recall", "val_accuracy") if name in entry)
     return entry[score], -entry["val_loss"]
 

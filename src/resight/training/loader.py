@@ -17,9 +17,10 @@ from torch import Tensor
 
 from resight.errors import ImageError, LoaderFailed
 from resight.recipes.config import TrainConfig
+from resight.recipes.sections import AugmentConfig
 from resight.samples import Sample
 from resight.training.augment import Parameters, crop_resized, draw
-from resight.training.balance import positions, sampled
+from resight.training.balance import REPEAT, positions, sampled
 from resight.training.phases import augment_at, fix_start, size_at
 from resight.training.picture_cache import PictureCache, content_key
 from resight.training.randomness import generator
@@ -30,11 +31,20 @@ _TRIED = 8  # pictures that show how large a part will be
 
 
 @dataclass
+class View:
+    """The same pictures, changed otherwise. pixels: uint8 (B, C, S, S), S of its own; parameters: as in ``Batch``."""
+
+    pixels: Tensor
+    parameters: Parameters
+
+
+@dataclass
 class Batch:
     """pixels: uint8 (B, C, S, S), channels-last in memory. labels: int64 (B,), or uint8 (B, K) in a multi-label set.
     indices: int64 (B,), positions in the training part. parameters: what is left for ``augment.apply`` to do. step: the
     update they belong to. tiles: how many each picture is cut into, int64 (B,); then pixels are as
-    ``resight.training.bags.bag_batch`` makes them."""
+    ``resight.training.bags.bag_batch`` makes them. others: further views of the same pictures, where there are some
+    (``views_of``)."""
 
     pixels: Tensor
     labels: Tensor
@@ -42,6 +52,7 @@ class Batch:
     parameters: Parameters
     step: int
     tiles: Tensor | None = None
+    others: tuple[View, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -215,7 +226,10 @@ class TrainLoader:
         if augment.crop == "resized":
             parameters = replace(parameters, flip=np.zeros(len(indices), bool))  # they are mirrored already
         labels = torch.from_numpy(self.pictures.labels[indices])
-        return Batch(pixels, labels, indices, parameters, step)
+        others = tuple(
+            view_of(self.pictures, config, number, epoch, drawn) for number in range(1, len(views_of(config)))
+        )
+        return Batch(pixels, labels, indices, parameters, step, others=others)
 
     def batches(self, start: int, stop: int) -> Iterator[Batch]:
         """Batches of the steps start … stop − 1, in order, made ahead by ``data.workers`` threads.
@@ -251,6 +265,26 @@ class TrainLoader:
                 f"making the batch of step {step + 1} failed: {type(error).__name__}: {error}",
                 hint="if files changed while training, restore them and continue with: resight resume",
             ) from error
+
+
+def views_of(config: TrainConfig) -> list[tuple[AugmentConfig, int]]:
+    """How each view of a picture is changed, and its side: one, but several while pretraining, small ones last."""
+    pretrain, whole = config.pretrain, (config.augment, config.data.train_size)
+    if pretrain.method == "none":
+        return [whole]
+    small = config.augment.model_copy(update={"scale_min": pretrain.local_min, "scale_max": pretrain.local_max})
+    return [whole] * pretrain.views + [(small, pretrain.local_size)] * pretrain.local_views
+
+
+def view_of(pictures: Pictures, config: TrainConfig, number: int, epoch: int, drawn: NDArray[np.int64]) -> View:
+    """View ``number``, from 0, of the pictures ``drawn`` (B,): drawn as if they came for that many more times."""
+    augment, size = views_of(config)[number]
+    parameters = draw(augment, config.seed, epoch, drawn + number * REPEAT)
+    changed = config.model_copy(update={"augment": augment})
+    pixels = cut_pictures(pictures, positions(drawn), parameters, changed, size)
+    if augment.crop == "resized":
+        parameters = replace(parameters, flip=np.zeros(len(drawn), bool))
+    return View(pixels, parameters)
 
 
 def cut_pictures(

@@ -47,8 +47,27 @@ class Objective(nn.Module):
     net: ResNet
     normalize: Normalize
 
+    whole = False  # whether the loss needs all pictures of a process's share at once: no micro-batches
+
     def forward(self, batch: Batch) -> tuple[Tensor, Logs]:
         raise NotImplementedError
+
+    @property
+    def body(self) -> nn.Module:
+        """What learns and is stored in checkpoints: ``net``, or, with layers beside it, more."""
+        return self.net
+
+    @property
+    def kept(self) -> ResNet:
+        """What becomes of the training: ``net``, or the network that follows it."""
+        return self.net
+
+    def stepped(self, step: int) -> None:
+        """Called after update ``step``, from 1."""
+
+    def remarks(self) -> list[str]:
+        """What is to be said of the update that was just done."""
+        return []
 
 
 @dataclass(frozen=True)

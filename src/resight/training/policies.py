@@ -175,3 +175,52 @@ def color_jitter(batch: Tensor, factors: NDArray[np.float64]) -> Tensor:
     f = torch.from_numpy(factors).float().to(batch.device)
     batch = contrast(brightness(batch, f[:, 0]), f[:, 1])
     return saturation(batch, f[:, 2]) if batch.shape[1] == 3 else batch
+
+
+_YIQ = torch.tensor([[0.299, 0.587, 0.114], [0.595716, -0.274453, -0.321263], [0.211456, -0.522591, 0.311135]])
+
+
+def turn_colours(batch: Tensor, tint: NDArray[np.float64]) -> Tensor:
+    """uint8 RGB (B, 3, S, S) with each picture's hue turned by ``tint[:, 0]`` of the circle about the axis of greys, in
+    YIQ, which keeps its luma; where ``tint[:, 1]`` is 1, no colour is left. One matrix for each picture: several times
+    cheaper than the way through HSV, by which colours of equal hue are moved alike, too, and lumas are not kept.
+    """
+    changed = np.flatnonzero(tint.any(axis=1))
+    if not len(changed):
+        return batch
+    angle = torch.from_numpy(2 * np.pi * tint[changed, 0]).float()
+    kept = torch.from_numpy(1 - tint[changed, 1]).float()
+    turn = torch.zeros(len(changed), 3, 3)
+    turn[:, 0, 0] = 1
+    turn[:, 1, 1] = turn[:, 2, 2] = angle.cos() * kept
+    turn[:, 1, 2], turn[:, 2, 1] = -angle.sin() * kept, angle.sin() * kept
+    matrices = (torch.linalg.inv(_YIQ) @ turn @ _YIQ).to(batch.device)
+    where = torch.from_numpy(changed).to(batch.device)
+    pixels = batch[where].float().flatten(2)
+    turned = torch.bmm(matrices, pixels).view(-1, *batch.shape[1:])
+    out = batch.clone()
+    out[where] = turned.round().clamp(0, 255).to(torch.uint8)
+    return out
+
+
+def blur(batch: Tensor, deviations: NDArray[np.float64]) -> Tensor:
+    """uint8 (B, C, S, S), each picture blurred by a Gaussian of its own deviation, as a part of the side; 0: not at
+    all. The kernel reaches 3 of the largest deviation; borders are mirrored."""
+    side = batch.shape[-1]
+    changed = np.flatnonzero(deviations > 0)
+    reach = min(side - 1, math.ceil(3 * side * float(deviations.max(initial=0.0))))
+    if not len(changed) or not reach:
+        return batch
+    where = torch.from_numpy(changed).to(batch.device)
+    sigma = torch.from_numpy(deviations[changed] * side).float()[:, None]
+    kernels = torch.exp(-(torch.arange(-reach, reach + 1).float()[None] ** 2) / (2 * sigma**2))
+    kernels = (kernels / kernels.sum(1, keepdim=True)).to(batch.device)
+    count, channels = len(changed), batch.shape[1]
+    each = kernels.repeat_interleave(channels, 0)[:, None]
+    pixels = batch[where].float().reshape(1, count * channels, side, side)
+    padded = F.pad(pixels, (reach,) * 4, mode="reflect")
+    wide = F.conv2d(padded, each[:, :, None, :], groups=count * channels)
+    both = F.conv2d(wide, each[:, :, :, None], groups=count * channels)
+    out = batch.clone()
+    out[where] = both.view(count, channels, side, side).round().clamp(0, 255).to(torch.uint8)
+    return out

@@ -25,12 +25,25 @@ def epoch_line(entry: dict[str, Any], best: bool) -> str:
             f"val loss {entry['val_loss']:.4f}  mAP {100 * entry['val_map']:6.2f} %  "
             f"all labels right {100 * entry['val_accuracy']:6.2f} %{'  best' if best else ''}"
         )
+    if "spread" in entry:
+        return _unlabelled_line(entry)
     recall = f"  mean recall {100 * entry['val_recall']:6.2f} %" if "val_recall" in entry else ""
     last = recall + ("  best" if best else "")
     return (
         f"epoch {entry['epoch']:>3}  step {entry['step']:>6}  "
         f"train loss {entry['train_loss']:.4f}  accuracy {100 * entry['train_accuracy']:6.2f} %   "
         f"val loss {entry['val_loss']:.4f}  accuracy {100 * entry['val_accuracy']:6.2f} %{last}"
+    )
+
+
+def _unlabelled_line(entry: dict[str, Any]) -> str:
+    """Of a pretraining: the loss, the views found again, the answers' spread, and what labels say, where there are."""
+    known = {"knn": "k-NN", "linear": "linear"}
+    shown = "".join(f"  {name} {100 * entry[key]:5.2f} %" for key, name in known.items() if key in entry)
+    return (
+        f"epoch {entry['epoch']:>3}  step {entry['step']:>6}  train loss {entry['train_loss']:.4f}  "
+        f"views found {100 * entry['train_accuracy']:6.2f} %   spread {entry['spread']:.2f}  rank {entry['rank']:.1f}  "
+        f"alignment {entry['alignment']:.3f}  uniformity {entry['uniformity']:.2f}{shown}"
     )
 
 
@@ -145,7 +158,8 @@ class TensorBoard:
         self.report.step(done, loss, rate)
 
     def epoch(self, entry: dict[str, Any], best: bool) -> None:
-        for name in ("train_accuracy", "val_loss", "val_accuracy", "val_recall", "val_map"):
+        labelled = ("train_accuracy", "val_loss", "val_accuracy", "val_recall", "val_map")
+        for name in (*labelled, "spread", "rank", "alignment", "uniformity", "knn", "linear"):
             if name in entry:
                 self.writer.add_scalar(name.replace("_", "/"), entry[name], entry["step"])
         self.writer.flush()

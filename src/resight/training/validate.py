@@ -33,6 +33,15 @@ class Validation:
     recall: float | None = None
     mean_average_precision: float | None = None
 
+    def entry(self, config: TrainConfig) -> dict[str, float]:
+        """What metrics.jsonl says of it."""
+        found = {"val_loss": self.loss, "val_accuracy": self.accuracy}
+        if config.select == "balanced" and self.recall is not None:
+            found["val_recall"] = self.recall
+        if self.mean_average_precision is not None:
+            found["val_map"] = self.mean_average_precision
+        return found
+
 
 @torch.inference_mode()
 def answers(objective: Objective, pictures: Pictures, indices: NDArray[np.int64], batch: int) -> Iterator[Tensor]:
