@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from resight import __version__
-from resight.cli import answering, exporting, folds, making, searching, serving, studying
+from resight.cli import adapting, answering, exporting, folds, making, searching, serving, studying
 from resight.errors import ResightError
 
 app = typer.Typer(
@@ -37,6 +37,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "explain": answering.explain,
     "embed": answering.embed,
     "export": exporting.export,
+    "adapt": adapting.adapt,
     "bench": answering.bench,
     "serve": serving.serve,
     "models": making.models,
