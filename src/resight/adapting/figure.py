@@ -53,3 +53,26 @@ def save_curves(
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=120)
     write_atomic(path, stream.getvalue())
+
+
+def save_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
+    """A policy's training: reward, share of the time, accuracy and number of policies on validation, by updates."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    titles = {
+        "reward": "mean reward",
+        "share": "time, as a part of the whole",
+        "accuracy": "accuracy",
+        "policies": "different policies",
+    }
+    steps = [one["step"] for one in history]
+    for place, colour, (name, title) in zip(figure.subplots(2, 2).flat, COLOURS[:4], titles.items(), strict=True):
+        place.plot(steps, [one[name] for one in history], color=colour, marker="o", markersize=3)
+        place.set_title(title, fontsize=10)
+        place.set_xlabel("updates", fontsize=8)
+        place.grid(color="#dfe3e8", linewidth=0.6)
+        place.spines[["top", "right"]].set_visible(False)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=120)
+    write_atomic(path, stream.getvalue())

@@ -16,7 +16,9 @@ def adapt(
     data: Annotated[
         Path | None, typer.Argument(help="Labelled pictures with a validation part; default: the Run's own data.")
     ] = None,
-    by: Annotated[str, typer.Option(metavar="cascade|resolution", help="What easy pictures are spared.")] = "cascade",
+    by: Annotated[
+        str, typer.Option(metavar="cascade|resolution|blocks", help="What easy pictures are spared.")
+    ] = "cascade",
     with_: Annotated[
         list[Path] | None,
         typer.Option("--with", metavar="RUN", help="A small Run to ask first; several are tried."),
@@ -24,6 +26,13 @@ def adapt(
     size: Annotated[
         list[int] | None, typer.Option(metavar="PX", help="With --by resolution: a smaller size to try; repeatable.")
     ] = None,
+    epochs: Annotated[
+        float | None, typer.Option(help="With --by blocks: passes of the policy over the training part; default: 10.")
+    ] = None,
+    penalty: Annotated[
+        float | None, typer.Option(min=0, help="With --by blocks: what a wrong answer costs; default: 5.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="With --by blocks: of the policy's training.")] = None,
     max_drop: Annotated[
         float | None,
         typer.Option(metavar="POINTS", help="Most that accuracy may lose on validation; default: 0.5."),
@@ -44,6 +53,9 @@ def adapt(
         by=by,
         with_=with_ or (),
         sizes=size,
+        epochs=epochs,
+        penalty=penalty,
+        seed=seed,
         max_drop=max_drop,
         name=name,
         backend=backend,
