@@ -21,8 +21,10 @@ from resight.cli import app
 from resight.commands.eval import evaluate_run
 from resight.commands.predict import predict
 from resight.errors import AdaptationError, RunError, UsageError
-from resight.inference import Predictor, open_backend
+from resight.inference import Predictor, open_backend, plain
 from resight.runs import Run, open_artifact
+from resight.serving.limits import Limits
+from resight.serving.models import open_model
 
 
 def made(folder: Path, max_drop: float = 0.5) -> tuple[Run, Run]:
@@ -172,6 +174,33 @@ def test_maps_are_refused_with_the_reason(tmp_path: Path) -> None:
     assert "several graphs" in open_artifact(whole, "cascade").card.no_maps
     result = CliRunner().invoke(app, ["explain", str(whole.path), str(tmp_path / "data"), "--artifact", "cascade"])
     assert result.exit_code != 0
+
+
+def test_the_page_shows_who_answered(tmp_path: Path) -> None:
+    whole, _ = made(tmp_path)
+    result = evaluate_run(whole, artifact="cascade", threads=1, report=tmp_path / "page.html")
+    assert result.route_shares.keys() == {"resnet18", "resnet50"}
+    assert f"answered by: resnet18 {100 * result.route_shares['resnet18']:.1f} %" in result.to_text()
+    assert result.to_dict()["routes"] == result.route_shares
+    page = (tmp_path / "page.html").read_text("utf-8")
+    for text in ("What was computed for which picture", "Answered by resnet50", "Time by class", "several graphs"):
+        assert text in page
+    assert "data:image/png" in page
+    alone = evaluate_run(whole, threads=1, report=tmp_path / "plain.html")
+    assert "routes" not in alone.to_dict()
+    assert "What was computed for which picture" not in (tmp_path / "plain.html").read_text("utf-8")
+
+
+def test_the_server_says_the_route(tmp_path: Path) -> None:
+    whole, _ = made(tmp_path)
+    loaded = open_model("colours", whole.path, backend="auto", limits=Limits(threads=1), artifact="cascade")
+    predictor = loaded.predictor
+    assert predictor.needed[-1] == "route"
+    for square in pictures(20):
+        rows = [array[0] for array in predictor.compute(square[None], predictor.needed, alone=True)]
+        answered = plain(predictor.prediction("one", rows, 3))
+        assert answered["route"] in ("resnet18", "resnet50")
+    assert "several graphs" in loaded.no_head
 
 
 def test_a_changed_plan_is_refused(tmp_path: Path) -> None:

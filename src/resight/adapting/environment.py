@@ -60,7 +60,7 @@ class BlocksEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         super().reset(seed=seed)
         drawn = int(self.np_random.integers(len(self._labels)))
         self._picture = int((options or {}).get("picture", drawn))
-        return self._observations[self._picture], {"picture": self._picture}
+        return self._observations[self._picture].copy(), {"picture": self._picture}
 
     def step(self, action: NDArray[np.int8]) -> tuple[NDArray[np.float32], float, bool, bool, dict[str, Any]]:
         kept = np.asarray(action, bool)
@@ -70,4 +70,4 @@ class BlocksEnvironment(gymnasium.Env[NDArray[np.float32], NDArray[np.int8]]):
         share = float(self._costs.shares(kept[None])[0])
         reward = float(rewards([right], [share], self._penalty)[0])
         info = {"right": bool(right), "share": share, "picture": self._picture}
-        return self._observations[self._picture], reward, True, False, info
+        return self._observations[self._picture].copy(), reward, True, False, info

@@ -123,21 +123,17 @@ class Gated(nn.Module):
 
 
 class Gate(nn.Module):
-    """The policy as a network whose classes are the routes: the stem, the policy, and for each route the
-    log-likelihood of its blocks, up to what all routes share: kept blocks count their logits.
-
-    routes: float32 (R, L), 1 for a block that is kept. bias: what is added to each route's, (R,). The outputs are those
-    of every graph (`resight.exporting.onnx.Answering`).
+    """The policy as a network whose classes are the blocks, with the outputs of every graph
+    (`resight.exporting.onnx.Answering`): its logits, what it makes them of, and the stem's maps.
     """
 
-    def __init__(self, gated: Gated, normalize: nn.Module, routes: Tensor, bias: Tensor) -> None:
+    def __init__(self, gated: Gated, normalize: nn.Module) -> None:
         super().__init__()
         self.net, self.policy, self.normalize = gated.net, gated.policy, normalize
-        self.routes, self.bias = nn.Parameter(routes, False), nn.Parameter(bias, False)
         self.eval()
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         stem = self.net._stem(self.normalize(pixels.permute(0, 3, 1, 2)))
         embedding = self.policy.embedding(averaged(stem))
-        logits = F.linear(self.policy.linear(embedding), self.routes, self.bias)
+        logits = self.policy.linear(embedding)
         return torch.softmax(logits, dim=1), logits, embedding, stem

@@ -17,6 +17,7 @@ from resight.adapting.cascades import Adapted, refused
 from resight.adapting.choosing import Kept, Routes, frequent, scores_of, subsets
 from resight.adapting.dropping import without
 from resight.adapting.figure import save_curves
+from resight.adapting.gate import choosing
 from resight.adapting.gated import Gate, droppable
 from resight.adapting.learning import Learned, learn
 from resight.adapting.reinforce import PolicySettings
@@ -163,6 +164,7 @@ class _Search:
     ) -> None:
         self.work, self.gated, self.normalize = work, learned.gated.eval(), learned.normalize
         say("exporting sub-networks, and comparing each with PyTorch …")
+        self._exported_gate = b""
         self.logits = self._policy_logits()
         self.policies = frequent(self.logits, MOST)
         graph = self._exported(work.folder / "learned.onnx", learned.changed)
@@ -173,7 +175,7 @@ class _Search:
         self.answers: list[Floats] = [answers(one, work.pixels, ("logits",))[0] for one in self.backends]
         for row, found in zip(self.policies, self.answers, strict=True):
             self._check_parity(row, found)
-        gate = self._gate(self.policies, 0.0, work.folder / "gate.onnx")
+        gate = self._gate(self.policies, 0.0)
         sides = {"whole": work.whole, "gate": _open(work.folder, "gate-timed", gate, work.backend, work.threads)}
         sides |= {f"route-{k}": backend for k, backend in enumerate(self.backends)}
         self.seconds = {side: 1 / rates.one for side, rates in rating(sides, work.shape).items()}
@@ -202,7 +204,9 @@ class _Search:
             if point is not None and point.seconds < self.seconds["whole"]:
                 found.append((routes, point, policies))
         if not found:
-            self.rows.append(Row("policy", None, verdict="nothing is both within the budget and faster"))
+            why = "nothing is both within the budget and faster"
+            why = why if len(self.policies) else "it keeps every block for every picture"
+            self.rows.append(Row("policy", None, verdict=why))
             return None
         routes, point, policies = min(found, key=lambda one: one[1].seconds)
         taken = routes.taken(point.threshold)
@@ -225,7 +229,7 @@ class _Search:
             temperature = fit_temperature(logits, work.labels)
             made.append(written(folder, title, graph, work.backend, temperature))
             scaled[taken == number] = logits[taken == number] / temperature
-        gate = self._gate(policies, point.threshold, work.folder / "gate.onnx")
+        gate = self._gate(policies, point.threshold)
         return Plan(
             tuple(made),
             gate=written(folder, "gate", gate, work.backend),
@@ -252,14 +256,16 @@ class _Search:
         export_onnx(Answering(self.gated.net, card.mean, card.std, 1.0), card.geometry.size, path)
         return path.read_bytes()
 
-    def _gate(self, policies: Kept, bias: float, path: Path) -> bytes:
-        routes = torch.ones(len(policies) + 1, policies.shape[1])
-        routes[:-1] = torch.from_numpy(policies.astype(np.float32))
-        biases = torch.zeros(len(routes))
+    def _gate(self, policies: Kept, bias: float) -> bytes:
+        """The policy as a graph that chooses among these and, with ``bias``, the whole network."""
+        if not self._exported_gate:
+            path = self.work.folder / "gate.onnx"
+            export_onnx(Gate(self.gated, self.normalize), self.work.run.card.geometry.size, path)  # type: ignore[arg-type]
+            self._exported_gate = path.read_bytes()
+        biases = np.zeros(len(policies) + 1, np.float32)
         biases[-1] = bias
-        gate = Gate(self.gated, self.normalize, routes, biases)
-        export_onnx(gate, self.work.run.card.geometry.size, path)  # type: ignore[arg-type]
-        return path.read_bytes()
+        everything = np.vstack([policies, np.ones((1, policies.shape[1]), bool)])
+        return choosing(self._exported_gate, everything, biases)
 
     @torch.inference_mode()
     def _check_parity(self, row: Any, found: Floats) -> None:
