@@ -11,7 +11,8 @@ A row for each picture, in order; the columns are those of JSON:
     unknown        bool                                            null where the Run cannot tell
     score          struct<name: string, value: float32, threshold: float32>
     error          string                                          null for an answer
-    route          string                                          of an adaptive artefact only: which of its graphs
+
+Of an adaptive artefact ``route``, string, comes last: which of its graphs answered.
 
 Text in Parquet is UTF-8, always. A name that is not has its stray bytes in ``source`` as JSON writes them
 (``\\udcff``), and all of its bytes, exactly, in ``source_bytes``. Names of classes have no second column.
