@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from resight import errors as errors
     from resight import images as images
     from resight import models as models
+    from resight.commands.adapt import adapt as adapt
     from resight.commands.advise import advise as advise
     from resight.commands.batch import predict_to_file as predict_to_file
     from resight.commands.bench import bench as bench
@@ -55,6 +56,7 @@ _WHERE = {
     "Predictor": "resight.inference",
     "ResightError": "resight.errors",
     "Run": "resight.runs",
+    "adapt": "resight.commands.adapt",
     "advise": "resight.commands.advise",
     "bench": "resight.commands.bench",
     "cache": "resight.commands.cache",

@@ -19,6 +19,7 @@
     ├── StorageError                exit code 1: a file could not be written (disk full, read-only)
     ├── ParityError                 exit code 1: an exported model answers differently from the network
     ├── QuantizationError           exit code 1: no int8 form is both within the budget and faster than fp32
+    ├── AdaptationError             exit code 1: no adaptive form is both within the budget and faster
     └── Interrupted                 exit code 130 or 143: stopped by a signal, state saved
 
 A message says what was found and what was expected; ``hint`` says what to do next. ``str(error)`` shows both.
@@ -122,6 +123,10 @@ class ParityError(ResightError):
 
 
 class QuantizationError(ResightError):
+    pass
+
+
+class AdaptationError(ResightError):
     pass
 
 

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from resight import __version__
-from resight.cli import answering, exporting, folds, making, searching, serving, studying, unlabelled
+from resight.cli import adapting, answering, exporting, folds, making, searching, serving, studying, unlabelled
 from resight.errors import ResightError
 
 app = typer.Typer(
@@ -39,6 +39,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "embed": answering.embed,
     "suggest": unlabelled.suggest,
     "export": exporting.export,
+    "adapt": adapting.adapt,
     "bench": answering.bench,
     "serve": serving.serve,
     "models": making.models,

@@ -20,7 +20,7 @@ from resight.commands.progress import Progress
 from resight.errors import Interrupted, StorageError, UsageError
 from resight.images import printable
 from resight.inference import AUTO, BACKENDS, BATCH, Prediction, Predictor, dump_json, journal
-from resight.inference.parquet import write_parquet
+from resight.inference.parquet import schema, write_parquet
 from resight.inference.writers import plain
 from resight.runs import ARTIFACT_CARD, ARTIFACTS, CARD, ONNX, REFERENCE, Run
 from resight.runs.plain_json import read_json
@@ -236,7 +236,7 @@ def _published(work: _Work, stop: StopRequest) -> None:
     name = journal.ANSWERS
     if work.format == PARQUET:
         name = journal.OUTPUT
-        write_parquet(_rows(work, stop), work.folder / name)
+        write_parquet(_rows(work, stop), work.folder / name, schema(route=bool(work.predictor.routes)))
     if (work.folder / name).exists():
         journal.publish(work.folder, name, work.out)
     journal.remove(work.folder)
@@ -270,11 +270,18 @@ def _job(work: _Work) -> dict[str, Any]:
         "folder": None if all(source.is_absolute() for source in work.sources) else str(Path.cwd()),
         "conditions": {
             "resight": __version__,
-            backend: BACKENDS[backend].version,
+            **{one: BACKENDS[one].version for one in _backends(predictor)},
             "--batch": predictor.batch,
             "--threads": predictor.threads,
         },
     }
+
+
+def _backends(predictor: Predictor) -> list[str]:
+    """What computes: one, or those of an adaptive artefact's routes."""
+    if predictor.choice.name in BACKENDS or predictor.artifact is None:
+        return [predictor.choice.name]
+    return sorted({route["backend"] for route in predictor.artifact.card.adaptive["routes"]})
 
 
 def _files(ready: Ready) -> list[Path]:

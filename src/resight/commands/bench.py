@@ -13,7 +13,7 @@ import numpy as np
 from resight.commands.predict import resolve_run
 from resight.errors import UsageError
 from resight.images import Geometry, decode_for, printable
-from resight.inference import BACKENDS, BATCH, Speed, installed_backends
+from resight.inference import ADAPTIVE, BACKENDS, BATCH, Speed, installed_backends
 from resight.inference.backend import thread_count
 from resight.inference.choose import choose, processor, remember
 from resight.inference.measure import measure
@@ -127,6 +127,8 @@ def _artifacts(run: Run) -> tuple[list[Artifact], dict[str, str]]:
     silent = {
         one.card.name: "no backend here answers with it"
         if one.card.backend is None
+        else "its time depends on the pictures, and was measured with real ones when it was made: see its card"
+        if one.card.backend == ADAPTIVE
         else f"{one.card.backend} is not installed"
         for one in found
         if one.card.backend not in there

@@ -44,7 +44,8 @@ class EvalResult:
     whole sentences. choice: which backend answered, and why. unknown: the share of pictures called unknown, with its
     95 % interval; None where the Run cannot tell. against: another Run on the same pictures. robustness: on corrupted
     pictures; augmented: with test-time augmentation; all three where asked for. artifact: the name of what answered, if
-    not model.onnx.
+    not model.onnx. routes: int64 (N,), positions in ``route_names``: which graph of an adaptive artefact answered; None
+    of anything else.
     """
 
     run: Path
@@ -63,6 +64,8 @@ class EvalResult:
     robustness: Robustness | None = None
     augmented: Augmented | None = None
     artifact: str | None = None
+    routes: NDArray[np.int64] | None = None
+    route_names: tuple[str, ...] = ()
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -72,16 +75,29 @@ class EvalResult:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, without the arrays."""
-        return plain(self) | {
-            "against": None if self.against is None else self.against.to_dict(),
-            "robustness": None if self.robustness is None else self.robustness.to_dict(),
-            "tta": None if self.augmented is None else self.augmented.to_dict(),
-        }
+        return (
+            plain(self)
+            | ({"routes": self.route_shares} if self.routes is not None else {})
+            | {
+                "against": None if self.against is None else self.against.to_dict(),
+                "robustness": None if self.robustness is None else self.robustness.to_dict(),
+                "tta": None if self.augmented is None else self.augmented.to_dict(),
+            }
+        )
 
     def to_text(self) -> str:
         """For a terminal: what was evaluated, warnings, skipped pictures, the tables of the evaluation."""
         more = (self.against, self.robustness, self.augmented)
-        return "\n\n".join([*paragraphs(self), *(part.to_text() for part in more if part is not None)])
+        shares = [f"{name} {100 * share:.1f} %" for name, share in self.route_shares.items()]
+        own = [f"answered by: {', '.join(shares)}"] if shares else []
+        return "\n\n".join([*paragraphs(self), *own, *(part.to_text() for part in more if part is not None)])
+
+    @property
+    def route_shares(self) -> dict[str, float]:
+        """Of the pictures, by the name of the graph that answered; empty where there is one."""
+        if self.routes is None:
+            return {}
+        return {name: float((self.routes == k).mean()) for k, name in enumerate(self.route_names)}
 
     def save_predictions(self, path: Path) -> None:
         """Write a CSV file with source, true, predicted, probability (of the predicted class), atomically.
@@ -207,6 +223,8 @@ def evaluate_run(
         augmented=augmented,
         unknown=share_unknown(predictor.unknowns, found),
         artifact=artifact,
+        routes=None if found.route is None else found.route.astype(np.int64),
+        route_names=predictor.routes,
     )
     if predictions is not None:
         result.save_predictions(predictions)

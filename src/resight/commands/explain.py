@@ -110,11 +110,8 @@ def explain(
         )
     if artifact is not None and (method != CAM or sanity or inside):
         raise UsageError("--artifact is for class activation maps: the rest looks at the network in PyTorch")
-    if artifact is not None and open_artifact(resolve_run(run), artifact).card.precision != "fp32":
-        raise UsageError(
-            "an int8 artefact has no class activation maps: it rounds its last layer, so its answer is not their sum",
-            hint="explain the Run itself: leave --artifact out",
-        )
+    if artifact is not None and (why := open_artifact(resolve_run(run), artifact).card.no_maps):
+        raise UsageError(why, hint="explain the Run itself: leave --artifact out")
     if method != CAM or sanity or (inside and not alone):
         need("explaining with gradients and activations", "train", "torch", "captum")
     if method != CAM or sanity or inside:

@@ -51,5 +51,6 @@ def write_page(
         robustness=None if result.robustness is None else result.robustness.to_dict(),
         augmented=None if result.augmented is None else result.augmented.to_text(),
         artifact=predictor.artifact,
+        routes=result.routes,
     )
     write_report(path, answered, predictor)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from resight.inference.answers import Answers, Outputs, bad_files
 from resight.inference.backend import (
+    ADAPTIVE,
     AUTO,
     BACKENDS,
     OUTPUTS,
@@ -26,6 +27,7 @@ from resight.inference.unknown import Reference, read_reference, unit
 from resight.inference.writers import FORMATS, csv_row, dump_json, escape_cell, plain, save, send, unescape_cell, write
 
 __all__ = [
+    "ADAPTIVE",
     "AUTO",
     "BACKENDS",
     "BATCH",

@@ -32,7 +32,8 @@ class Answers:
     probabilities, as evaluation needs it. probabilities: float32 (N, K) in 0 … 1. indices: int64 (N,), positions in the
     SampleSet.
     bad: (source, reason) of the others, names exact. unlike: float32 (N,), how unlike the training data each is, by
-    the Run's score; None where the Run has none.
+    the Run's score; None where the Run has none. route: float32 (N,), which of an adaptive artefact's graphs answered,
+    from 0; None where there is one graph.
     """
 
     logits: Floats
@@ -40,6 +41,7 @@ class Answers:
     indices: NDArray[np.int64]
     bad: tuple[tuple[str, str], ...]
     unlike: Floats | None = None
+    route: Floats | None = None
 
 
 def bad_files(bad: Sequence[tuple[str, str]]) -> DataError:

@@ -32,7 +32,9 @@ INPUT = "pixels"
 OUTPUTS = ("probabilities", "logits", "embedding", "features")
 DESCRIBING = ("embedding", "features")
 ATTENTION = "attention"
-AUTO = "auto"
+ROUTE = "route"
+"""What a backend over several graphs gives besides: see ``Adaptive``."""
+AUTO, ADAPTIVE = "auto", "adaptive"
 
 
 class Backend(Protocol):
@@ -81,6 +83,8 @@ BACKENDS: dict[str, Kind] = {
     "onnxruntime": Kind("resight.inference.onnxruntime", "OnnxRuntime", "onnxruntime"),
     "openvino": Kind("resight.inference.openvino", "OpenVino", "openvino", extra="openvino"),
 }
+_ADAPTIVE = Kind("resight.inference.adaptive", "Adaptive", "numpy")
+"""No line of the table: it opens only what `resight adapt` made, and nobody chooses it by its name."""
 
 
 def installed_backends() -> list[str]:
@@ -110,15 +114,17 @@ def open_backend(
     weights: str | None = None,
     callers: int = 1,
 ) -> Backend:
-    """Open ``path`` with the backend of this name, not ``auto``; the arguments are those of ``OnnxRuntime``. weights:
-    what the second file of a graph of two must hash to, see ``OpenVino``.
+    """Open ``path`` with the backend of this name, not ``auto``, or a plan of several graphs with ``ADAPTIVE``; the
+    arguments are those of ``OnnxRuntime``. weights: what the second file of a graph of two must hash to, see
+    ``OpenVino``.
 
     Raises what ``check_backend`` and the backend raise.
     """
-    check_backend(name)
     if name == AUTO:
         raise UsageError("a backend must be chosen before it is opened")
-    kind = BACKENDS[name]
+    if name != ADAPTIVE:
+        check_backend(name)
+    kind = _ADAPTIVE if name == ADAPTIVE else BACKENDS[name]
     more = {} if weights is None else {"weights": weights}
     made = getattr(import_module(kind.module), kind.name)
     backend: Backend = made(path, threads, sha256=sha256, callers=callers, **more)

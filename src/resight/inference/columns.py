@@ -39,7 +39,8 @@ class BatchPredictor:
     pictures: ``label`` (str), ``probability`` (float32, NaN for an error), ``top`` (a list of
     ``{"class", "probability"}``, best first), ``labels`` (the same, None for a Run that answers with one class),
     ``unknown`` (bool, None where the Run cannot tell), ``score`` (``{"name", "value", "threshold"}`` or None), and
-    ``error`` (str, None for an answer): a picture that cannot be used does not stop the others.
+    ``error`` (str, None for an answer): a picture that cannot be used does not stop the others. With an adaptive
+    artefact also ``route``: which of its graphs answered.
 
     Pickled, it is its arguments: whoever unpickles it opens the Run anew.
 
@@ -79,14 +80,15 @@ class BatchPredictor:
         if self.column not in batch:
             there = ", ".join(printable(name) for name in batch)
             raise UsageError(f"there is no column {printable(self.column)!r}, only {there}", hint="say column=…")
-        names = [self.prefix + name for name in ADDED]
+        added_names = (*ADDED, "route") if self.predictor.routes else ADDED
+        names = [self.prefix + name for name in added_names]
         if taken := [name for name in names if name in batch]:
             raise UsageError(
                 f"the batch has a column {printable(taken[0])!r} already, which would be replaced",
                 hint="give a prefix, such as prefix='predicted_'",
             )
         answers = [plain(found) for found in self.predictor.predict(_sources(batch[self.column]), self.top)]
-        added = {name: _column([answer.get(name) for answer in answers]) for name in ADDED}
+        added = {name: _column([answer.get(name) for answer in answers]) for name in added_names}
         added["probability"] = np.array(
             [np.nan if answer["probability"] is None else answer["probability"] for answer in answers], np.float32
         )

@@ -38,6 +38,8 @@ class Prediction:
 
     labels: of a multi-label Run the answer: (class, probability) of all classes from their thresholds on, most probable
     first, perhaps none; None of other Runs, and for errors. ``label`` is then the most probable class, given or not.
+
+    route: which of several graphs answered, where an adaptive artefact did; else None.
     """
 
     source: str
@@ -48,6 +50,7 @@ class Prediction:
     unknown: bool | None = None
     score: Unlikeness | None = None
     labels: tuple[tuple[str, float], ...] | None = None
+    route: str | None = None
 
 
 class Predictions(Sequence[Prediction]):
@@ -90,7 +93,8 @@ class Predictions(Sequence[Prediction]):
         """Write a Parquet file, atomically; its columns: :mod:`resight.inference.parquet`. Raises StorageError,
         MissingExtra.
         """
-        parquet.save((writers.plain(prediction) for prediction in self), Path(path))
+        columns = parquet.schema(route=any(prediction.route is not None for prediction in self))
+        parquet.save((writers.plain(prediction) for prediction in self), Path(path), columns)
 
     def to_text(self) -> str:
         """A table for a terminal."""

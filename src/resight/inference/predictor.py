@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from dataclasses import replace
 from functools import cached_property, partial
 from itertools import islice
 from pathlib import Path
@@ -15,14 +14,15 @@ from numpy.typing import NDArray
 from resight.errors import DataError, ImageError, RunError, UsageError
 from resight.images import FORMATS
 from resight.inference.answers import Answers, Outputs, bad_files, reasons
-from resight.inference.backend import AUTO, Backend, Floats, Pixels, thread_count
+from resight.inference.backend import AUTO, ROUTE, Backend, Floats, Pixels, thread_count
 from resight.inference.choose import choose, only_choice
 from resight.inference.fits import check_fits
-from resight.inference.prediction import Prediction, Unlikeness
+from resight.inference.predicted import described, predicted
+from resight.inference.prediction import Prediction
 from resight.inference.sessions import Sessions
 from resight.inference.sharing import UNLIKE, Sharing, is_few
 from resight.inference.sources import Source, square_of, whole_of
-from resight.inference.tasks import labels_of, only_answering
+from resight.inference.tasks import only_answering
 from resight.inference.tiled import TiledSharing, only_whole
 from resight.inference.unknown import Reference, Unknowns, read_reference, read_unknowns
 from resight.runs import ONNX, REFERENCE, Artifact, Run, RunCard, open_artifact
@@ -199,11 +199,19 @@ class Predictor:
 
     def prediction(self, name: str, row: Sequence[Floats], top: int) -> Prediction:
         """The answer for one picture, of its row of each of ``needed``: what ``predict`` gives for it."""
-        return self._prediction(name, row[0], top, *row[1:])
+        own = dict(zip(self.needed, row, strict=True))
+        return predicted(name, self.card, row[0], top, own.get(UNLIKE), self.unknowns, own.get(ROUTE), self.routes)
+
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """Of an adaptive artefact: names of the graphs of which one answers for each picture; else none."""
+        return () if self.artifact is None else self.artifact.card.routes
 
     def _asked(self, *outputs: str) -> tuple[str, ...]:
-        """These outputs, and the score where the Run has one. Reads the reference before threads want it."""
-        return outputs if self.unknowns is None else (*outputs, UNLIKE)
+        """These outputs, the score where the Run has one, the path where there are several. Reads the reference before
+        threads want it.
+        """
+        return outputs + ((UNLIKE,) if self.unknowns else ()) + ((ROUTE,) if self.routes else ())
 
     def predict(self, sources: Iterable[Source], top: int = 5, *, start: int = 0) -> Iterator[Prediction]:
         """Answer each picture, in order: files, encoded pictures (bytes), or decoded ones (uint8 (H, W) or
@@ -229,7 +237,7 @@ class Predictor:
             if isinstance(answer, ImageError):
                 yield Prediction(name, None, None, error=answer.reason)
             else:
-                yield self._prediction(name, answer[0], top, *answer[1:])
+                yield self.prediction(name, answer, top)
 
     def _each(
         self, sources: Iterable[Source], outputs: Sequence[str], start: int = 0
@@ -245,15 +253,6 @@ class Predictor:
         ):
             yield str(source) if isinstance(source, Path) else f"#{position}", answer
 
-    def _prediction(self, name: str, probabilities: Floats, top: int, unlike: Floats | None = None) -> Prediction:
-        best = np.argsort(-probabilities, kind="stable")[:top]
-        pairs = tuple((self.classes[k], float(probabilities[k])) for k in best)
-        found = Prediction(name, *pairs[0], top=pairs, labels=labels_of(self.card, probabilities))
-        if unlike is None or self.unknowns is None:
-            return found
-        score = Unlikeness(self.unknowns.score, float(unlike), self.unknowns.threshold)
-        return replace(found, unknown=score.unknown, score=score)
-
     def answers(self, samples: SampleSet, indices: Sequence[int]) -> Answers:
         """Read and answer the samples at these positions, in order. What cannot be read is in ``bad``, not
         raised.
@@ -261,9 +260,10 @@ class Predictor:
         Raises DataError when not one could be read.
         """
         rows, kept, bad = self._sample_rows(samples, indices, self._asked("logits", "probabilities"))
-        logits, probabilities, *unlike = rows
+        logits, probabilities, *more = rows
         calibrated = (logits / self.card.temperature).astype(np.float32)
-        return Answers(calibrated, probabilities, kept, bad, *unlike)
+        own = dict(zip(self._asked(), more, strict=True))
+        return Answers(calibrated, probabilities, kept, bad, own.get(UNLIKE), own.get(ROUTE))
 
     def embeddings(self, samples: SampleSet, indices: Sequence[int]) -> Floats:
         """float32 (N, D) of the samples at these positions, in order. Raises DataError that lists all pictures which
@@ -285,7 +285,7 @@ class Predictor:
             if isinstance(answer, ImageError):
                 yield Prediction(name, None, None, error=answer.reason), None
             else:
-                yield self._prediction(name, answer[0], top, *answer[1:-1]), answer[-1]
+                yield self.prediction(name, answer[:-1], top), answer[-1]
 
     def _embedded(self, sources: Iterable[Source]) -> Iterator[tuple[Prediction, Floats | None]]:
         """``embed`` of a Run that has no classes: the Prediction names the picture, and says whether it is unknown."""
@@ -293,10 +293,8 @@ class Predictor:
             if isinstance(answer, ImageError):
                 yield Prediction(name, None, None, error=answer.reason), None
                 continue
-            score = None
-            if self.unknowns is not None:
-                score = Unlikeness(self.unknowns.score, float(answer[1]), self.unknowns.threshold)
-            yield Prediction(name, None, None, unknown=None if score is None else score.unknown, score=score), answer[0]
+            unlike = answer[1] if self.unknowns is not None else None
+            yield described(name, unlike, self.unknowns), answer[0]
 
     def _sample_rows(
         self, samples: SampleSet, indices: Sequence[int], outputs: Sequence[str]

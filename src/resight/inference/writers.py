@@ -47,7 +47,8 @@ _UNKNOWN = {None: None, True: "true", False: "false"}
 def csv_text(predictions: Iterable[Prediction]) -> Iterator[str]:
     """Columns: source, label, probability, error, unknown (true, false, or nothing where the Run cannot tell), score,
     threshold, then class_1, p_1, class_2, p_2, … of the best classes. Of a multi-label Run ``labels`` comes after
-    threshold: the names that are answered, as in a table of data (:mod:`resight.samples.cells`), empty for none.
+    threshold: the names that are answered, as in a table of data (:mod:`resight.samples.cells`), empty for none. Of an
+    adaptive artefact ``route`` comes there: which of its graphs answered.
 
     As many of these as the first picture with an answer has; where there is none, those columns are missing.
     """
@@ -60,8 +61,9 @@ def csv_text(predictions: Iterable[Prediction]) -> Iterator[str]:
     width = len(leading[-1].top) if leading else 0
     names = [name for k in range(1, width + 1) for name in (f"class_{k}", f"p_{k}")]
     multi = bool(leading) and leading[-1].labels is not None
+    adaptive = bool(leading) and leading[-1].route is not None
     heads = ["source", "label", "probability", "error", "unknown", "score", "threshold"]
-    heads += [*(["labels"] if multi else []), *names]
+    heads += [*(["labels"] if multi else []), *(["route"] if adaptive else []), *names]
     yield csv_row(heads)
     for group in (leading, queue):
         for prediction in group:
@@ -71,6 +73,8 @@ def csv_text(predictions: Iterable[Prediction]) -> Iterator[str]:
             cells += [prediction.score.value, prediction.score.threshold] if prediction.score else [None, None]
             if multi:
                 cells.append(join(name for name, _ in prediction.labels or ()))
+            if adaptive:
+                cells.append(prediction.route)
             cells += [cell for pair in prediction.top for cell in pair]
             yield csv_row(cells + [None] * (len(heads) - len(cells)))
 
@@ -243,6 +247,8 @@ def plain(prediction: Prediction) -> dict[str, Any]:
     }
     if prediction.labels is not None:
         values["labels"] = [{"class": name, "probability": _number(p)} for name, p in prediction.labels]
+    if prediction.route is not None:
+        values["route"] = prediction.route
     if prediction.score is not None:
         value, limit = map(_number, (prediction.score.value, prediction.score.threshold))
         values["score"] = {"name": prediction.score.name, "value": value, "threshold": limit}

@@ -17,6 +17,7 @@ from resight.explaining import shrunk
 from resight.images import visible
 from resight.inference import Predictor
 from resight.reporting import figures
+from resight.reporting.adaptive import adaptive_section
 from resight.reporting.heat import SIDE, HeatMaps, shown, square_of
 from resight.reporting.page import svg, write_page
 from resight.reporting.robustness_figure import robustness_figure
@@ -71,7 +72,7 @@ class Answered:
     the Run's classes; ``logits`` (N, K), divided by the temperature. ``data``: as people call it. ``own_data``: the Run
     was trained with it. ``unknown``: the share called so, where the Run can tell. ``robustness``:
     `Robustness.to_dict`; ``augmented``: `Augmented.to_text`; where measured. ``artifact``: what answered instead of
-    model.onnx; ``run`` then has its card.
+    model.onnx; ``run`` then has its card. ``routes`` int64 (N,): which of its graphs, where there are several.
     """
 
     run: Run
@@ -90,6 +91,7 @@ class Answered:
     robustness: dict[str, Any] | None = None
     augmented: str | None = None
     artifact: Artifact | None = None
+    routes: NDArray[np.int64] | None = None
 
 
 def write_report(path: Path, answered: Answered, predictor: Predictor) -> None:
@@ -118,6 +120,9 @@ def _context(answered: Answered, predictor: Predictor) -> dict[str, Any]:
         "no_heat": show.no_heat,
         "rival": _rival(answered.rival, show),
         "listed": LISTED,
+        "adaptive": adaptive_section(
+            answered.artifact, answered.routes, chances, answered.labels, found.classes, show.of
+        ),
         "robustness": answered.robustness,
         "robustness_figure": robustness_figure(answered.robustness) if answered.robustness else "",
         "version": version("resight"),

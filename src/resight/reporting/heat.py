@@ -22,8 +22,8 @@ class HeatMaps:
     def __init__(self, run: Run, predictor: Predictor) -> None:
         self._predictor = predictor
         self.missing = ""
-        if predictor.artifact is not None and predictor.artifact.card.precision != "fp32":
-            self.missing = "an int8 form rounds its last layer, so its answer is not the sum of a class activation map"
+        if predictor.artifact is not None and predictor.artifact.card.no_maps:
+            self.missing = predictor.artifact.card.no_maps
             return
         try:
             self._head = read_head(run)

@@ -26,8 +26,9 @@ class ArtifactCard:
     mean, std: as in the Run, so that an artefact that is taken away still says what it answers. temperature,
     thresholds, unknown: its own, as far as they differ from the Run's. parity: how it agrees with model.onnx, measured
     when it was exported. metrics: its own, per part, as in run.json. quantization: how int8 was made and what stayed
-    fp32; empty for fp32. notes: what was not checked. environment: versions that it was made with. files: SHA-256 by
-    path below its folder.
+    fp32; empty for fp32. adaptive: of an artefact of several graphs: its routes, each with its name, share of pictures
+    and time, its rule, and the curves it was chosen from; else empty. notes: what was not checked. environment:
+    versions that it was made with. files: SHA-256 by path below its folder.
     """
 
     name: str
@@ -48,6 +49,7 @@ class ArtifactCard:
     parity: dict[str, Any] = field(default_factory=dict)
     metrics: dict[str, Any] = field(default_factory=dict)
     quantization: dict[str, Any] = field(default_factory=dict)
+    adaptive: dict[str, Any] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
     created: str = ""
@@ -84,6 +86,20 @@ class ArtifactCard:
         kept = self.quantization.get("fp32_layers")
         return tuple(map(str, kept)) if isinstance(kept, list | tuple) else ()
 
+    @property
+    def routes(self) -> tuple[str, ...]:
+        """Names of the graphs of which one answers for each picture; none where there is one graph only."""
+        return tuple(route["name"] for route in self.adaptive.get("routes", ()))
+
+    @property
+    def no_maps(self) -> str:
+        """Why there are no class activation maps of what this artefact answers; empty where there are."""
+        if self.adaptive:
+            return "an adaptive artefact answers with several graphs, and these maps are of one: explain the Run itself"
+        if self.precision != "fp32":
+            return "an int8 form rounds its last layer, so its answer is not the sum of a class activation map"
+        return ""
+
     def to_json(self) -> bytes:
         return json_bytes(asdict(self))
 
@@ -109,9 +125,13 @@ def read_card(path: Path) -> ArtifactCard:
         texts = [card.name, card.target, card.precision, card.graph, card.made_from, *card.files, *card.files.values()]
         if not all(isinstance(text, str) for text in texts) or not isinstance(card.backend, str | None):
             raise TypeError("a text is none")
-        tables = (card.parity, card.metrics, card.quantization, card.environment)
+        tables = (card.parity, card.metrics, card.quantization, card.environment, card.adaptive)
         if not all(isinstance(table, dict) for table in tables) or not _is_small(card.parity.get("max_abs", 0)):
             raise TypeError("a table is none, or parity is no number")
+        if not all(
+            isinstance(r["name"], str) and isinstance(r["backend"], str) for r in card.adaptive.get("routes", ())
+        ):
+            raise TypeError("a route is none")
     except (TypeError, KeyError, ValueError, AttributeError) as error:
         raise RunError(f"{path} lacks or misspells a field: {error}", hint=AGAIN) from error
     return card

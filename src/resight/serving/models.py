@@ -55,8 +55,8 @@ def open_model(name: str, path: Path, *, backend: str, limits: Limits, artifact:
         *_, embedding = predictor.compute(blank, (*predictor.needed, "embedding"), alone=alone)
     head, no_head = None, ""
     try:
-        if predictor.artifact is not None and predictor.artifact.card.precision != "fp32":
-            raise RunError("no maps", hint="an int8 artefact has no class activation maps: ask the Run itself")
+        if predictor.artifact is not None and predictor.artifact.card.no_maps:
+            raise RunError("no maps", hint=predictor.artifact.card.no_maps)
         head = read_head(run)
     except RunError as error:
         no_head = error.hint or "this network has no class activation maps"

@@ -103,7 +103,7 @@ def _schemas(limits: Limits) -> dict[str, Any]:
             "score": {"anyOf": [nothing, _object({"name": _TEXT, "value": _NUMBER, "threshold": _NUMBER})]},
         }
     )
-    answer["properties"] |= {"labels": pairs, "status": _WHOLE}
+    answer["properties"] |= {"labels": pairs, "route": _TEXT, "status": _WHOLE}
     head = {"request_id": _TEXT, "model": _TEXT, "version": _TEXT}
     maybe = {"type": ["integer", "null"]}
     shown = {"name": _TEXT, "version": {"type": ["string", "null"]}, "ready": {"type": "boolean"}, "classes": maybe}

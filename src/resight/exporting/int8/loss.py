@@ -44,7 +44,7 @@ def answers(backend: Backend, pixels: Pixels, outputs: Sequence[str]) -> list[Fl
     parts = [backend.answer(pixels[i : i + _BATCH], outputs) for i in range(0, len(pixels), _BATCH)]
     found = [np.concatenate(arrays) for arrays in zip(*parts, strict=True)]
     if not all(np.isfinite(array).all() for array in found):
-        raise RunError("the int8 graph answers with numbers that are not finite")
+        raise RunError("a graph answers with numbers that are not finite")
     return found
 
 

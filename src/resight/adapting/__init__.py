@@ -1,0 +1,1 @@
+"""Networks that compute as much as a picture needs: cascades by confidence, and policies that drop blocks."""

@@ -1,0 +1,269 @@
+"""``--by cascade`` and ``--by resolution``: a small network first, the whole one where it is unsure. Needs no PyTorch.
+
+The rule is a threshold on the small network's calibrated confidence (Wang et al. 2018, IDK cascades; Teerapittayanon et
+al. 2016, BranchyNet, with one exit that shares nothing). What is fitted is fitted on validation.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from resight.adapting.cascade import Point, Two, curve, operating_point, plain_points
+from resight.adapting.figure import save_curves
+from resight.adapting.smaller import smaller
+from resight.adapting.table import COMPARED, Row, to_text
+from resight.adapting.timing import Pace, pace
+from resight.adapting.workshop import MAX_DROP, Bench, bench, check_budget, finish, opened, written
+from resight.errors import AdaptationError, UsageError
+from resight.evaluation import fit_temperature
+from resight.exporting.int8.loss import answers
+from resight.exporting.int8.speed import Rates, measure_rates
+from resight.images import printable
+from resight.inference import Backend, open_backend
+from resight.inference.plan import Plan
+from resight.runs import ONNX, Artifact, Run, drafted
+from resight.samples import SampleSet
+
+SIZES = (0.5, 0.625, 0.75)
+LEAST = 28
+"""Pixels: below it the networks are not made to work."""
+
+
+@dataclass(frozen=True)
+class Small:
+    """A graph of the contract that may answer first. name: of its route."""
+
+    name: str
+    data: bytes
+
+
+@dataclass(frozen=True)
+class Adapted:
+    """The artefact, and the table that it was chosen from."""
+
+    artifact: Artifact
+    rows: tuple[Row, ...]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values: where it lies, and its card, which holds the table."""
+        return {"path": str(self.artifact.path)} | asdict(self.artifact.card)
+
+    def told(self) -> str:
+        """What was made, what it costs on test, and how to use it."""
+        card = self.artifact.card
+        routes = card.adaptive["routes"]
+        lines = [f"{printable(str(self.artifact.path))}: {card.name}, {self.artifact.bytes / 1e6:,.2f} MB"]
+        for part, drop in card.adaptive["lost"].items():
+            shares = ", ".join(f"{route['name']} {100 * route['share'][part]:.1f} %" for route in routes)
+            accuracy = card.metrics[part]["metrics"]["accuracy"]["value"]
+            lost_ = f"{100 * drop['value']:+.2f} [{100 * drop['low']:+.2f}, {100 * drop['high']:+.2f}]"
+            lines.append(f"{part:<5}  accuracy {100 * accuracy:.2f} %, lost {lost_} points; answered by {shares}")
+        lines += [f"note: {note}" for note in card.notes]
+        lines.append(f"answer with it: resight predict RUN PICTURES --artifact {card.name}")
+        return "\n".join(lines)
+
+
+def small_of(run: Run, other: Run, taken: str) -> Small:
+    """Another Run as the small network of ``run``'s. taken: the name of the whole network's route.
+
+    Raises UsageError for one of other classes or channels, or that sees more pixels.
+    """
+    mine, theirs = run.card, other.card
+    if theirs.task != mine.task or theirs.classes != mine.classes or theirs.channels != mine.channels:
+        raise UsageError(
+            f"{other.path} has other classes or channels than {run.path}",
+            hint="train both with the same data: the classes must be the same, in the same order",
+        )
+    if theirs.geometry.size > mine.geometry.size:
+        raise UsageError(
+            f"{other.path} sees {theirs.geometry.size} px and {run.path} {mine.geometry.size} px: the first network "
+            "cannot see more than the whole one",
+            hint="exchange the two Runs, or train the small one with fewer pixels",
+        )
+    data = other.read(ONNX)
+    if theirs.geometry.size < mine.geometry.size:
+        data = smaller(data, mine.geometry.size, theirs.geometry.size)
+    name = theirs.architecture.name
+    return Small(name if name != taken else f"{name}-first", data)
+
+
+def sizes_of(run: Run, sizes: Sequence[int] | None) -> list[int]:
+    """Which resolutions to try: those that were asked for, or about a half, five eighths and three quarters of the
+    Run's. Raises UsageError for what is not below the Run's size, and where there is none.
+    """
+    whole = run.card.geometry.size
+    if sizes is not None:
+        if wrong := [size for size in sizes if not LEAST <= size < whole]:
+            raise UsageError(f"{wrong[0]} px is not between {LEAST} and the Run's {whole} px")
+        return list(dict.fromkeys(sizes))
+    found = [size for size in dict.fromkeys(round(share * whole / 4) * 4 for share in SIZES) if LEAST <= size < whole]
+    if not found:
+        raise UsageError(f"a Run of {whole} px has no smaller resolution that works, from {LEAST} px on")
+    return found
+
+
+def cascade(
+    run: Run,
+    samples: SampleSet,
+    smalls: Sequence[Small],
+    *,
+    name: str,
+    whole: str,
+    rule: str,
+    max_drop: float = MAX_DROP,
+    backend: str = "onnxruntime",
+    threads: int = 1,
+    say: Callable[[str], None] = lambda _: None,
+    timing: Callable[..., Pace] = pace,
+    rating: Callable[..., dict[str, Rates]] = measure_rates,
+) -> Adapted:
+    """Of each small network a cascade into the Run's own; the quickest that is within ``max_drop`` points on validation
+    and faster as measured becomes the artefact ``name``.
+
+    whole: the name of the whole network's route. rule: ``cascade`` or ``resolution``, for the card. timing, rating: how
+    it is measured. Raises AdaptationError where none is good; what `workshop.bench`, `drafted` and `publish` raise.
+    """
+    check_budget(max_drop)
+    with ExitStack() as held:
+        draft = held.enter_context(drafted(run, name))
+        folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
+        say("answering the validation part with the whole network …")
+        work = bench(run, samples, backend, threads, folder)
+        tried = [_tried(work, small, say) for small in smalls]
+        sides = {whole: work.whole} | {one.name: one.backend for one in tried}
+        rates = rating(sides, work.shape)
+        seconds = {side: 1 / found.one for side, found in rates.items()}
+        found = [one.fitted(work, seconds, whole, max_drop) for one in tried]
+        rows = [Row(whole, work.accuracy), *(row for one in found for row in one.rows)]
+        order = sorted((one for one in found if one.point is not None), key=lambda one: one.expected)
+        for one in order:
+            place = next(k for k, row in enumerate(rows) if row is one.row)
+            plan = one.plan(work, whole, folder)
+            measured = timing(work.whole, opened(folder, plan, threads), work.pixels, 2)
+            rows[place] = rows[place].measured(measured, loses=False)
+            if not measured.faster:
+                continue
+            assert one.point is not None
+            if rule == "cascade" and one.point.on == 0:
+                rows[place] = replace(rows[place], verdict=f"{one.small.name} alone is within the budget: use that Run")
+                continue
+            say(to_text(rows, place))
+            _warn(one.two.drop(one.point.threshold, run.classes), len(work.labels), max_drop, one.point, say)
+            for route in plan.routes:
+                (draft / route.graph).write_bytes((folder / route.graph).read_bytes())
+            curves = {other.small.name: other.points for other in found}
+            save_curves(draft / "curve.png", curves, whole, work.accuracy, seconds[whole], one.small.name, one.point)
+            about = {
+                "rule": rule,
+                "max_drop": max_drop,
+                "thresholds": list(plan.thresholds),
+                "curves": {name: plain_points(points) for name, points in curves.items()},
+                "whole": {"name": whole, "accuracy": work.accuracy, "seconds": seconds[whole]},
+            }
+            packages = ("onnx", "onnxruntime") if backend == "onnxruntime" else ("onnx", "openvino")
+            made = finish(
+                work, draft, plan, name=name, about=about, pace=measured, rows=rows, packages=packages, say=say
+            )
+            return Adapted(made, tuple(rows))
+        say(to_text(rows, None))
+        raise refused(run, rows, max_drop)
+
+
+@dataclass(frozen=True, eq=False)
+class _Tried:
+    small: Small
+    backend: Backend
+    logits: Any
+
+    @property
+    def name(self) -> str:
+        return self.small.name
+
+    def fitted(self, work: Bench, seconds: dict[str, float], whole: str, max_drop: float) -> _Fitted:
+        two = Two.of(self.logits, work.logits, work.labels, (seconds[self.name], seconds[whole]))
+        points = curve(two)
+        point = operating_point(points, work.accuracy, max_drop)
+        if point is not None and point.seconds >= seconds[whole]:
+            point = None
+        alone = points[0]
+        classes = work.run.classes
+        single = Row(
+            f"{self.name} alone",
+            alone.accuracy,
+            (1.0,),
+            two.drop(alone.threshold, classes),
+            seconds[whole] / alone.seconds,
+            verdict=COMPARED,
+        )
+        row = Row(f"{self.name} → {whole}", None, verdict="no threshold is both within the budget and faster")
+        if point is not None:
+            shares, drop = (1 - point.on, point.on), two.drop(point.threshold, classes)
+            row = replace(
+                row,
+                accuracy=point.accuracy,
+                shares=shares,
+                drop=drop,
+                expected=seconds[whole] / point.seconds,
+                verdict="not measured: another one is expected to be faster",
+            )
+        return _Fitted(self.small, two, points, point, (single, row))
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    small: Small
+    two: Two
+    points: tuple[Point, ...]
+    point: Point | None
+    rows: tuple[Row, Row]
+
+    @property
+    def row(self) -> Row:
+        return self.rows[1]
+
+    @property
+    def expected(self) -> float:
+        assert self.point is not None
+        return self.point.seconds
+
+    def plan(self, work: Bench, whole: str, folder: Path) -> Plan:
+        assert self.point is not None
+        first, last = self.two.temperatures
+        routes = (
+            written(folder, self.small.name, self.small.data, work.backend, first),
+            written(folder, whole, work.run.read(ONNX), work.backend, last),
+        )
+        temperature = fit_temperature(self.two.logits(self.point.threshold), work.labels)
+        return Plan(routes, (self.point.threshold,), temperature=temperature)
+
+
+def _tried(work: Bench, small: Small, say: Callable[[str], None]) -> _Tried:
+    say(f"answering the validation part with {small.name} …")
+    route = written(work.folder, small.name, small.data, work.backend)
+    backend = open_backend(work.backend, work.folder / route.graph, work.threads, sha256=route.sha256)
+    (logits,) = answers(backend, work.pixels, ("logits",))
+    return _Tried(small, backend, logits)
+
+
+def _warn(drop: Any, pictures: int, max_drop: float, point: Point, say: Callable[[str], None]) -> None:
+    if 100 * drop.high > max_drop:
+        say(
+            f"{pictures:,} validation pictures cannot rule out a loss of {100 * drop.high:.2f} points "
+            "(upper end of the 95 % interval)"
+        )
+    if point.on == 0:
+        say("the small network alone is within the budget: the whole one is never asked, and is not needed")
+
+
+def refused(run: Run, rows: Sequence[Row], max_drop: float) -> AdaptationError:
+    """Where nothing is good."""
+    tried = [f"{row.name}: {row.verdict}" for row in rows if row.verdict not in ("", COMPARED)]
+    return AdaptationError(
+        f"no adaptive form of {run.path} is both faster and within {max_drop:g} points: {'; '.join(tried)}",
+        hint="allow more with --max-drop, or use the Run itself; what was there before is kept",
+    )

@@ -1,0 +1,204 @@
+"""What all adaptive artefacts are made of: validation pictures, routes that can be asked, and how they are finished."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.adapting.table import Row
+from resight.adapting.timing import Pace
+from resight.errors import DataError, ParityError, UsageError
+from resight.evaluation import compare, compare_answers, evaluate
+from resight.exporting.int8.loss import answers
+from resight.exporting.int8.pictures import positions, stored_squares
+from resight.inference import ADAPTIVE, Answers, Predictor, open_backend
+from resight.inference.backend import Backend, Floats, Pixels
+from resight.inference.plan import PLAN, Plan, Route
+from resight.inference.tasks import only_single
+from resight.runs import ONNX, Artifact, ArtifactCard, Run, finished, publish
+from resight.runs.storage import storage_errors
+from resight.samples import SampleSet
+
+MAX_DROP = 0.5
+Ints = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Bench:
+    """The whole network on the validation part: squares uint8 (N, S, S, C), labels (N,), its logits (N, K), and the
+    session that gave them. backend: what all routes are computed with. folder: where graphs may lie meanwhile.
+    """
+
+    run: Run
+    samples: SampleSet
+    pixels: Pixels
+    labels: Ints
+    whole: Backend
+    logits: Floats
+    backend: str
+    threads: int
+    folder: Path
+
+    @property
+    def accuracy(self) -> float:
+        return float((self.logits.argmax(axis=1) == self.labels).mean())
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        size = self.run.card.geometry.size
+        return size, size, self.run.card.channels
+
+
+def bench(run: Run, samples: SampleSet, backend: str, threads: int, folder: Path) -> Bench:
+    """Answers validation with the whole network. Raises UsageError for a Run with any number of labels, DataError for
+    data without a validation part or with bad pictures.
+    """
+    only_single(run, "an adaptive network")
+    if samples.classes != run.classes:
+        raise DataError("the classes of the data are not those of the Run, in the same order")
+    indices = positions(samples, "val")
+    if not indices:
+        raise DataError(
+            "there are no validation pictures, so what an adaptive network loses cannot be measured",
+            hint="give data that has train and val",
+        )
+    pixels = stored_squares(run, samples, indices, folder / "val.npy", threads)
+    whole = open_backend(backend, run.file(ONNX), threads, sha256=run.card.files[ONNX])
+    (logits,) = answers(whole, pixels, ("logits",))
+    labels = samples.targets([samples.samples[i] for i in indices])
+    return Bench(run, samples, pixels, labels, whole, logits, backend, threads, folder)
+
+
+def check_budget(max_drop: float) -> None:
+    if isinstance(max_drop, bool) or not (isinstance(max_drop, int | float) and 0 <= max_drop <= 100):
+        raise UsageError(f"max_drop is {max_drop!r}; expected points of accuracy, 0 to 100")
+
+
+def written(folder: Path, name: str, data: bytes, backend: str, temperature: float = 1.0) -> Route:
+    """A route of a graph's bytes, which are put into ``folder``. Raises StorageError."""
+    path = folder / f"{name}.onnx"
+    with storage_errors(path):
+        path.write_bytes(data)
+    return Route(name, backend, path.name, hashlib.sha256(data).hexdigest(), temperature=temperature)
+
+
+def opened(folder: Path, plan: Plan, threads: int) -> Backend:
+    """The plan as a backend, from ``folder``, where its graphs are. Raises StorageError, and what backends raise."""
+    data = plan.to_json()
+    with storage_errors(folder):
+        (folder / PLAN).write_bytes(data)
+    return open_backend(ADAPTIVE, folder / PLAN, threads, sha256=hashlib.sha256(data).hexdigest())
+
+
+def finish(
+    bench: Bench,
+    draft: Path,
+    plan: Plan,
+    *,
+    name: str,
+    about: dict[str, Any],
+    pace: Pace,
+    rows: Sequence[Row],
+    packages: Sequence[str],
+    say: Callable[[str], None],
+) -> Artifact:
+    """Evaluates what lies in ``draft`` as people will ask it, on validation and then, once, on test; publishes it.
+
+    about: of the card's ``adaptive``: the rule, the curve. Raises ParityError where it answers otherwise than the
+    validation pictures did, StorageError.
+    """
+    run, samples = bench.run, bench.samples
+    with storage_errors(draft):
+        (draft / PLAN).write_bytes(plan.to_json())
+    card = replace(
+        ArtifactCard.of(run, name, target="adaptive", precision="fp32", backend=ADAPTIVE, graph=PLAN),
+        temperature=plan.temperature,
+        unknown={},
+        adaptive=about | {"routes": [{"name": r.name, "backend": r.backend} for r in plan.routes]},
+        environment=_environment(packages),
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        notes=_notes(run, pace),
+    )
+    trial = Predictor(run, artifact=finished(run, draft, card), threads=bench.threads)
+    base = Predictor(run, backend=bench.backend, threads=bench.threads)
+    parts = ["val", *(["test"] if positions(samples, "test") else [])]
+    metrics: dict[str, Any] = {}
+    lost: dict[str, Any] = {}
+    shares: dict[str, list[float]] = {}
+    parity: dict[str, Any] = {}
+    for part in parts:
+        own, labels = trial.answers_of(samples, part)
+        other, _ = base.answers_of(samples, part)
+        groups = [samples.samples[i].group for i in own.indices]
+        metrics[part] = evaluate(own.logits, labels, run.classes, temperature=plan.temperature, groups=groups).to_dict()
+        before, after = other.logits.argmax(axis=1), own.logits.argmax(axis=1)
+        drop = compare_answers(before, after, labels, run.classes).overall.difference
+        lost[part], shares[part] = asdict(drop), _shares(own, len(plan.routes))
+        if part == "val":
+            near = compare(other.probabilities, own.probabilities)
+            parity = {
+                "pictures": near.n,
+                "top1_agreement": near.top1_agreement,
+                "max_abs": near.max_abs,
+                "mean_abs": near.mean_abs,
+                "lost": lost[part],
+            }
+            _check_same(bench, draft, plan, own)
+    routes = [
+        {
+            "name": route.name,
+            "backend": route.backend,
+            "graph": route.graph,
+            "share": {part: shares[part][number] for part in parts},
+            "times": pace.routes[number],
+        }
+        for number, route in enumerate(plan.routes)
+    ]
+    own_about = about | {
+        "routes": routes,
+        "lost": lost,
+        "pace": pace.to_dict(),
+        "candidates": [row.to_dict() for row in rows],
+    }
+    say(f"writing the artefact {name} …")
+    return publish(run, draft, replace(card, metrics=metrics, parity=parity, adaptive=own_about))
+
+
+def _check_same(bench: Bench, draft: Path, plan: Plan, own: Answers) -> None:
+    """The dispatcher of a folder, asked in batches by several threads, against one that is asked in one piece."""
+    probabilities, logits = answers(opened(draft, plan, bench.threads), bench.pixels, ("probabilities", "logits"))
+    apart = float(np.abs(probabilities - own.probabilities).max())
+    if apart > 1e-4 or len(logits) != len(own.logits):
+        raise ParityError(
+            f"the adaptive network answers otherwise in other batches: by up to {apart:.2g} in probability",
+            hint="this is a defect of the export: please report it with the Run's environment",
+        )
+
+
+def _shares(answers: Answers, routes: int) -> list[float]:
+    assert answers.route is not None
+    return [float((answers.route == number).mean()) for number in range(routes)]
+
+
+def _notes(run: Run, pace: Pace) -> tuple[str, ...]:
+    notes = [f"a picture that goes all the way takes {pace.worst:.2f} times as long as with the whole network"]
+    if run.card.unknown:
+        notes.append("pictures unlike the training data are not told: its graphs have embeddings of their own")
+    return tuple(notes)
+
+
+def _environment(packages: Sequence[str]) -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}",
+        **{name: version(name) for name in ("resight", "numpy", "pillow", *packages)},
+    }

@@ -1,0 +1,161 @@
+"""``resight adapt``: a form of a Run that computes as much as a picture needs. PyTorch only for ``blocks``."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from resight.commands.extras import need
+from resight.commands.own_data import learned, load_own, match_classes
+from resight.commands.predict import resolve_run
+from resight.errors import DataError, UsageError
+from resight.images import printable
+from resight.inference.backend import BACKENDS, check_backend, thread_count
+from resight.inference.tiled import only_whole
+from resight.runs import Run
+from resight.samples import SampleSet, load
+
+if TYPE_CHECKING:
+    from resight.adapting.cascades import Adapted
+
+KINDS = ("cascade", "resolution", "blocks")
+
+
+def adapt(
+    run: Run | str | Path,
+    data: str | Path | None = None,
+    *,
+    by: str = "cascade",
+    with_: Run | str | Path | Sequence[Run | str | Path] = (),
+    sizes: Sequence[int] | None = None,
+    epochs: float | None = None,
+    penalty: float | None = None,
+    seed: int | None = None,
+    max_drop: float | None = None,
+    name: str | None = None,
+    backend: str | None = None,
+    threads: int | None = None,
+    say: Callable[[str], None] = lambda _: None,
+) -> Adapted:
+    """Make ``artifacts/NAME`` of a Run: several graphs, and a rule which of them answers for a picture. It is the
+    quickest that loses at most ``max_drop`` points of accuracy on validation and is faster as measured here.
+
+    data: labelled pictures with a validation part and the Run's classes; default: the Run's own. Validation decides,
+    the test part is answered once, at the end. by: ``cascade``: each Run of ``with_`` is tried as the first network,
+    and the whole one is asked only where that is unsure; ``resolution``: the same network at smaller ``sizes`` first
+    (pixels; default: about a half, five eighths and three quarters); ``blocks``: a policy decides for each picture
+    which residual blocks it needs. It is learned by reinforcement in ``epochs`` passes over the training pictures
+    (default 10), where a wrong answer costs ``penalty`` (default 5) and a right one earns the more the less time it
+    took; begun and interrupted, the same call goes on. seed: of this training; default: the Run's. name: default: what
+    ``by`` says. backend: what computes; default: onnxruntime.
+
+    Raises AdaptationError where nothing is both faster and within the budget: an earlier artefact of the name stays.
+    UsageError, DataError, RunError and MissingExtra for what cannot be used; RunLocked, StorageError.
+    """
+    if by not in KINDS:
+        raise UsageError(f"there is no way {printable(by)!r} to adapt; expected one of {', '.join(KINDS)}")
+    others = [with_] if isinstance(with_, (Run, str, Path)) else list(with_)
+    _check_asked(by, others, sizes, {"--epochs": epochs, "--penalty": penalty, "--seed": seed})
+    need("adapting", "int8", "onnx")
+    need("the curve of accuracy and time", "report", "matplotlib")
+    chosen = "onnxruntime" if backend is None else backend
+    if chosen not in BACKENDS:
+        raise UsageError(f"there is no backend {printable(chosen)!r}; expected one of {', '.join(BACKENDS)}")
+    check_backend(chosen)
+    from resight.adapting.cascades import Small, cascade, sizes_of, small_of
+    from resight.adapting.smaller import smaller
+    from resight.adapting.workshop import MAX_DROP
+    from resight.runs import ONNX
+
+    opened, runs = resolve_run(run), [resolve_run(other) for other in others]
+    for each in (opened, *runs):
+        only_whole(each, "resight adapt")
+    opened.verify()
+    samples = _samples(opened, data)
+    arguments: dict[str, Any] = {"max_drop": MAX_DROP if max_drop is None else max_drop, "backend": chosen}
+    arguments |= {"name": name or by, "threads": thread_count(threads), "say": say}
+    if by == "blocks":
+        return _blocks(opened, samples, data, epochs, penalty, seed, arguments)
+    side = opened.card.geometry.size
+    if by == "resolution":
+        whole = f"{side}px"
+        graph = opened.read(ONNX)
+        smalls = [Small(f"{size}px", smaller(graph, side, size)) for size in sizes_of(opened, sizes)]
+    else:
+        whole = opened.card.architecture.name
+        smalls = [small_of(opened, other, whole) for other in runs]
+        if len({small.name for small in smalls}) < len(smalls):
+            smalls = [Small(f"{small.name}-{k}", small.data) for k, small in enumerate(smalls, start=1)]
+        _say_learned([opened, *runs], samples, say)
+    return cascade(opened, samples, smalls, whole=whole, rule=by, **arguments)
+
+
+def _blocks(
+    run: Run,
+    samples: SampleSet,
+    data: str | Path | None,
+    epochs: float | None,
+    penalty: float | None,
+    seed: int | None,
+    arguments: dict[str, Any],
+) -> Adapted:
+    """Raises UsageError for an imported Run, whose training is not known."""
+    need("a policy over blocks", "train", "torch", "accelerate", "pydantic")
+    from resight.adapting.learning import BATCH, EPOCHS, policy_config
+    from resight.adapting.policies import blocks
+    from resight.adapting.reinforce import PolicySettings
+    from resight.recipes import TrainConfig
+    from resight.runs import CONFIG
+    from resight.training.prepare import with_path
+    from resight.training.progress import reporter
+
+    if not run.records(CONFIG):
+        raise UsageError(
+            f"{run.path} was not trained here, so how its pictures were varied is not known",
+            hint="train it further first: resight train DATA --from RUN",
+        )
+    settings = PolicySettings() if penalty is None else PolicySettings(penalty=penalty)
+    config = TrainConfig.from_json(run.read(CONFIG), str(run.path / CONFIG))
+    if data is not None:
+        with_path(config, data)
+    config = policy_config(
+        run,
+        config,
+        epochs=EPOCHS if epochs is None else epochs,
+        batch=min(BATCH, int(samples.counts()["train"].sum())),
+        seed=run.card.seed if seed is None else seed,
+        joint=settings.joint,
+    )
+    return blocks(run, samples, config, settings=settings, report=reporter(True), **arguments)
+
+
+def _check_asked(by: str, others: Sequence[Any], sizes: Sequence[int] | None, learning: dict[str, Any]) -> None:
+    if by == "cascade" and not others:
+        raise UsageError(
+            "a cascade needs a small Run to ask first", hint="resight adapt RUN DATA --by cascade --with SMALL"
+        )
+    if by != "cascade" and others:
+        raise UsageError("--with has an effect only with --by cascade")
+    if by != "resolution" and sizes is not None:
+        raise UsageError("--size has an effect only with --by resolution")
+    if by != "blocks" and (given := [option for option, value in learning.items() if value is not None]):
+        raise UsageError(f"{given[0]} has an effect only with --by blocks")
+
+
+def _samples(run: Run, data: str | Path | None) -> SampleSet:
+    if data is None:
+        return load_own(run)
+    samples = load(data, test_fraction=0)
+    match_classes(samples.classes, run.classes)
+    if samples.classes != run.classes:
+        raise DataError(f"{data} must have all classes of {run.path}, in the same order")
+    return samples
+
+
+def _say_learned(runs: Sequence[Run], samples: SampleSet, say: Callable[[str], None]) -> None:
+    """A network looks better than it is on what it learned from, and the threshold would follow."""
+    indices = [i for i, sample in enumerate(samples.samples) if sample.split != "train"]
+    for run in runs:
+        for line in learned(run, samples, indices):
+            say(f"note: {line}")

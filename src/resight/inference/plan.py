@@ -1,0 +1,121 @@
+"""``adaptive.json``: the graphs that answer for one Run, and the rule that sends each picture to one of them.
+
+A route is a graph of the contract (`resight.inference.backend`) beside the file. Two rules:
+
+- **cascade**: the routes in order, each only for pictures of which the one before was not sure: its calibrated
+  confidence, the largest of softmax(logits / its temperature), was below its threshold;
+- **policy**: a small graph of the same contract whose classes are the routes looks at each picture first, and the route
+  with the largest logit answers (Wu et al. 2018: BlockDrop).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from resight.errors import RunError
+from resight.evaluation import softmax
+from resight.inference.backend import BACKENDS, Floats, read_graph
+from resight.runs.plain_json import json_bytes, read_json
+
+PLAN = "adaptive.json"
+SCHEMA, MOST = 1, 8
+AGAIN = "make it again: resight adapt RUN DATA"
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
+
+
+@dataclass(frozen=True)
+class Route:
+    """A graph that answers. graph: a file beside the plan. sha256: what it must hash to; weights: what its second file
+    must, for an ``.xml``. temperature: its logits are divided by it before they are compared or answered.
+    """
+
+    name: str
+    backend: str
+    graph: str
+    sha256: str
+    weights: str | None = None
+    temperature: float = 1.0
+
+
+@dataclass(frozen=True)
+class Plan:
+    """routes: two or more, the last is the whole network. thresholds: of a cascade, one for each route but the last, in
+    0 … 1. gate: the graph of a policy; exactly one of both is there. temperature: of what is answered at the end:
+    probabilities are softmax(logits / temperature), where the logits are the route's own divided by its temperature.
+    """
+
+    routes: tuple[Route, ...]
+    thresholds: tuple[float, ...] = ()
+    gate: Route | None = None
+    temperature: float = 1.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        return tuple(route.name for route in self.routes)
+
+    def to_json(self) -> bytes:
+        return json_bytes({"schema": SCHEMA} | asdict(self))
+
+
+def confidence(logits: Floats, temperature: float) -> NDArray[np.float64]:
+    """Logits (N, K) → the probability of the best class (N,), calibrated by ``temperature``."""
+    found: NDArray[np.float64] = softmax(logits.astype(np.float64) / temperature).max(axis=1)
+    return found
+
+
+def read_plan(path: Path, sha256: str | None) -> Plan:
+    """Raises RunError for a file that was changed, and for anything that is not a plan of this schema."""
+    data = read_graph(path, sha256)
+    try:
+        plain = read_json(data)
+        if not isinstance(plain, dict) or plain.pop("schema", None) != SCHEMA:
+            raise ValueError(f"it is not of schema {SCHEMA}")
+        gate = plain.pop("gate")
+        routes = tuple(_route(one) for one in plain.pop("routes"))
+        thresholds = tuple(plain.pop("thresholds"))
+        plan = Plan(routes, thresholds, None if gate is None else _route(gate), plain.pop("temperature"))
+        if plain:
+            raise ValueError(f"unknown fields: {', '.join(sorted(plain))}")
+        _check(plan)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RunError(f"{path} is no plan of routes: {error}", hint=AGAIN) from error
+    return plan
+
+
+def _route(plain: Mapping[str, Any]) -> Route:
+    route = Route(**plain)
+    if not (_NAME.fullmatch(route.name) and _SHA256.fullmatch(route.sha256)):
+        raise ValueError("a route has an impossible name or SHA-256")
+    if route.backend not in BACKENDS or (route.weights is not None) != route.graph.endswith(".xml"):
+        raise ValueError(f"nothing here answers with the route {route.name}")
+    if route.weights is not None and not _SHA256.fullmatch(route.weights):
+        raise ValueError("a route has an impossible SHA-256")
+    if not route.graph or Path(route.graph).name != route.graph or "\\" in route.graph or "\0" in route.graph:
+        raise ValueError("a graph lies elsewhere")
+    if not _is_positive(route.temperature):
+        raise ValueError(f"the route {route.name} has the temperature {route.temperature!r}")
+    return route
+
+
+def _check(plan: Plan) -> None:
+    if not 2 <= len(plan.routes) <= MOST or len(set(plan.names)) < len(plan.routes):
+        raise ValueError(f"expected 2 to {MOST} routes of different names")
+    if len(plan.thresholds) != (len(plan.routes) - 1 if plan.gate is None else 0):
+        raise ValueError("expected a threshold for each route but the last, or a gate")
+    if not all(isinstance(one, int | float) and 0 <= one <= 1 for one in plan.thresholds):
+        raise ValueError("a threshold is not in 0 … 1")
+    if not _is_positive(plan.temperature):
+        raise ValueError(f"its temperature is {plan.temperature!r}")
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf

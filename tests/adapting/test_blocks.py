@@ -1,0 +1,317 @@
+"""``resight adapt --by blocks``: sub-networks, the policy's training, and the artefact that comes of it."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import shutil
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from safetensors.torch import save
+from tests.adapting.small import rating, timing
+from tests.training.tiny import CLASSES, SIDE, Recorder, pattern, tiny_config, write_patterns
+
+from resight import samples as data_sets
+from resight.adapting.choosing import Routes, frequent, scores_of
+from resight.adapting.dropping import blocks_of, without
+from resight.adapting.gated import Gated, droppable
+from resight.adapting.learning import learn, policy_config
+from resight.adapting.policies import blocks, measure_costs
+from resight.adapting.reinforce import PolicySettings, Reinforced, bounded, decided
+from resight.adapting.rewards import Costs, rewards
+from resight.errors import RunError, UsageError
+from resight.exporting.onnx import Answering, export_onnx
+from resight.images import Geometry
+from resight.inference import open_backend
+from resight.models import ResNet, create
+from resight.recipes import TrainConfig
+from resight.runs import ONNX, WEIGHTS, Architecture, Run, RunCard
+from resight.samples import SampleSet
+from resight.training import prepare
+from resight.training.loader import TrainLoader
+
+MEAN, STD = (0.3, 0.3, 0.3), (0.25, 0.25, 0.25)
+EVEN = Costs(1.0, (1.0,) * 7)
+
+
+@pytest.fixture(scope="module")
+def data(tmp_path_factory: pytest.TempPathFactory) -> SampleSet:
+    root = write_patterns(tmp_path_factory.mktemp("patterns"), 20)
+    return data_sets.load(root, seed=0, val_fraction=0.3, test_fraction=0.1)
+
+
+@pytest.fixture(scope="module")
+def network() -> ResNet:
+    """A ResNet-20 that answers differently without a block, but not without the last of a stage: it adds nothing."""
+    torch.manual_seed(0)
+    net = create("resnet20", num_classes=3, in_channels=3, stem="tiny").eval()
+    for name in ("layer2.2", "layer3.2"):
+        torch.nn.init.zeros_(net.get_submodule(name).last)  # type: ignore[arg-type]
+    return net
+
+
+@pytest.fixture(scope="module")
+def sealed(tmp_path_factory: pytest.TempPathFactory, network: ResNet) -> Run:
+    path = tmp_path_factory.mktemp("runs") / "run"
+    card = RunCard(Architecture("resnet20", {"stem": "tiny"}), CLASSES, 3, Geometry("crop", SIDE, SIDE), MEAN, STD)
+    run = Run.create(path, card)
+    (path / WEIGHTS).write_bytes(save({k: v.contiguous() for k, v in network.state_dict().items()}))
+    export_onnx(Answering(network, MEAN, STD, 1.0), SIDE, path / ONNX)
+    run.seal()
+    return run
+
+
+def copied(run: Run, folder: Path) -> Run:
+    return Run.open(shutil.copytree(run.path, folder / "run"))
+
+
+def config_of(run: Run, data: SampleSet, epochs: float = 2.0, joint: float = 0.6) -> TrainConfig:
+    return policy_config(run, tiny_config(data.root), epochs=epochs, batch=8, seed=3, joint=joint)
+
+
+def pixels(count: int) -> NDArray[np.uint8]:
+    return np.stack([pattern(CLASSES[k % 3], 900 + k) for k in range(count)])
+
+
+@pytest.mark.parametrize("kept", [[1] * 7, [0] * 7, [1, 0, 1, 0, 0, 1, 0], [0, 1, 1, 1, 0, 0, 1]])
+def test_a_graph_without_blocks_answers_as_pytorch(
+    kept: list[int], sealed: Run, network: ResNet, tmp_path: Path
+) -> None:
+    gated = Gated(network)
+    assert gated.names == ["layer1.0", "layer1.1", "layer1.2", "layer2.1", "layer2.2", "layer3.1", "layer3.2"]
+    dropped = [name for name, one in zip(gated.names, kept, strict=True) if not one]
+    graph = without(sealed.read(ONNX), dropped)
+    (tmp_path / "part.onnx").write_bytes(graph)
+    images = (torch.from_numpy(pixels(5)).permute(0, 3, 1, 2) / 255 - 0.3) / 0.25
+    with torch.inference_mode():
+        mask = torch.tensor(kept, dtype=torch.bool).expand(5, -1)
+        expected = gated.answered(gated.stem(images), mask).numpy()
+    for name in ("onnxruntime", "openvino"):
+        if name == "openvino":
+            pytest.importorskip("openvino")
+        found = open_backend(name, tmp_path / "part.onnx", 1).answer(pixels(5), ("logits",))[0]
+        np.testing.assert_allclose(found, expected, atol=1e-4)
+    if dropped:
+        assert len(graph) < len(sealed.read(ONNX))
+
+
+def test_blocks_that_cannot_be_dropped_are_refused(sealed: Run) -> None:
+    with pytest.raises(RunError, match=r"no block layer9\.0"):
+        without(sealed.read(ONNX), ["layer9.0"])
+    with pytest.raises(UsageError, match="blocks can be dropped of networks"):
+        droppable(create("resnet20_plain", num_classes=3, in_channels=3))
+    import onnx
+
+    assert next(iter(blocks_of(onnx.load_model_from_string(sealed.read(ONNX))))) == "layer1.0"
+
+
+def test_pictures_of_different_policies_do_not_disturb_each_other(network: ResNet) -> None:
+    gated = Gated(network)
+    random = np.random.default_rng(0)
+    masks = torch.from_numpy(random.random((6, 7)) < 0.5)
+    images = torch.from_numpy(random.normal(size=(6, 3, SIDE, SIDE)).astype(np.float32))
+    with torch.inference_mode():
+        stem = gated.stem(images)
+        together = gated.answered(stem, masks)
+        alone = torch.cat([gated.answered(stem[k : k + 1], masks[k : k + 1]) for k in range(6)])
+    torch.testing.assert_close(together, alone, atol=1e-5, rtol=1e-5)
+
+
+def test_rewards_and_costs_by_hand() -> None:
+    costs = Costs(2.0, (1.0, 3.0))
+    shares = costs.shares([[1, 1], [0, 0], [1, 0]])
+    np.testing.assert_allclose(shares, [1, 2 / 6, 3 / 6])
+    np.testing.assert_allclose(rewards([True, True, False], shares, 5), [0, 1 - 1 / 9, -5])
+
+
+def test_the_curriculum_and_the_bound() -> None:
+    settings = PolicySettings(curriculum=0.5, joint=1.0)
+    assert [decided(settings, 4, step, 16) for step in (0, 1, 2, 4, 6, 7, 8, 15)] == [1, 1, 2, 3, 4, 4, 4, 4]
+    assert decided(PolicySettings(curriculum=0.0, joint=0.0), 4, 0, 16) == 4
+    logits = torch.tensor([-50.0, 0.0, 50.0])
+    torch.testing.assert_close(bounded(logits, 0.8), torch.tensor([0.2, 0.5, 0.8]))
+    with pytest.raises(UsageError, match="bound"):
+        PolicySettings(bound=0.5).check()
+
+
+def test_the_gradient_is_reinforce_with_the_greedy_baseline(sealed: Run, data: SampleSet) -> None:
+    """Against the formula, picture by picture: (R(û) - R(u)) ∂ log π(u) for what was sampled."""
+    config = config_of(sealed, data, joint=1.0)
+    train = prepare.train_pictures(data, config)
+    prepare.resolve_steps(config, len(train))
+    settings = PolicySettings(curriculum=0.0, joint=1.0, entropy=0.0)
+    torch.manual_seed(5)
+    from resight.models.from_run import network_of
+
+    gated = Gated(network_of(sealed))
+    torch.nn.init.normal_(gated.policy.linear.weight, std=0.5)
+    objective = Reinforced(gated, config, settings, EVEN).train()
+    batch = TrainLoader(train, config).make(0)
+    torch.manual_seed(9)
+    loss, logs = objective(batch)
+    loss.backward()
+    found = gated.policy.linear.bias.grad.clone()  # type: ignore[union-attr]
+    images = objective.labels.inputs(batch).images
+    with torch.no_grad():
+        stem = gated.stem(images)
+        logits = gated.policy(stem)
+        keep = bounded(logits, 0.8)
+        torch.manual_seed(9)
+        sampled = torch.bernoulli(keep) > 0.5
+    expected = torch.zeros(7)
+    for k in range(8):
+        free = logits[k].clone().requires_grad_()
+        chance = torch.where(sampled[k], bounded(free, 0.8), 1 - bounded(free, 0.8)).log().sum()
+        chance.backward()
+        reward = [
+            float(
+                rewards(
+                    [gated.answered(stem[k : k + 1], one[None]).argmax() == batch.labels[k]],
+                    EVEN.shares(one[None]),
+                    5.0,
+                )[0]
+            )
+            for one in (sampled[k], logits[k] >= 0)
+        ]
+        assert free.grad is not None
+        expected -= (reward[0] - reward[1]) * free.grad / 8
+    torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
+    assert logs["seen"] == 8
+    assert all(parameter.grad is None for parameter in gated.net.parameters())
+
+
+def test_a_policy_learns_to_drop_what_adds_nothing(sealed: Run, data: SampleSet, tmp_path: Path) -> None:
+    """A real effect: with a small penalty for errors, time goes down and the reward up."""
+    run = copied(sealed, tmp_path)
+    config = config_of(run, data, epochs=8.0, joint=1.0)
+    config.optimizer.lr = 0.01
+    settings = PolicySettings(penalty=0.0, curriculum=0.2, joint=1.0)
+    found = learn(run, data, config, settings, "blocks", lambda: EVEN, Recorder())
+    first, last = found.history[0], found.history[-1]
+    assert last["reward"] > first["reward"]
+    assert last["share"] < 0.6
+    assert not found.changed
+    assert not (run.path / "artifacts" / "blocks").exists()
+
+
+def digest(net: Any) -> str:
+    total = hashlib.sha256()
+    for name, value in sorted(net.state_dict().items()):
+        total.update(name.encode() + value.contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def test_what_was_interrupted_goes_on_bitwise(sealed: Run, data: SampleSet, tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def fail(done: int) -> None:
+        if done == 7:
+            raise Stop
+
+    settings = PolicySettings(curriculum=0.3, joint=0.5)
+    results = []
+    for name, interrupted in (("whole", False), ("parts", True)):
+        (tmp_path / name).mkdir()
+        run, config = copied(sealed, tmp_path / name), config_of(sealed, data, joint=0.5)
+        config.save_steps = 3
+        if interrupted:
+            with pytest.raises(Stop):
+                learn(run, data, config, settings, "blocks", lambda: EVEN, Recorder(on_step=fail))
+            with pytest.raises(UsageError, match="other settings"):
+                learn(run, data, config, replace(settings, penalty=1.0), "blocks", lambda: EVEN, Recorder())
+
+        def costs(again: bool = interrupted) -> Costs:
+            assert not again, "costs are measured only where a training begins"
+            return EVEN
+
+        results.append(learn(run, data, config, settings, "blocks", costs, Recorder()))
+    assert digest(results[0].gated) == digest(results[1].gated)
+    assert results[0].history == results[1].history
+    assert results[0].changed
+
+
+def test_routes_are_the_most_likely_of_the_allowed_policies() -> None:
+    random = np.random.default_rng(0)
+    logits = random.normal(size=(50, 4)).astype(np.float32)
+    policies = frequent(logits, 3)
+    kept = [tuple(row) for row in logits >= 0]
+    counts = sorted((kept.count(one) for one in set(kept) - {(True,) * 4}), reverse=True)
+    assert [kept.count(tuple(row)) for row in policies] == counts[:3]
+    everything = np.vstack([policies, np.ones((1, 4), bool)])
+    scores = scores_of(logits, everything)
+    chances = 1 / (1 + np.exp(-logits.astype(np.float64)))
+    for row, chance in zip(scores, chances, strict=True):
+        likelihood = [np.prod(np.where(one, chance, 1 - chance)) for one in everything]
+        assert row.argmax() == np.argmax(likelihood)
+    right = random.random((50, 4)) < 0.7
+    right[:, -1] = True
+    routes = Routes(scores, right, (1.0, 2.0, 3.0, 4.0), 0.1)
+    points = routes.curve(11)
+    assert points[0].on == 0
+    assert points[-1].on == 1
+    assert points[-1].seconds == pytest.approx(4.1)
+    assert points[-1].accuracy == 1
+    assert all(one.on <= other.on for one, other in itertools.pairwise(points))
+
+
+def test_an_artefact_of_sub_networks(sealed: Run, data: SampleSet, tmp_path: Path) -> None:
+    """From the policy to the answer: every route's answer is that of its sub-network, alone and in a batch."""
+    run = copied(sealed, tmp_path)
+    config = config_of(run, data, epochs=4.0)
+    config.optimizer.lr = 0.01
+    rates = rating(whole=100.0, gate=10_000.0, **{f"route-{k}": 400.0 for k in range(3)})
+    made = blocks(
+        run,
+        data,
+        config,
+        name="blocks",
+        settings=PolicySettings(penalty=0.0),
+        report=Recorder(),
+        max_drop=100,
+        timing=timing(),
+        rating=rates,
+    )
+    about = made.artifact.card.adaptive
+    assert about["rule"] == "blocks"
+    assert about["routes"][-1]["name"] == "whole"
+    backend = open_backend("adaptive", made.artifact.graph, 1, sha256=made.artifact.sha256)
+    square = pixels(12)
+    together = backend.answer(square, ("route", "logits", "probabilities"))
+    for k in range(12):
+        alone = backend.answer(square[k : k + 1], ("route", "logits", "probabilities"))
+        for one, other in zip(together, alone, strict=True):
+            np.testing.assert_allclose(one[k], other[0], atol=1e-6)
+    assert (made.artifact.path / "policy.png").read_bytes().startswith(b"\x89PNG")
+    assert not (run.path / "artifacts" / ".training-blocks").exists()
+
+
+def test_costs_are_shared_out_by_stage(sealed: Run, tmp_path: Path) -> None:
+    found = measure_costs(sealed, "onnxruntime", 1, tmp_path, rating(whole=1.0, layer1=4.0, layer2=2.0, layer3=1.25))
+    np.testing.assert_allclose(found.blocks, [0.25, 0.25, 0.25, 0.25, 0.25, 0.1, 0.1])
+    assert found.fixed == 0  # the parts were noisy: together more than the whole
+
+
+def test_the_environment_passes_gymnasiums_checker(sealed: Run, data: SampleSet) -> None:
+    pytest.importorskip("gymnasium")
+    from gymnasium.utils.env_checker import check_env
+
+    from resight.adapting.bandit import environment_of
+
+    environment = environment_of(sealed, data, EVEN, part="train", most=6)
+    check_env(environment, skip_render_check=True)
+    observation, info = environment.reset(seed=1, options={"picture": 2})
+    assert info == {"picture": 2}
+    assert environment.observation_space.contains(observation)
+    _, reward, ended, cut, info = environment.step(np.zeros(7, np.int8))
+    assert (ended, cut) == (True, False)
+    assert info["share"] == pytest.approx(1 / 8)
+    assert reward == pytest.approx(1 - 1 / 64 if info["right"] else -5)
+    with pytest.raises(UsageError, match="expected 0 or 1 for each of 7 blocks"):
+        environment.step(np.zeros(3, np.int8))

@@ -1,0 +1,136 @@
+"""Several graphs behind one backend: each picture takes the route that the plan says, alone and in any batch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from tests.adapting.small import LEANING, pictures
+from tests.inference.tiny import graph
+
+from resight.errors import RunError, UsageError
+from resight.inference import open_backend
+from resight.inference.plan import Plan, Route, read_plan
+
+OUTPUTS = ("route", "probabilities", "logits")
+
+
+def put(folder: Path, name: str, data: bytes, temperature: float = 1.0) -> Route:
+    (folder / f"{name}.onnx").write_bytes(data)
+    return Route(name, "onnxruntime", f"{name}.onnx", hashlib.sha256(data).hexdigest(), temperature=temperature)
+
+
+def plan_of(folder: Path) -> Plan:
+    whole, leaning = graph().SerializeToString(), graph(head=LEANING).SerializeToString()
+    return Plan((put(folder, "small", leaning, 1.5), put(folder, "whole", whole, 0.5)), (0.8,), temperature=2.0)
+
+
+def gated(folder: Path) -> Plan:
+    """Blue pictures to the first graph, all others to the second: the policy's classes are the routes."""
+    head = np.array([[9, 0, 0, 0], [0, 9, 9, 0]], np.float32)
+    gate = put(folder, "gate", graph(2, head=head).SerializeToString())
+    return replace(plan_of(folder), thresholds=(), gate=gate)
+
+
+def opened(folder: Path, plan: Plan, backend: str = "adaptive") -> Any:
+    data = plan.to_json()
+    (folder / "adaptive.json").write_bytes(data)
+    return open_backend(backend, folder / "adaptive.json", 1, sha256=hashlib.sha256(data).hexdigest())
+
+
+def softmax(logits: NDArray[np.float32]) -> NDArray[np.float64]:
+    exponents = np.exp(logits.astype(np.float64))
+    return exponents / exponents.sum()
+
+
+def alone(folder: Path, plan: Plan, pixels: NDArray[np.uint8]) -> tuple[int, NDArray[np.float64]]:
+    """The slow reference: for one picture, which route and which logits."""
+
+    def logits(route: Route) -> NDArray[np.float64]:
+        found = open_backend("onnxruntime", folder / route.graph, 1).answer(pixels[None], ("logits",))[0][0]
+        return found / route.temperature
+
+    if plan.gate is not None:
+        number = int(logits(plan.gate).argmax())
+        return number, logits(plan.routes[number])
+    first = logits(plan.routes[0])
+    if softmax(first).max() >= plan.thresholds[0]:
+        return 0, first
+    return 1, logits(plan.routes[1])
+
+
+@pytest.mark.parametrize("make", [plan_of, gated])
+def test_each_picture_takes_its_route_in_any_batch(make: Callable[[Path], Plan], tmp_path: Path) -> None:
+    plan, pixels = make(tmp_path), pictures(40)
+    backend = opened(tmp_path, plan)
+    route, probabilities, logits = backend.answer(pixels, OUTPUTS)
+    assert set(route) == {0.0, 1.0}
+    for k, square in enumerate(pixels):
+        number, own = alone(tmp_path, plan, square)
+        assert route[k] == number
+        np.testing.assert_allclose(logits[k], own, atol=1e-6)
+        np.testing.assert_allclose(probabilities[k], softmax(logits[k] / plan.temperature), atol=1e-6)
+        for together, single in zip((route, probabilities, logits), backend.answer(square[None], OUTPUTS), strict=True):
+            np.testing.assert_allclose(together[k], single[0], atol=1e-6)
+
+
+def test_embeddings_are_the_whole_networks_for_every_picture(tmp_path: Path) -> None:
+    plan, pixels = plan_of(tmp_path), pictures(12)
+    embedding, features, route = opened(tmp_path, plan).answer(pixels, ("embedding", "features", "route"))
+    whole = open_backend("onnxruntime", tmp_path / "whole.onnx", 1)
+    for own, other in zip((embedding, features), whole.answer(pixels, ("embedding", "features")), strict=True):
+        np.testing.assert_array_equal(own, other)
+    assert set(route) == {0.0, 1.0}
+    with pytest.raises(UsageError, match="unknown outputs: nothing"):
+        opened(tmp_path, plan).answer(pixels, ("nothing",))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda plain: plain.update(schema=2), "not of schema 1"),
+        (lambda plain: plain.update(more=1), "unknown fields: more"),
+        (lambda plain: plain.update(thresholds=[]), "a threshold for each route but the last"),
+        (lambda plain: plain.update(thresholds=[1.5]), "not in 0"),
+        (lambda plain: plain.update(temperature=0), "its temperature is 0"),
+        (lambda plain: plain["routes"].pop(), "expected 2 to 8 routes"),
+        (lambda plain: plain["routes"][0].update(graph="../whole.onnx"), "lies elsewhere"),
+        (lambda plain: plain["routes"][0].update(backend="adaptive"), "nothing here answers with the route small"),
+        (lambda plain: plain["routes"][0].update(temperature=float("inf")), "Infinity|temperature"),
+        (lambda plain: plain["routes"][0].update(name="whole"), "of different names"),
+    ],
+)
+def test_a_plan_that_cannot_be_is_refused(change: Callable[[dict[str, Any]], Any], words: str, tmp_path: Path) -> None:
+    plain = json.loads(plan_of(tmp_path).to_json())
+    change(plain)
+    (tmp_path / "adaptive.json").write_text(json.dumps(plain))
+    with pytest.raises(RunError, match=words):
+        read_plan(tmp_path / "adaptive.json", None)
+
+
+def test_graphs_that_were_exchanged_are_refused(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    (tmp_path / "small.onnx").write_bytes(graph().SerializeToString())
+    with pytest.raises(RunError, match=r"small\.onnx was changed"):
+        opened(tmp_path, plan)
+    plan = plan_of(tmp_path)
+    (tmp_path / "adaptive.json").write_bytes(plan.to_json() + b" ")
+    with pytest.raises(RunError, match=r"adaptive\.json was changed"):
+        read_plan(tmp_path / "adaptive.json", hashlib.sha256(plan.to_json()).hexdigest())
+
+
+def test_routes_of_other_classes_are_refused(tmp_path: Path) -> None:
+    plan = plan_of(tmp_path)
+    other = replace(plan, routes=(plan.routes[0], put(tmp_path, "whole", graph(4).SerializeToString())))
+    with pytest.raises(RunError, match="different numbers of classes"):
+        opened(tmp_path, other).answer(pictures(40), ("logits",))
+    wide = replace(gated(tmp_path), gate=put(tmp_path, "gate", graph(3).SerializeToString()))
+    with pytest.raises(RunError, match="chooses among 3 routes, it has 2"):
+        opened(tmp_path, wide).answer(pictures(2), ("logits",))
