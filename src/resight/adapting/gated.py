@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from resight.errors import UsageError
+from resight.exporting.onnx import OUTPUTS
 from resight.models import ResNet
 
 SEEN = 8
@@ -131,6 +132,11 @@ class Gate(nn.Module):
         super().__init__()
         self.net, self.policy, self.normalize = gated.net, gated.policy, normalize
         self.eval()
+
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what ``forward`` gives."""
+        return OUTPUTS
 
     def forward(self, pixels: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         stem = self.net._stem(self.normalize(pixels.permute(0, 3, 1, 2)))
