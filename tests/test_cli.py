@@ -18,7 +18,7 @@ from resight.errors import UsageError
 
 COMMANDS = (
     *("doctor", "advise", "train", "crossval", "resume", "tune", "lr-find", "import", "preview", "eval", "predict"),
-    *("embed", "explain", "export", "bench", "serve", "models", "cache", "demo"),
+    *("embed", "explain", "export", "adapt", "bench", "serve", "models", "cache", "demo"),
 )
 
 
