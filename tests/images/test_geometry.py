@@ -129,7 +129,7 @@ def test_dict_round_trip(kind: Any) -> None:
         ({"version": None}, "version None"),
         ({"padding": 0}, "padding"),
         ({"size": "224"}, "size is '224'"),
-        ({"kind": "tiles"}, "tiles"),
+        ({"kind": "mosaic"}, "mosaic"),
     ],
 )
 def test_dict_of_another_version(change: dict[str, Any], words: str) -> None:
