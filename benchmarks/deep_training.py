@@ -1,9 +1,11 @@
 """The losses of some updates of the deepest networks, from the first one on.
 
-    python benchmarks/deep_training.py DATA [--net resnet1202] [--steps 200] [--batch 16]
+    python benchmarks/deep_training.py DATA [--net resnet1202] [--steps 400] [--batch 16] [--stem tiny] [--seed 0]
+    python benchmarks/deep_training.py --figure
 
 Recipe `he2015-cifar` with its warm-up, by the training's own loop; the rate is in proportion to the batch (0.1 for
-128). Each loss is appended to `results/deep/NET.jsonl` as it comes: a run that is stopped has what it has.
+128). With `--stem tiny` the first convolution has stride 2: all behind it is four times cheaper. Each loss is appended
+to `results/deep/NET.jsonl` as it comes: a run that is stopped has what it has.
 """
 
 from __future__ import annotations
@@ -34,17 +36,24 @@ class Losses(Silent):
             file.write(json.dumps(entry) + "\n")
 
 
-def train(data: str, net: str, steps: int, batch: int) -> None:
+def train(data: str, net: str, steps: int, batch: int, stem: str, seed: int) -> None:
     from resight.commands import resume
     from resight.commands.start import start
 
     path = RESULTS / "deep" / f"{net}.jsonl"
     path.parent.mkdir(exist_ok=True)
-    path.write_text(json.dumps({"net": net, "steps": steps, "batch": batch, **machine(1)}) + "\n")
+    path.write_text(
+        json.dumps({"net": net, "steps": steps, "batch": batch, "stem": stem, "seed": seed, **machine(1)}) + "\n"
+    )
     report = Losses(path, batch)
     wishes: dict[str, Any] = {"model.name": net, "batch": batch, "total_steps": steps, "data.workers": 0}
     wishes |= {"optimizer.lr": 0.1 * batch / 128, "schedule.warmup": 0.15, "device": "cpu", "threads": 1}
-    wishes |= {"save_minutes": 600, "data.val_fraction": 0.001}  # one validation, of few pictures
+    wishes |= {
+        "seed": seed,
+        "model.options.stem": stem,
+        "save_minutes": 600,
+        "data.val_fraction": 0.001,
+    }  # one validation, of few pictures
     with tempfile.TemporaryDirectory() as out:
         run = start(data, wishes, "he2015-cifar", Path(out) / "run", report.say)
         config = resume._config(run)
@@ -54,14 +63,41 @@ def train(data: str, net: str, steps: int, batch: int) -> None:
         resume._fit(run, config, samples, report)
 
 
+def figure() -> None:
+    """Each update's loss, pale, and the mean of the last 20 around it."""
+    import matplotlib
+
+    matplotlib.use("agg")
+    import numpy as np
+    from matplotlib import pyplot as plt
+
+    shown, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    for number, path in enumerate(sorted((RESULTS / "deep").glob("*.jsonl"))):
+        about, *rows = [json.loads(line) for line in path.read_text().splitlines()]
+        losses = np.array([row["loss"] for row in rows])
+        axes.plot(range(1, len(losses) + 1), losses, color=f"C{number}", alpha=0.25, linewidth=0.8)
+        mean = np.convolve(losses, np.full(20, 1 / 20), "valid")
+        axes.plot(range(20, len(losses) + 1), mean, color=f"C{number}", label=about["net"])
+    axes.set(xlabel="update", ylabel="training loss", ylim=(0, None))
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    shown.savefig(RESULTS.parent.parent / "docs" / "images" / "deep-losses.png", dpi=130)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("data")
+    parser.add_argument("data", nargs="?")
     parser.add_argument("--net", default="resnet1202")
-    parser.add_argument("--steps", type=int, default=200)
+    parser.add_argument("--steps", type=int, default=400)
     parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--stem", default="cifar", choices=["cifar", "tiny"])
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--figure", action="store_true", help="draw what is there into docs/images/deep-losses.png")
     args = parser.parse_args()
-    train(args.data, args.net, args.steps, args.batch)
+    if args.figure or args.data is None:
+        figure()
+    else:
+        train(args.data, args.net, args.steps, args.batch, args.stem, args.seed)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import shutil
 import statistics
 import tempfile
@@ -39,6 +40,7 @@ def train(data: Path, side: str, seed: int, epochs: float) -> None:
 
     settings = {"data.image_size": ANSWERED, "data.start_scale": 1.0, **SIDES[side]}
     with tempfile.TemporaryDirectory() as folder:
+        os.environ["RESIGHT_CACHE"] = str(Path(folder) / "cache")  # no side finds pictures that another one decoded
         begun = time.process_time()
         run = resight.train(
             laid_out(data, Path(folder) / "data"), model="resnet18", recipe="quick", epochs=epochs, seed=seed,
@@ -92,7 +94,25 @@ def table() -> str:
         cells = [side, str(len(pieces)), ", ".join(f"{100 * share:.1f} %" for share in shares)]
         cells += ["" if side == "fixed" else ", ".join(words), ", ".join(f"{cost:.2f}" for cost in costs)]
         lines.append(f"| {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, "", *_fixed_after()])
+
+
+def _fixed_after() -> list[str]:
+    """`fixres` beside `small`: the same size, without the updates that fit the last part to what is answered."""
+    from resight.evaluation import compare_answers
+
+    lines = []
+    for file in sorted(PIECES.glob("fixres-[0-9]*.json")):
+        piece = json.loads(file.read_text())
+        other = path("small", piece["seed"])
+        if other.is_file():
+            base = json.loads(other.read_text())
+            found = compare_answers(
+                piece["answers"], base["answers"], piece["labels"], piece["classes"]
+            ).overall.difference
+            low, value, high = (100 * getattr(found, name) for name in ("low", "value", "high"))
+            lines.append(f"`fixres` − `small`, seed {piece['seed']}: {value:+.1f} [{low:+.1f}, {high:+.1f}]")
+    return lines
 
 
 def main() -> None:

@@ -153,6 +153,9 @@ def test_answers_along_a_line_have_collapsed_too() -> None:
     found = look(0, line)
     assert found.spread > 0.9
     assert found.collapsed
+    assert Look(80, 0.54, 4.7).collapsed
+    assert not Look(80, 0.64, 4.7).collapsed
+    assert not Look(80, 0.54, 5.7).collapsed
     assert not look(0, np.random.default_rng(0).normal(size=(40, 8))).collapsed
 
 

@@ -192,7 +192,7 @@ def test_the_largest_moment_decides(patterns: Path, monkeypatch: pytest.MonkeyPa
     base = needed(kept=10 * GIB) - int(needs.OVERHEAD * 10 * GIB)
     assert needs.FIRST < base < needs.FIRST + 2**24
     assert needed(answering=10 * GIB) == needs.SEALING + int(needs.OVERHEAD * 10 * GIB)
-    assert needed(weights=GIB) == needs.SEALING + needs.COPIES * GIB
+    assert needed(weights=GIB) == needs.SEALING + int(needs.OVERHEAD * needs.COPIES * GIB)
     config = tiny_config(patterns, {"optimizer.average_epochs": 2, "optimizer.name": "adamw"})
     assert (
         needed(weights=GIB) > needs.FIRST + 9 * GIB

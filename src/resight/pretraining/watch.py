@@ -9,8 +9,10 @@ from numpy.typing import NDArray
 
 from resight.evaluation.representation import effective_rank, spread
 
-LEAST_SPREAD = 0.2
-LEAST_RANK = 2.0
+LEAST_SPREAD, LEAST_RANK = 0.2, 2.0
+"""Either alone is a collapse."""
+LOW_SPREAD, LOW_RANK = 0.6, 5.0
+"""And so are both of these together: with a norm at the end of a projection neither falls to nothing."""
 
 
 @dataclass(frozen=True)
@@ -23,8 +25,9 @@ class Look:
 
     @property
     def collapsed(self) -> bool:
-        """A spread below 0.2, or hardly more than one direction; what healthy ones have: docs/pretraining.md."""
-        return self.spread < LEAST_SPREAD or self.rank < LEAST_RANK
+        """See the limits above; what healthy trainings have, and made collapses: docs/pretraining.md."""
+        low = self.spread < LOW_SPREAD and self.rank < LOW_RANK
+        return self.spread < LEAST_SPREAD or self.rank < LEAST_RANK or low
 
 
 def look(step: int, projections: NDArray[Any]) -> Look:

@@ -33,9 +33,9 @@ FIRST = 100 * 2**20
 """Bytes of the libraries' own that training takes when it first computes. Measured: docs/deeper.md."""
 SEALING = 200 * 2**20
 """Bytes of the libraries that sealing loads (ONNX Runtime, scikit-learn, matplotlib). Measured: docs/deeper.md."""
-COPIES = 5
-"""Of the weights while they are sealed: the network's, the checkpoint's, the graph's as it is built, written and
-answered with."""
+COPIES = 7
+"""Of the weights while they are sealed: the network's, those of the checkpoint (with the optimizer's state and the
+average), the graph's as it is built, written and answered with. Measured: docs/deeper.md."""
 LOGITS = 64
 """Pictures that the network answers at a time after training, where as many were trained at a time."""
 _CHECKED = 1000  # pictures of validation by which the seal compares the graph with the network
@@ -104,9 +104,10 @@ def _most(config: TrainConfig, peak: Peak, count: int, share: int, teacher: int,
     answered = max(min(LOGITS, count), BATCH * machine.available_cores())  # ONNX Runtime: a batch in each thread
     checked = min(_CHECKED, validated) * data.channels * data.image_size**2
     moments = [
-        (here + FIRST + learning + OVERHEAD * peak.weights, update + waiting),
+        # The gradients, and what the optimizer computes of all weights at once.
+        (here + FIRST + learning + (OVERHEAD + 1) * peak.weights, update + waiting),
         (here + FIRST + learning + peak.state + states + average + peak.state, float(waiting)),
-        (here + SEALING + COPIES * peak.state, OVERHEAD * answered / share * peak.answering + checked),
+        (here + SEALING + OVERHEAD * COPIES * peak.state, OVERHEAD * answered / share * peak.answering + checked),
     ]
     fixed, scaled = max(moments, key=sum)
     return int(fixed + scaled), int(fixed)

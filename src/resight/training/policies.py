@@ -193,7 +193,7 @@ def turn_colours(batch: Tensor, tint: NDArray[np.float64]) -> Tensor:
     turn = torch.zeros(len(changed), 3, 3)
     turn[:, 0, 0] = 1
     turn[:, 1, 1] = turn[:, 2, 2] = angle.cos() * kept
-    turn[:, 1, 2], turn[:, 2, 1] = -angle.sin() * kept, angle.sin() * kept
+    turn[:, 1, 2], turn[:, 2, 1] = angle.sin() * kept, -angle.sin() * kept  # from red to yellow, as in HSV
     matrices = (torch.linalg.inv(_YIQ) @ turn @ _YIQ).to(batch.device)
     where = torch.from_numpy(changed).to(batch.device)
     pixels = batch[where].float().flatten(2)
