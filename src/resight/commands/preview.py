@@ -8,6 +8,7 @@ from typing import Any
 
 from resight.commands.extras import need
 from resight.commands.whole_only import refuse_tiles
+from resight.errors import UsageError
 
 _COLUMNS, _MARGIN, _TEXT = 8, 4, 14
 
@@ -36,6 +37,10 @@ def preview(
     wishes = {"data.image_size": image_size, "data.channels": channels, "seed": seed}
     wishes = {name: value for name, value in wishes.items() if value is not None} | dict(set or {})
     refuse_tiles(wishes, "resight preview")
+    if "data.fix_share" in wishes:
+        raise UsageError(
+            "data.fix_share has no effect on the preview, which shows what comes before", hint="leave it out"
+        )
     asked = override(TrainConfig(), wishes)
     samples = data_sets.load(named.data_path(data), seed=asked.seed)
     sizes = prepare.some_sizes(samples)

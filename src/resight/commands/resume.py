@@ -240,6 +240,8 @@ def build_training(
         if head is not None:
             ladder.put_into(net, head)
             start = ladder.starting_from(run)
+        if isinstance(objective, Bags):
+            objective.to(config.device)  # tiles are looked at before the loop begins
         pictures, held = seen_by(objective, train_set, val_set, say)
         if fresh and isinstance(objective, Bags) and config.tiles.start == "rare":
             start_with_rare(objective, pictures, say)

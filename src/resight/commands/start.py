@@ -95,7 +95,9 @@ def look(
     for warning in samples.warnings:
         say(f"note: {warning}")
     wishes |= distill.adopted(asked, samples.classes, say)
-    largest = MAX_TILED_PIXELS if asked.data.geometry == "tiles" else MAX_PIXELS
+    weights = run_at(asked.model.weights)  # what a Run's weights bring, unless a wish says otherwise
+    kind = asked.data.geometry if weights is None else wishes.get("data.geometry", weights.card.geometry.kind)
+    largest = MAX_TILED_PIXELS if kind == "tiles" else MAX_PIXELS
     samples, checked = prepare.check(samples, asked.data.skip_bad, say, asked.data.channels, largest)
     doubts = first_look(samples, checked, balanced=balances(asked))
     for doubt in doubts:
@@ -145,7 +147,7 @@ def known_already(option: str, named: str | None, samples: data_sets.SampleSet) 
 def decide(looked: Looked, wishes: dict[str, Any], recipe: str | None, say: Say) -> tuple[TrainConfig, Source | None]:
     """The complete configuration for checked data, the number of steps included unless it must be measured; and the
     weights to start from. Raises UsageError."""
-    from resight.training import continuing, distill, machine, prepare, room
+    from resight.training import continuing, distill, machine, objectives, prepare, room
     from resight.training.balance import remark
 
     samples, base = looked.samples, looked.base
@@ -164,6 +166,7 @@ def decide(looked: Looked, wishes: dict[str, Any], recipe: str | None, say: Say)
     if not config.data.mean:
         pictures = prepare.train_pictures(samples, config, say)
         config.data.mean, config.data.std = prepare.measure(pictures, config.data.channels, config.seed)
+    objectives.check_processes(config)
     config.threads = machine.set_threads(config.threads)
     room.decide(config, samples, looked.sizes, wishes, say)
     if not config.budget_seconds and config.transfer.rung != "features":

@@ -41,6 +41,7 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "distill.sha256": ("distill.teacher", _GIVEN),
     "optimizer.layer_decay": ("model.freeze", _BELOW_THE_LAST_LAYER),
     "model.norms": ("model.freeze", _BELOW_THE_LAST_LAYER),
+    "model.checkpointing": ("model.freeze", _BELOW_THE_LAST_LAYER),
     "transfer.head": ("transfer.rung", ("lpft",)),
     "transfer.folds": ("transfer.rung", ("lpft",)),
     "save_minutes": ("save_steps", (0,)),

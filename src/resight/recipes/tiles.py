@@ -72,7 +72,19 @@ def check_tiles(config: TrainConfig, changes: Mapping[str, Any]) -> None:
                 f"{name}={value} does not go with data.geometry=tiles: {why}",
                 hint=f"leave it out{_or(allowed)}; see docs/tiles.md",
             )
+    named = changes.get("model.options.attention", dict(changes.get("model.options") or {}).get("attention"))
+    if named not in (None, config.tiles.attention):
+        raise UsageError(
+            f"model.options.attention={named} has no effect: tiles.attention={config.tiles.attention} decides it",
+            hint=f"use --set tiles.attention={named}",
+        )
     if config.model.freeze == "backbone":
+        if config.budget_seconds:
+            raise UsageError(
+                f"a budget does not go with data.geometry=tiles and model.freeze=backbone: {_FROZEN}, and that is not "
+                "measured",
+                hint="say --epochs",
+            )
         for name in changes:
             if name.startswith(_OF_THE_BAG):
                 raise UsageError(

@@ -112,7 +112,7 @@ def renewed(base: Base) -> TrainConfig | None:
     config = base.config.model_copy(deep=True)
     fresh = TrainConfig()
     config.total_steps, config.budget_seconds = 0, 0.0  # ``epochs`` says how many they were
-    config.micro_batch = 0 if config.auto_batch or config.memory_gb else config.micro_batch
+    config.micro_batch, config.memory_gb, config.data.cache_gb = 0, 0.0, fresh.data.cache_gb  # that machine's memory
     config.model.checkpointing = "auto"
     config.model.whitening = False  # it would replace filters that have learned
     config.transfer = TransferConfig()  # a probe would replace the head that is kept

@@ -18,7 +18,7 @@ from resight.training.validate import answers
 
 if TYPE_CHECKING:
     from resight.training.fit import Training
-from resight.training.phases import size_at
+from resight.training.phases import fix_start, size_at
 
 _WARM, _TIMED = 2, 5
 _WARM_SMALL, _TIMED_SMALL = 1, 2  # at the sizes that pictures have on their way to the last
@@ -64,14 +64,16 @@ class _Rates:
 
 def _rates(training: Training) -> _Rates:
     config, every = training.config, max(1, training.config.total_steps // 1000)
-    sizes = [size_at(config, step) for step in range(0, config.total_steps, every)]
+    begin = fix_start(config)  # from there on almost nothing learns, which is quicker
+    kinds = [(size_at(config, step), step >= begin) for step in range(0, config.total_steps, every)]
+    largest = max(size for size, _ in kinds)
     read = update = compiling = 0.0
     made = 0
-    for size in sorted(set(sizes)):
-        warm, timed = (_WARM, _TIMED) if size == max(sizes) else (_WARM_SMALL, _TIMED_SMALL)
+    for kind in sorted(set(kinds)):
+        warm, timed = (_WARM, _TIMED) if kind[0] == largest else (_WARM_SMALL, _TIMED_SMALL)
         count = min(warm + timed, training.loader.steps_per_epoch)
         made += count
-        first, share = sizes.index(size) * every, sizes.count(size) / len(sizes)
+        first, share = kinds.index(kind) * every, kinds.count(kind) / len(kinds)
         reads, updates = zip(*(timed_update(training, first + n) for n in range(count)), strict=True)
         usual = float(np.median(updates[warm:] or updates))
         read, update = read + share * float(np.mean(reads)), update + share * usual

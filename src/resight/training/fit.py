@@ -96,8 +96,8 @@ class Training:
                 f"a batch of {config.batch} pictures cannot be shared evenly by {world} processes",
                 hint=f"use --batch {max(1, config.batch // world) * world}",
             )
-        if world > 1 and config.data.fix_share:  # which parameters have gradients changes on the way
-            raise UsageError("data.fix_share trains in one process", hint="leave it out, or start without torchrun")
+        if config.data.fix_share and answered is None:
+            raise ValueError("data.fix_share needs the pictures as they will be answered")
         self.loader = TrainLoader(train, config, rank=rank, world=world, answered=answered)
         self.optimizer = build_optimizer(self.body, config.optimizer, scaled=config.precision == "fp16")
         horizon = config.optimizer.average_epochs * self.loader.steps_per_epoch

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import NDArray
 
 from resight.inference.predictor import BATCH
-from resight.models import create
+from resight.models import create, spec_of
 from resight.recipes.config import TrainConfig
 from resight.runs import Run
 from resight.samples import SampleSet
@@ -59,7 +59,9 @@ def ways_of(config: TrainConfig, samples: SampleSet) -> Iterator[Way]:
     share = max(1, config.batch // int(os.environ.get("WORLD_SIZE", "1")))
     share = min(config.micro_batch or share, share)
     asked = config.model.checkpointing
-    kinds = [False, True] if asked == "auto" else [asked]
+    stages = len(spec_of(config.model.name, **config.model.options).depths)
+    frozen = config.model.freeze in ("backbone", f"stage{stages}")  # then nothing is kept that could be computed again
+    kinds = [asked] if asked != "auto" else [False] if frozen else [False, True]
     fewer = [] if config.micro_batch else list(_halvings(share))
     if config.auto_batch:
         order = [(kind, count) for kind in kinds for count in (share, *fewer)]

@@ -20,11 +20,20 @@ def supervised(net: ResNet, config: TrainConfig, samples: SampleSet) -> Supervis
     return Supervised(net, config, samples.counts()["train"])
 
 
+def check_processes(config: TrainConfig) -> None:
+    """Raises UsageError where several processes are to do what only one can."""
+    if world_size() == 1:
+        return
+    if config.data.geometry == "tiles":
+        raise UsageError("data.geometry=tiles trains in one process", hint="start it without torchrun")
+    if config.data.fix_share:  # which parameters have gradients changes on the way
+        raise UsageError("data.fix_share trains in one process", hint="leave it out, or start without torchrun")
+
+
 def objective_for(net: ResNet, config: TrainConfig, samples: SampleSet) -> Objective:
     """The labels' loss, with the teacher's where there is one. Raises RunError, UsageError as ``open_teacher`` does,
-    and UsageError for bags of tiles in several processes."""
-    if config.data.geometry == "tiles" and world_size() > 1:
-        raise UsageError("data.geometry=tiles trains in one process", hint="start it without torchrun")
+    and UsageError as ``check_processes`` does."""
+    check_processes(config)
     labels = supervised(net, config, samples)
     if not config.distill.teacher:
         return labels

@@ -37,6 +37,9 @@ def start_with_rare(objective: Bags, pictures: Pictures, say: Callable[[str], No
     each = -(-TILES // len(chosen))
     rows = torch.cat([_some(objective.seen(pictures[int(index)]), each, random) for index in np.sort(chosen)])
     error, spread = fit(objective.net.attention, rows, seed)
+    if not spread:
+        say(f"attention starts from chance: {len(rows):,} tiles of {len(chosen):,} pictures are equally rare")
+        return
     say(
         f"attention starts with what is rare among {len(rows):,} tiles of {len(chosen):,} pictures "
         f"(fitted to {max(0.0, 1 - error / spread):.0%})"

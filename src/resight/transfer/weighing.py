@@ -190,7 +190,8 @@ def _tuned(
     source = read_weights(config.model.weights or "", config.model.name)
     net = prepare.build_net(config, len(part.classes), source, _nobody)
     put_into(net, head)
-    training = Training(run, config, objective_for(net, config, part), *parts, report)
+    answered = prepare.eval_pictures(part, "train", config) if config.data.fix_share else None
+    training = Training(run, config, objective_for(net, config, part), *parts, report, answered=answered)
     if config.transfer.head == "new":
         training.renew_head()
     alone = training.accelerator.num_processes == 1
