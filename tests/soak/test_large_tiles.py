@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-
-from resight.images import Geometry
 from tests.inference.tiled import tiled_run
 from tests.inference.tiny import SIZE
+
+from resight.images import Geometry
 
 SIDE = 10_000
 CODE = """
@@ -32,7 +32,7 @@ print(json.dumps({"grown": peak() - before, "errors": [small.error, large.error]
 
 @pytest.mark.soak
 def test_100_megapixels_in_bounded_memory(tmp_path: Path) -> None:
-    run = tiled_run(tmp_path / "run", fields={"geometry": Geometry("tiles", SIZE, SIZE, tile=160, stride=120)})
+    tiled_run(tmp_path / "run", fields={"geometry": Geometry("tiles", SIZE, SIZE, tile=160, stride=120)})
     pixels = np.random.default_rng(0).integers(0, 256, (SIDE // 40, SIDE // 40, 3), dtype=np.uint8)
     whole = Image.fromarray(pixels).resize((SIDE, SIDE), Image.Resampling.NEAREST)
     whole.save(tmp_path / "large.jpg")
