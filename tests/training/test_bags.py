@@ -166,10 +166,11 @@ def test_a_frozen_network_looks_once(large: Path, tmp_path: Path) -> None:
     training = start(tmp_path / "run", large, TILED | {"model.freeze": "backbone"})
     objective = bags(training)
     said: list[str] = []
-    embedded = Embedded(training.loader.pictures, objective, said.append, "training")
+    pictures = prepare.train_pictures(load(large), objective.config)
+    embedded = Embedded(pictures, objective, said.append, "training")
     assert not said  # not before it is asked for: a training that goes on has its weights only then
     found = torch.cat(list(objective.answers(embedded, np.arange(3))))
-    expected = torch.cat(list(objective.answers(training.loader.pictures, np.arange(3))))
+    expected = torch.cat(list(objective.answers(pictures, np.arange(3))))
     torch.testing.assert_close(found, expected, atol=1e-6, rtol=1e-6)
     assert len(said) == 1
     batch = TrainLoader(embedded, objective.config).make(0)
@@ -259,6 +260,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "compiling": ({"compile": True}, "compile"),
     "measured batches": ({"auto_batch": True}, "auto_batch"),
     "whitening": ({"model.whitening": True}, "model.whitening"),
+    "FixRes": ({"data.fix_share": 0.2}, "data.fix_share"),
+    "a limit of memory": ({"memory_gb": 8.0}, "memory_gb"),
+    "another width of attention": ({"model.options.attention": 16}, "model.options.attention=16 has no effect"),
+    "a budget for what is seen once": ({"model.freeze": "backbone", "budget_seconds": 60.0}, "a budget does not go"),
     "the ladder": ({"transfer.rung": "lpft"}, "transfer.rung"),
     "a teacher": ({"distill.teacher": "nowhere"}, "distill.teacher"),
     "a stride that leaves out": ({"tiles.side": 32, "tiles.stride": 33}, "stride"),

@@ -187,10 +187,11 @@ def test_settings_follow_without_what_was_measured(data: Path, tmp_path: Path) -
     base = base_of(data, tmp_path)
     assert base.config is not None
     base.config.budget_seconds, base.config.epochs = 60.0, 7.5
-    base.config.auto_batch, base.config.micro_batch = True, 4
+    base.config.micro_batch, base.config.memory_gb, base.config.data.cache_gb = 4, 8.0, 0.01  # what memory decided
     config = renewed(base)
     assert config is not None
     assert (config.total_steps, config.budget_seconds, config.epochs, config.micro_batch) == (0, 0, 7.5, 0)
+    assert (config.memory_gb, config.data.cache_gb) == (0, TrainConfig().data.cache_gb)
     assert (config.device, config.precision, config.threads) == ("auto", "auto", 0)
     assert (config.augment, config.optimizer, config.batch) == (base.config.augment, base.config.optimizer, 8)
     base.config.transfer.rung, base.config.distill.teacher = "lpft", "gone"

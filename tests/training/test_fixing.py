@@ -9,9 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+import resight
+from resight.commands.preview import preview
 from resight.errors import Interrupted, UsageError
 from resight.models import create
 from resight.recipes import TrainConfig, override
+from resight.training import estimate
 from resight.training.fit import Training
 from resight.training.optim import rate_factor
 from resight.training.parts import fix, last_norm
@@ -132,6 +135,26 @@ def test_resume_is_bitwise_at_the_border_and_behind_it(wide: Path, tmp_path: Pat
     assert last(tmp_path / "halves").state.step == stop
     again(tmp_path / "halves", wide, changes).fit()
     assert digest(tmp_path / "halves") == digest(tmp_path / "whole")
+
+
+def test_it_trains_in_one_process(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="one process"):
+        resight.train(wide, model="resnet8", set={"data.fix_share": 0.2}, out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_preview_has_none_of_it(wide: Path) -> None:
+    with pytest.raises(UsageError, match="no effect on the preview"):
+        preview(wide, set={"data.fix_share": 0.2})
+
+
+def test_updates_that_fix_are_timed_for_themselves(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    training = start(tmp_path / "run", wide, {"data.fix_share": 0.75, "total_steps": 40})
+    begin = fix_start(training.config)
+    taken = {False: (0.0, 4.0), True: (0.0, 1.0)}
+    monkeypatch.setattr(estimate, "timed_update", lambda _, step: taken[step >= begin])
+    assert estimate._rates(training).update == pytest.approx(0.25 * 4 + 0.75 * 1)
 
 
 def test_patience_contradicts_it() -> None:

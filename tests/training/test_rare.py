@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
+import pytest
 import torch
 
 from resight.models.layers import GatedAttention
+from resight.training import rare
 from resight.training.rare import SHARPNESS, fit, whiten
 
 
@@ -60,6 +64,20 @@ def test_it_is_a_function_of_weights_rows_and_seed() -> None:
         found.append(start.V.weight.detach().clone())
     assert torch.equal(found[0], found[1])
     assert not torch.equal(found[0], found[2])
+
+
+def test_tiles_that_look_alike_start_from_chance() -> None:
+    rows = torch.tensor([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]])
+    _, spread = fit(GatedAttention(4, 8), rows, 0)
+    assert spread == pytest.approx(0, abs=1e-9)
+    objective = SimpleNamespace(
+        config=SimpleNamespace(seed=0), eval=lambda: None, seen=lambda _: rows, net=SimpleNamespace(attention=None)
+    )
+    said: list[str] = []
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(rare, "fit", lambda *_: (1e-14, 0.0))
+        rare.start_with_rare(objective, [0, 1], said.append)  # type: ignore[arg-type]
+    assert said == ["attention starts from chance: 4 tiles of 2 pictures are equally rare"]
 
 
 def test_features_without_variance_do_no_harm() -> None:

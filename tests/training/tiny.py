@@ -23,6 +23,7 @@ from resight.recipes.sections import AugmentConfig, DataConfig, ModelConfig, Opt
 from resight.runs import CARD, CHECKPOINTS, ONNX, WEIGHTS, Architecture, Run, RunCard
 from resight.samples import SampleSet
 from resight.training import prepare
+from resight.training.bags import seen_by
 from resight.training.checkpoint import Checkpoint, found, load_checkpoint, newest
 from resight.training.fit import Training
 from resight.training.objectives import objective_for
@@ -172,7 +173,8 @@ def build(run: Run, config: TrainConfig, samples: SampleSet, report: Recorder) -
     if config.model.whitening:
         whiten(net, train, config)
     answered = prepare.eval_pictures(samples, "train", config) if config.data.fix_share else None
-    return Training(run, config, objective_for(net, config, samples), train, val, report, answered=answered)
+    objective = objective_for(net, config, samples)
+    return Training(run, config, objective, *seen_by(objective, train, val, report.say), report, answered=answered)
 
 
 def last(path: Path) -> Checkpoint:

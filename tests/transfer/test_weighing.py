@@ -69,6 +69,11 @@ def test_fine_tuning_that_answers_held_out_pictures_worse_is_not_begun(
     assert "the probe is the classifier" in said
 
 
+def test_folds_have_the_updates_that_fix(data: Path, weights: Path, tmp_path: Path) -> None:
+    run = climb(data, weights, tmp_path / "run", FOLDS | {"data.fix_share": 0.4})
+    assert len(run.card.transfer["folds"]) == 3
+
+
 def test_fine_tuning_that_answers_them_better_is_trained_with_all(
     data: Path, weights: Path, tmp_path: Path, perfect: list[Held]
 ) -> None:
