@@ -1,10 +1,10 @@
 """Trained small and answered larger, with and without FixRes, and sizes that grow, beside one fixed size.
 
-    python benchmarks/resolutions.py DATA [--seeds 0 1 2] [--only SIDE …] [--epochs 30]
+    python benchmarks/resolutions.py DATA [--seeds 0 1 2] [--only SIDE …] [--model resnet20] [--epochs 20]
     python benchmarks/resolutions.py --table
 
 DATA holds train/CLASS and test/CLASS or val/CLASS, whose pictures are the test part, whole; a tenth of train, by the
-seed, is for validation. ResNet-18 by `quick` from scratch, answered at 96 px by all sides. Each piece (side, seed) is a
+seed, is for validation. A network by `quick` from scratch, with ImageNet's stem at every size, answered at 96 px by all sides but the last. Each piece (side, seed) is a
 file in results/resolutions, so that it can be made in parts; the table pairs every side with `fixed`, by the picture.
 Seconds are processor time of the whole command, one thread: other programs disturb the clock more.
 """
@@ -34,22 +34,22 @@ SIDES: dict[str, dict[str, Any]] = {
 }
 
 
-def train(data: Path, side: str, seed: int, epochs: float) -> None:
+def train(data: Path, side: str, seed: int, model: str, epochs: float) -> None:
     import resight
     from resight.runs.predictions import stored
 
-    settings = {"data.image_size": ANSWERED, "data.start_scale": 1.0, **SIDES[side]}
+    settings = {"data.image_size": ANSWERED, "data.start_scale": 1.0, "model.options.stem": "imagenet", **SIDES[side]}
     with tempfile.TemporaryDirectory() as folder:
         os.environ["RESIGHT_CACHE"] = str(Path(folder) / "cache")  # no side finds pictures that another one decoded
         begun = time.process_time()
         run = resight.train(
-            laid_out(data, Path(folder) / "data"), model="resnet18", recipe="quick", epochs=epochs, seed=seed,
+            laid_out(data, Path(folder) / "data"), model=model, recipe="quick", epochs=epochs, seed=seed,
             device="cpu", set={**settings, "threads": 1}, out=Path(folder) / "run",
         )  # fmt: skip
         seconds = time.process_time() - begun
         found = stored(run, "test")
     assert found is not None
-    plain = {"side": side, "seed": seed, "epochs": epochs, "seconds": seconds, "machine": machine(1)}
+    plain = {"side": side, "seed": seed, "model": model, "epochs": epochs, "seconds": seconds, "machine": machine(1)}
     plain |= {"labels": found.labels.tolist(), "answers": found.logits.argmax(1).tolist(), "classes": list(run.classes)}
     PIECES.mkdir(parents=True, exist_ok=True)
     path(side, seed).write_text(json.dumps(plain) + "\n")
@@ -120,7 +120,8 @@ def main() -> None:
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2])
     parser.add_argument("--only", nargs="*", default=list(SIDES))
-    parser.add_argument("--epochs", type=float, default=30)
+    parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--epochs", type=float, default=20)
     parser.add_argument("--table", action="store_true", help="print what is there")
     args = parser.parse_args()
     if args.table or args.data is None:
@@ -129,7 +130,7 @@ def main() -> None:
     for seed in args.seeds:
         for side in args.only:
             if not path(side, seed).is_file():
-                train(args.data, side, seed, args.epochs)
+                train(args.data, side, seed, args.model, args.epochs)
 
 
 if __name__ == "__main__":
