@@ -4,9 +4,10 @@
     python benchmarks/resolutions.py --table
 
 DATA holds train/CLASS and test/CLASS or val/CLASS, whose pictures are the test part, whole; a tenth of train, by the
-seed, is for validation. A network by `quick` from scratch, with ImageNet's stem at every size, answered at 96 px by all sides but the last. Each piece (side, seed) is a
-file in results/resolutions, so that it can be made in parts; the table pairs every side with `fixed`, by the picture.
-Seconds are processor time of the whole command, one thread: other programs disturb the clock more.
+seed, is for validation. A network by `quick` from scratch, with ImageNet's stem at every size, answered at 96 px by all
+sides but the last. Each piece (side, seed) is a file in results/resolutions, so that it can be made in parts; the table
+pairs every side with `fixed`, by the picture. Seconds are processor time of the whole command, one thread: other
+programs disturb the clock more.
 """
 
 from __future__ import annotations
