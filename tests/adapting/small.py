@@ -66,6 +66,14 @@ def timing(one: float = 2.0, sixteen: float = 2.0) -> Any:
     """Stands in for a measurement: so many times as fast as the whole network."""
 
     def paces(whole: Backend, adaptive: Backend, pixels: NDArray[np.uint8], routes: int) -> Pace:
-        return Pace((one, one, one), (sixteen, sixteen, sixteen), 0.01, (0.3, *[1.3] * (routes - 1)), len(pixels), 1)
+        return Pace(
+            (one, one, one),
+            (sixteen, sixteen, sixteen),
+            0.01,
+            (0.3, *[1.3] * (routes - 1)),
+            len(pixels),
+            1,
+            (one, sixteen),
+        )
 
     return paces

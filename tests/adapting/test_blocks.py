@@ -38,6 +38,7 @@ from resight.training.loader import TrainLoader
 
 MEAN, STD = (0.3, 0.3, 0.3), (0.25, 0.25, 0.25)
 EVEN = Costs(1.0, (1.0,) * 7)
+ONE = {"backend": "onnxruntime", "threads": 1}
 
 
 @pytest.fixture(scope="module")
@@ -192,7 +193,7 @@ def test_a_policy_learns_to_drop_what_adds_nothing(sealed: Run, data: SampleSet,
     config = config_of(run, data, epochs=8.0, joint=1.0)
     config.optimizer.lr = 0.01
     settings = PolicySettings(penalty=0.0, curriculum=0.2, joint=1.0)
-    found = learn(run, data, config, settings, "blocks", lambda: EVEN, Recorder())
+    found = learn(run, data, config, settings, "blocks", lambda: EVEN, Recorder(), ONE)
     first, last = found.history[0], found.history[-1]
     assert last["reward"] > first["reward"]
     assert last["share"] < 0.6
@@ -223,15 +224,17 @@ def test_what_was_interrupted_goes_on_bitwise(sealed: Run, data: SampleSet, tmp_
         config.save_steps = 3
         if interrupted:
             with pytest.raises(Stop):
-                learn(run, data, config, settings, "blocks", lambda: EVEN, Recorder(on_step=fail))
+                learn(run, data, config, settings, "blocks", lambda: EVEN, Recorder(on_step=fail), ONE)
             with pytest.raises(UsageError, match="other settings"):
-                learn(run, data, config, replace(settings, penalty=1.0), "blocks", lambda: EVEN, Recorder())
+                learn(run, data, config, replace(settings, penalty=1.0), "blocks", lambda: EVEN, Recorder(), ONE)
+            with pytest.raises(UsageError, match="other settings"):  # costs were measured for one thread
+                learn(run, data, config, settings, "blocks", lambda: EVEN, Recorder(), ONE | {"threads": 2})
 
         def costs(again: bool = interrupted) -> Costs:
             assert not again, "costs are measured only where a training begins"
             return EVEN
 
-        results.append(learn(run, data, config, settings, "blocks", costs, Recorder()))
+        results.append(learn(run, data, config, settings, "blocks", costs, Recorder(), ONE))
     assert digest(results[0].gated) == digest(results[1].gated)
     assert results[0].history == results[1].history
     assert results[0].changed

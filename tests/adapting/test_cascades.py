@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ from typer.testing import CliRunner
 from resight.adapting.cascade import Two, curve, operating_point
 from resight.adapting.cascades import cascade, small_of
 from resight.adapting.smaller import shrinking, smaller
-from resight.adapting.timing import evenly_mixed, pace
+from resight.adapting.timing import Pace, evenly_mixed, pace
 from resight.cli import app
 from resight.commands.eval import evaluate_run
 from resight.commands.predict import predict
@@ -215,6 +216,25 @@ def test_a_changed_plan_is_refused(tmp_path: Path) -> None:
     path.write_bytes(path.read_bytes().replace(b'"resnet18"', b'"resnet19"'))
     with pytest.raises(RunError, match="was changed"):
         Predictor(whole, artifact="cascade", threads=1)
+
+
+@pytest.mark.parametrize("change", ["reversed", "fewer", "none"])
+def test_a_card_that_names_other_routes_than_the_plan_is_refused(change: str, tmp_path: Path) -> None:
+    whole, _ = made(tmp_path)
+    path = whole.path / "artifacts" / "cascade" / "card.json"
+    card = json.loads(path.read_text())
+    routes = card["adaptive"]["routes"]
+    changed = {"reversed": routes[::-1], "fewer": routes[1:]}.get(change)
+    card["adaptive"] = {} if changed is None else card["adaptive"] | {"routes": changed}
+    path.write_text(json.dumps(card))
+    with pytest.raises(RunError, match="name different routes"):
+        Predictor(whole, artifact="cascade", threads=1)
+
+
+def test_half_of_the_rounds_are_not_faster() -> None:
+    found = Pace((1.2, 0.9, 1.4), (1.2, 0.9, 1.4), 0.01, (1.0, 1.0), 20, 7, (0.98, 1.1))
+    assert not found.faster
+    assert replace(found, likely=(1.01, 1.1)).faster
 
 
 def test_pictures_for_timing_are_mixed_as_all_are() -> None:

@@ -209,6 +209,7 @@ def test_stopped_and_resumed_it_is_sealed_with_the_same_weights(run: Run, data: 
     [
         ({"loss": "bce"}, "no label is looked at"),
         ({"memory_gb": 8.0}, "has no effect"),
+        ({"epochs": 5.0}, "exclude each other"),
         ({"data.geometry": "tiles"}, "resight pretrain"),
         ({"balance.sampling": "sqrt"}, "no label is looked at"),
         ({"micro_batch": 8}, "micro_batch has no effect"),
@@ -222,6 +223,16 @@ def test_wishes_without_an_effect_are_refused(changes: dict[str, Any], said: str
     with pytest.raises(UsageError, match=said):
         pretrained(data, tmp_path / "run", set=TINY | changes)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_test_part_is_kept_from_unlabelled_pictures_where_it_is_asked_for(data: Path, tmp_path: Path) -> None:
+    kept = pretrained(data, tmp_path / "run", unlabelled=True, set=TINY | {"data.test_fraction": 0.3})
+    assert kept.card.data["test"] == 18
+
+
+def test_colours_of_grey_pictures_are_refused_by_train_too(data: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="augment.hue has no effect: pictures have 1 channels"):
+        resight.train(data, channels=1, model="resnet8", out=tmp_path / "run", set={"augment.hue": 0.2})
 
 
 def test_wishes_about_pretraining_are_refused_elsewhere(data: Path, tmp_path: Path) -> None:

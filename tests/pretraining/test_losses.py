@@ -40,6 +40,16 @@ def test_nt_xent_against_its_definition(views: int, count: int) -> None:
     assert float(nt_xent(some, 0.3)) == pytest.approx(slow_nt_xent(some, 0.3), rel=1e-5)
 
 
+def test_similarities_are_not_rounded_under_autocast() -> None:
+    some, prototypes = rows(2, 32, 16), Prototypes(16, 32, 64).eval()
+    exact = nt_xent(some, 0.1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert float(nt_xent(some, 0.1)) == pytest.approx(float(exact), rel=1e-6)
+        found, narrow = prototypes(some[0])
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found, narrow @ F.normalize(prototypes.prototypes, dim=1).T)
+
+
 @pytest.mark.parametrize("count", [1, 4, 33])
 def test_nt_xent_of_equal_similarities_is_log_of_the_others(count: int) -> None:
     same = [torch.ones(count, 5)] * 2

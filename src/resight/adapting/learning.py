@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -74,6 +74,7 @@ def policy_config(run: Run, config: TrainConfig, *, epochs: float, batch: int, s
             "transfer.rung": "none",
             "data.start_scale": 1.0,
             "data.train_size": run.card.geometry.size,
+            "data.fix_share": 0.0,
             "augment.mixup": 0.0,
             "augment.cutmix": 0.0,
             "optimizer.name": "adamw",
@@ -101,6 +102,7 @@ def policy_config(run: Run, config: TrainConfig, *, epochs: float, batch: int, s
             "micro_batch": 0,
             "patience": 0,
             "compile": False,
+            "device": "cpu",  # what is learned from is the time of this processor
             "precision": "fp32",
             "seed": seed,
         },
@@ -115,9 +117,10 @@ def learn(
     name: str,
     costs: Callable[[], Costs],
     report: Any,
+    conditions: Mapping[str, Any],
 ) -> Learned:
     """Trains, or goes on exactly where the newest checkpoint of the same settings was made. costs: measured only where
-    a training begins; one that goes on has them.
+    a training begins, under these ``conditions`` (backend, threads); one that goes on has them.
 
     Raises UsageError where a training of other settings was begun under this name; Interrupted after a signal, the
     state saved.
@@ -128,6 +131,7 @@ def learn(
     config = config.model_copy(deep=True)
     prepare.resolve_steps(config, len(train))
     asked = {"config": config.model_dump(mode="json"), "settings": asdict(settings), "data": samples.fingerprint()}
+    asked["conditions"] = dict(conditions)
     if (folder / POLICY).is_file():
         known = read_json((folder / POLICY).read_bytes())
         if {key: known.get(key) for key in asked} != asked:

@@ -100,7 +100,10 @@ def blocks(
         say("answering the validation part with the whole network …")
         work = bench(run, samples, backend, threads, folder)
         learned = learn(
-            run, samples, config, settings, name, lambda: measure_costs(run, backend, threads, folder, rating), report
+            *(run, samples, config, settings, name),
+            lambda: measure_costs(run, backend, threads, folder, rating),
+            report,
+            {"backend": backend, "threads": threads},
         )
         found = _Search(work, learned, say, rating)
         made = found.best(max_drop)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from resight.commands.extras import need
-from resight.commands.own_data import learned, load_own, match_classes
+from resight.commands.own_data import is_own, learned, load_own, match_classes
 from resight.commands.predict import resolve_run
 from resight.errors import DataError, UsageError
 from resight.images import printable
@@ -73,6 +73,7 @@ def adapt(
         only_whole(each, "resight adapt")
     opened.verify()
     samples = _samples(opened, data)
+    _say_learned([opened, *runs], samples, say)
     arguments: dict[str, Any] = {"max_drop": MAX_DROP if max_drop is None else max_drop, "backend": chosen}
     arguments |= {"name": name or by, "threads": thread_count(threads), "say": say}
     if by == "blocks":
@@ -87,7 +88,6 @@ def adapt(
         smalls = [small_of(opened, other, whole) for other in runs]
         if len({small.name for small in smalls}) < len(smalls):
             smalls = [Small(f"{small.name}-{k}", small.data) for k, small in enumerate(smalls, start=1)]
-        _say_learned([opened, *runs], samples, say)
     return cascade(opened, samples, smalls, whole=whole, rule=by, **arguments)
 
 
@@ -144,7 +144,7 @@ def _check_asked(by: str, others: Sequence[Any], sizes: Sequence[int] | None, le
 
 
 def _samples(run: Run, data: str | Path | None) -> SampleSet:
-    if data is None:
+    if data is None or is_own(run, data):  # in the Run's parts: others would mix what it learned from with the rest
         return load_own(run)
     samples = load(data, test_fraction=0)
     match_classes(samples.classes, run.classes)

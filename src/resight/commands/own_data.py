@@ -93,6 +93,12 @@ def _recorded(run: Run) -> str:
         raise RunError(f"{run.path / CONFIG} does not say where the data is: {error!r}", hint=_HINT) from error
 
 
+def is_own(run: Run, data: str | Path) -> bool:
+    """Whether the Run was trained with what lies at ``data``. Raises RunError where it cannot say it, being damaged."""
+    recorded = _recorded(run)
+    return bool(recorded) and Path(recorded).resolve() == Path(data).resolve()
+
+
 def load_own(run: Run) -> SampleSet:
     """The data that ``run`` was trained with, split as then.
 

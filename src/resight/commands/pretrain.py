@@ -103,7 +103,7 @@ def start(
     asked = override(pretraining_recipe(method, Facts(10_000, 10, 224)), wishes)
     check_effects(asked, wishes)  # before any picture is looked at
     refuse_tiles(wishes, "resight pretrain")
-    samples, bare = _read(data, asked, unlabelled, say)
+    samples, bare = _read(data, asked, unlabelled, "data.test_fraction" in wishes, say)
     samples, checked = prepare.check(samples, asked.data.skip_bad, say, asked.data.channels)
     count = len(samples.part("train"))
     if count < FEWEST:
@@ -115,7 +115,8 @@ def start(
     base = pretraining_recipe(method, facts)
     config, source = prepare.configure(samples.unlabelled(), checked.sizes, wishes, None, continued=base)
     config.pretrain.unlabelled = bare
-    _decide_colours(config, wishes)
+    if config.data.channels != 3:  # a wish for these was refused
+        config.augment.hue = config.augment.gray = 0.0
     prepare.with_path(config, data)
     if not config.data.mean:
         pictures = prepare.train_pictures(samples, config, say)
@@ -125,7 +126,7 @@ def start(
     return _make(data, samples, config, source, out, say)
 
 
-def _read(data: Path, asked: Any, unlabelled: bool, say: Say) -> tuple[data_sets.SampleSet, bool]:
+def _read(data: Path, asked: Any, unlabelled: bool, tested: bool, say: Say) -> tuple[data_sets.SampleSet, bool]:
     """The pictures in parts, and whether nothing is known of them."""
     from resight.samples.unlabelled import looks_labelled
 
@@ -134,7 +135,7 @@ def _read(data: Path, asked: Any, unlabelled: bool, say: Say) -> tuple[data_sets
         data,
         seed=asked.seed,
         val_fraction=asked.data.val_fraction,
-        test_fraction=0.0 if bare else asked.data.test_fraction,  # nothing there is to be tested
+        test_fraction=asked.data.test_fraction if tested or not bare else 0.0,  # else nothing there is to be tested
         unlabelled=bare,
     )
     for warning in samples.warnings:
@@ -147,25 +148,14 @@ def _read(data: Path, asked: Any, unlabelled: bool, say: Say) -> tuple[data_sets
     return samples, bare
 
 
-def _decide_colours(config: Any, wishes: Mapping[str, Any]) -> None:
-    """Hue and greying are of RGB alone. Raises UsageError where they were asked for."""
-    if config.data.channels == 3:
-        return
-    for name in ("augment.hue", "augment.gray"):
-        if name in wishes:
-            raise UsageError(
-                f"{name} has no effect: pictures have {config.data.channels} channels", hint="leave it out"
-            )
-    config.augment.hue = config.augment.gray = 0.0
-
-
 def _decide_length(config: Any, count: int, crops: int | None, wishes: Mapping[str, Any]) -> None:
     from resight.pretraining.signals import seen_crops
     from resight.recipes.pretraining import CROPS
     from resight.training import prepare
 
-    if crops is not None and ("total_steps" in wishes or crops < 1):
-        raise UsageError("--crops and total_steps exclude each other" if crops > 0 else f"--crops {crops}: at least 1")
+    if crops is not None and ({"epochs", "total_steps"} & wishes.keys() or crops < 1):
+        said = "--crops, epochs and total_steps exclude each other"
+        raise UsageError(said if crops > 0 else f"--crops {crops}: at least 1")
     if not {"epochs", "total_steps"} & wishes.keys():
         config.total_steps = max(1, round((crops or CROPS) / seen_crops(config, 1)))
     prepare.resolve_steps(config, count)

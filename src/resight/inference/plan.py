@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 
 from resight.errors import RunError
 from resight.evaluation import softmax
-from resight.inference.backend import BACKENDS, Floats, read_graph
+from resight.inference.backend import ADAPTIVE, BACKENDS, Floats, read_graph
+from resight.runs import Artifact
 from resight.runs.plain_json import json_bytes, read_json
 
 PLAN = "adaptive.json"
@@ -70,6 +71,15 @@ def confidence(logits: Floats, temperature: float) -> NDArray[np.float64]:
     """Logits (N, K) → the probability of the best class (N,), calibrated by ``temperature``."""
     found: NDArray[np.float64] = softmax(logits.astype(np.float64) / temperature).max(axis=1)
     return found
+
+
+def check_routes(artifact: Artifact) -> None:
+    """Raises RunError where the card of an artefact names other routes than its plan, or some without one."""
+    card = artifact.card
+    said = [(route["name"], route["backend"]) for route in card.adaptive.get("routes", ())]
+    plan = read_plan(artifact.graph, artifact.sha256).routes if card.backend == ADAPTIVE else ()
+    if said != [(route.name, route.backend) for route in plan]:
+        raise RunError(f"the card and the plan of {artifact.path} name different routes", hint=AGAIN)
 
 
 def read_plan(path: Path, sha256: str | None) -> Plan:

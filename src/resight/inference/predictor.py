@@ -17,6 +17,7 @@ from resight.inference.answers import Answers, Outputs, bad_files, reasons
 from resight.inference.backend import AUTO, ROUTE, Backend, Floats, Pixels, thread_count
 from resight.inference.choose import choose, only_choice
 from resight.inference.fits import check_fits
+from resight.inference.plan import check_routes
 from resight.inference.predicted import described, predicted
 from resight.inference.prediction import Prediction
 from resight.inference.sessions import Sessions
@@ -85,6 +86,7 @@ class Predictor:
         else:
             self.graph, sha256, weights = self.artifact.graph, self.artifact.sha256, self.artifact.weights
             self.choice = only_choice(backend, self.artifact)
+            check_routes(self.artifact)
         self._sessions = Sessions(
             self.choice.name, self.graph, self.threads, sha256=sha256, callers=callers, weights=weights
         )

@@ -31,7 +31,8 @@ class Prototypes(nn.Module):
     def forward(self, embeddings: Tensor) -> tuple[Tensor, Tensor]:
         """(B, D) → scores (B, out), −1 … 1, and the bottleneck (B, hidden / 4)."""
         narrow = F.normalize(self.layers(embeddings).float(), dim=1)
-        return F.linear(narrow, F.normalize(self.prototypes.float(), dim=1)), narrow
+        with torch.autocast(narrow.device.type, enabled=False):  # divided by a temperature, bf16 would be far off
+            return F.linear(narrow, F.normalize(self.prototypes.float(), dim=1)), narrow
 
 
 def self_distillation(

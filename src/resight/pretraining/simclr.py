@@ -27,7 +27,8 @@ def nt_xent(views: Sequence[Tensor], temperature: float) -> Tensor:
     everything, start = zip(*(joint(rows) for rows in own), strict=True)
     total = len(everything[0])
     anchors, others = torch.cat(own), torch.cat(everything)
-    scores = anchors @ others.T / temperature  # (V · B, V · n)
+    with torch.autocast(anchors.device.type, enabled=False):  # divided by a temperature, bf16 would be far off
+        scores = anchors @ others.T / temperature  # (V · B, V · n)
     picture = torch.arange(count, device=scores.device).repeat(len(views)) + start[0]
     view = torch.arange(len(views), device=scores.device).repeat_interleave(count)
     same = picture[:, None] == torch.arange(total, device=scores.device).repeat(len(views))[None]

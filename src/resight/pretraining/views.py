@@ -60,7 +60,7 @@ class Pretraining(Objective):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Logs]:
         loss, projections = self.compared(self.images(batch), batch.step)
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(loss.device.type, enabled=False):
             first, second = (F.normalize(rows.detach().float(), dim=1) for rows in projections[:2])
             nearest = (first @ second.T).argmax(1)
             correct = (nearest == torch.arange(len(first), device=first.device)).sum().float()

@@ -94,7 +94,7 @@ class ArtifactCard:
     @property
     def no_maps(self) -> str:
         """Why there are no class activation maps of what this artefact answers; empty where there are."""
-        if self.adaptive:
+        if self.adaptive or self.backend == "adaptive":
             return "an adaptive artefact answers with several graphs, and these maps are of one: explain the Run itself"
         if self.precision != "fp32":
             return "an int8 form rounds its last layer, so its answer is not the sum of a class activation map"

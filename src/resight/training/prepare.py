@@ -101,6 +101,7 @@ def configure(
     check_task(config, wishes)
     check_tiles(config, wishes)
     _decide_data(config, samples, facts, source)
+    _check_colours(config, wishes)
     decide_tiles(config, wishes, source is not None and "attention.V.weight" in source.state)
     _decide_model(config, source)
     if config.batch > count:
@@ -128,6 +129,15 @@ def _follow_weights(config: TrainConfig, source: Source) -> TrainConfig:
     if source.mean and source.std:
         config.data.mean, config.data.std = list(source.mean), list(source.std)
     return config
+
+
+def _check_colours(config: TrainConfig, wishes: dict[str, Any]) -> None:
+    """Hue and greying are of RGB alone. Raises UsageError where they were asked for and there is none."""
+    for name in ("augment.hue", "augment.gray"):
+        if wishes.get(name) and config.data.channels != 3:
+            raise UsageError(
+                f"{name} has no effect: pictures have {config.data.channels} channels", hint="leave it out"
+            )
 
 
 def _decide_data(config: TrainConfig, samples: SampleSet, facts: Facts, source: Source | None) -> None:
