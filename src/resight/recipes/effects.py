@@ -45,7 +45,7 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
     "epochs": ("budget_seconds", (0,)),
 }
 # Without a loop, where the ladder ends with the features, these sections and options change nothing.
-_OF_THE_LOOP = ("optimizer", "schedule", "balance", "distill")
+_OF_THE_LOOP = ("optimizer", "schedule", "balance", "distill", "pretrain")
 _IN_THE_LOOP = {
     *("data.train_size", "data.start_scale", "data.grow_until", "loss", "focal_gamma", "label_smoothing", "epochs"),
     *("budget_seconds", "auto_batch", "batch", "micro_batch", "patience", "compile", "save_minutes", "save_steps"),
@@ -66,13 +66,13 @@ def check_effects(config: TrainConfig, changes: Mapping[str, Any]) -> None:
     if config.pretrain.method != "none":
         check_pretraining(config, changes)
     for name in changes:
-        if name == "augment.color_share" and not (config.augment.color or config.augment.hue):
-            raise UsageError(f"{name} has no effect while augment.color and augment.hue are 0", hint="leave it out")
         if config.transfer.rung == "features" and needs_the_loop(name):
             raise UsageError(
                 f"{name} has no effect with transfer.rung=features: only the last layer is made, without updates",
                 hint="leave it out, or train the other layers, too: --recipe transfer",
             )
+        if name == "augment.color_share" and not (config.augment.color or config.augment.hue):
+            raise UsageError(f"{name} has no effect while augment.color and augment.hue are 0", hint="leave it out")
         if name == "model.norms" and spec_of(config.model.name, **config.model.options).norm == "none":
             raise UsageError("model.norms has no effect with model.options.norm=none: there are no norms")
         other, useful = _ONLY_WITH.get(name, ("", ()))
