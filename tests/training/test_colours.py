@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import colorsys
+from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from scipy.ndimage import gaussian_filter
 
+from resight.errors import UsageError
 from resight.recipes.sections import AugmentConfig
 from resight.training.augment import BLUR, apply, draw
 from resight.training.policies import blur, turn_colours
+from resight.training.prepare import configure
+
+from .tiny import load, write_patterns
 
 RANDOM = np.random.default_rng(5)
 
@@ -83,3 +88,10 @@ def test_grey_pictures_have_no_hue() -> None:
     grey = pictures()[:, :1]
     config = AugmentConfig(crop="none", flip="none", hue=0.5, gray=1.0)
     assert torch.equal(apply(config, grey, draw(config, 0, 0, np.arange(4))), grey)
+
+
+def test_a_blur_that_would_round_to_nothing_is_refused(tmp_path: Path) -> None:
+    samples = load(write_patterns(tmp_path / "data", 4))
+    sizes = np.full((12, 2), 28)
+    with pytest.raises(UsageError, match="at most 1 % of the side"):
+        configure(samples, sizes, {"augment.blur": 0.5, "device": "cpu"}, None)

@@ -142,7 +142,7 @@ SEEN: dict[str, tuple[dict[str, Any], Any, Observed]] = {
     "augment.hue": ({}, 0.3, batch_pixels),
     "augment.color_share": ({"augment.color": 0.5}, 0.3, batch_pixels),
     "augment.gray": ({}, 0.5, batch_pixels),
-    "augment.blur": ({}, 1.0, batch_pixels),
+    "augment.blur": ({"data.image_size": 112, "data.train_size": 112}, 1.0, batch_pixels),
     "augment.erasing": ({}, 0.5, batch_pixels),
     "augment.mixup": ({}, 0.3, network_input),
     "augment.cutmix": ({}, 1.0, network_input),

@@ -51,7 +51,7 @@ _ONLY_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {
 # The same, where two decide.
 _AND_WITH: dict[str, tuple[str, tuple[Any, ...]]] = {"augment.crop_from": ("data.geometry", ("squash", "letterbox"))}
 # Without a loop, where the ladder ends with the features, these sections and options change nothing.
-_OF_THE_LOOP = ("optimizer", "schedule", "balance", "distill", "tiles")
+_OF_THE_LOOP = ("optimizer", "schedule", "balance", "distill", "pretrain", "tiles")
 _IN_THE_LOOP = {
     *("data.train_size", "data.start_scale", "data.grow_until", "data.fix_share", "loss", "focal_gamma"),
     *("label_smoothing", "epochs", "budget_seconds", "auto_batch", "batch", "micro_batch", "memory_gb", "patience"),
@@ -72,13 +72,13 @@ def check_effects(config: TrainConfig, changes: Mapping[str, Any]) -> None:
     if config.pretrain.method != "none":
         check_pretraining(config, changes)
     for name in changes:
-        if name == "augment.color_share" and not (config.augment.color or config.augment.hue):
-            raise UsageError(f"{name} has no effect while augment.color and augment.hue are 0", hint="leave it out")
         if config.transfer.rung == "features" and needs_the_loop(name):
             raise UsageError(
                 f"{name} has no effect with transfer.rung=features: only the last layer is made, without updates",
                 hint="leave it out, or train the other layers, too: --recipe transfer",
             )
+        if name == "augment.color_share" and not (config.augment.color or config.augment.hue):
+            raise UsageError(f"{name} has no effect while augment.color and augment.hue are 0", hint="leave it out")
         if name == "model.norms" and spec_of(config.model.name, **config.model.options).norm == "none":
             raise UsageError("model.norms has no effect with model.options.norm=none: there are no norms")
         for table in (_ONLY_WITH, _AND_WITH):

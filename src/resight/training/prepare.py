@@ -29,6 +29,7 @@ from resight.training.parts import freeze
 from resight.training.picture_cache import KIND, PictureCache
 
 ARRAYS = ("idx", "cifar")  # kinds of data sets that are array files: decoded already
+LEAST_BLURRED = 64  # pixels: below, the widest blur rounds to nothing
 _MEASURED = 2000  # pictures that the mean and deviation are measured on
 
 
@@ -147,6 +148,11 @@ def _decide_data(config: TrainConfig, samples: SampleSet, facts: Facts, source: 
     data.train_size = data.train_size or data.image_size
     if data.train_size < 28:
         raise UsageError(f"the training size must be at least 28 px, not {data.train_size}")
+    if config.augment.blur and data.train_size < LEAST_BLURRED:
+        raise UsageError(
+            f"augment.blur has no effect on pictures of {data.train_size} px: it is of at most 1 % of the side",
+            hint=f"leave it out, or train with pictures of {LEAST_BLURRED} px or more",
+        )
     data.channels = data.channels or channels_of(samples)
     decide_statistics(data, source)
 
