@@ -23,7 +23,8 @@ from resight.commands import resume
 from resight.errors import DataError, Interrupted, RunError, UsageError
 from resight.inference import Predictor
 from resight.models import create, read_weights
-from resight.runs import CARD, CONFIG, HISTORY, REPORT, WEIGHTS, Run, RunCard
+from resight.runs import CARD, CONFIG, HISTORY, REPORT, SPLIT, WEIGHTS, Run, RunCard
+from resight.samples import load
 from resight.training.checkpoint import found
 
 TINY: dict[str, Any] = {
@@ -209,7 +210,6 @@ def test_stopped_and_resumed_it_is_sealed_with_the_same_weights(run: Run, data: 
     [
         ({"loss": "bce"}, "no label is looked at"),
         ({"memory_gb": 8.0}, "has no effect"),
-        ({"epochs": 5.0}, "exclude each other"),
         ({"data.geometry": "tiles"}, "resight pretrain"),
         ({"balance.sampling": "sqrt"}, "no label is looked at"),
         ({"micro_batch": 8}, "micro_batch has no effect"),
@@ -227,11 +227,17 @@ def test_wishes_without_an_effect_are_refused(changes: dict[str, Any], said: str
 
 def test_a_test_part_is_kept_from_unlabelled_pictures_where_it_is_asked_for(data: Path, tmp_path: Path) -> None:
     kept = pretrained(data, tmp_path / "run", unlabelled=True, set=TINY | {"data.test_fraction": 0.3})
-    assert kept.card.data["test"] == 18
+    assert len(load(data, split_csv=kept.file(SPLIT), unlabelled=True).part("test")) == 18
+
+
+def test_crops_and_epochs_exclude_each_other(data: Path, tmp_path: Path) -> None:
+    without = {name: value for name, value in TINY.items() if name != "total_steps"}
+    with pytest.raises(UsageError, match="exclude each other"):
+        pretrained(data, tmp_path / "run", crops=32, set=without | {"epochs": 5.0})
 
 
 def test_colours_of_grey_pictures_are_refused_by_train_too(data: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="augment.hue has no effect: pictures have 1 channels"):
+    with pytest.raises(UsageError, match=r"augment\.hue has no effect: pictures have 1 channels"):
         resight.train(data, channels=1, model="resnet8", out=tmp_path / "run", set={"augment.hue": 0.2})
 
 
