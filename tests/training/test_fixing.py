@@ -18,7 +18,7 @@ from resight.training import estimate
 from resight.training.fit import Training
 from resight.training.optim import rate_factor
 from resight.training.parts import fix, last_norm
-from resight.training.phases import FIX_RATE, augment_at, fix_start, size_at, sizes_of
+from resight.training.phases import FIX_RATE, augment_at, fix_start, rate_at, size_at, sizes_of
 
 from .tiny import Recorder, again, digest, last, start, tiny_config, write_patterns
 
@@ -50,10 +50,9 @@ def test_there_is_always_an_update_before_it(wide: Path, share: float, total: in
     assert fix_start(tiny_config(wide, {"data.fix_share": share, "total_steps": total})) == first
 
 
-def test_the_rate_falls_to_zero_a_second_time(wide: Path, tmp_path: Path) -> None:
-    training = start(tmp_path / "run", wide, {"data.fix_share": 0.25, "total_steps": 12})
-    config = training.config
-    rates = [training.rate(step) for step in range(12)]
+def test_the_rate_falls_to_zero_a_second_time(wide: Path) -> None:
+    config = tiny_config(wide, {"data.fix_share": 0.25, "total_steps": 12})
+    rates = [rate_at(config, step) for step in range(12)]
     assert rates[:9] == [config.optimizer.lr * rate_factor(config.schedule, step, 9) for step in range(9)]
     assert rates[9:] == pytest.approx([config.optimizer.lr * FIX_RATE * part for part in (1, 2 / 3, 1 / 3)])
 
@@ -100,29 +99,37 @@ def test_only_the_last_layer_and_norm_learn_from_the_averaged_weights(wide: Path
         ("resnet20", {}, "layer3.2.bn2"),
         ("resnet50", {}, "layer4.2.bn3"),
         ("preact_resnet18", {}, "norm.0"),
+        ("resnet20", {"options": {"norm": "none"}}, ""),
+        ("preact_resnet18", {"options": {"norm": "none"}}, ""),
         ("resnet20", {"freeze": "backbone"}, ""),
         ("resnet20", {"norms": "frozen"}, "layer3.2.bn2"),
     ],
 )
 def test_which_norm_is_the_last(name: str, options: dict[str, Any], expected: str) -> None:
-    net = create(name, num_classes=3)
+    net = create(name, num_classes=3, **options.get("options", {}))
     config = override(TrainConfig(), {f"model.{key}": value for key, value in options.items()}).model
     fix(net, config)
     learning = {key for key, parameter in net.named_parameters() if parameter.requires_grad}
     assert learning == {"fc.weight", "fc.bias"} | ({f"{expected}.weight", f"{expected}.bias"} if expected else set())
-    assert last_norm(net).training is ("norms" not in options and bool(expected))
+    assert last_norm(net).training is ("norms" not in options and options.get("freeze") != "backbone")
     assert [module for module in net.modules() if module.training and module is not last_norm(net)] == []
 
 
 # ── as everywhere ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.mark.parametrize("stop", [6, 9])
-def test_resume_is_bitwise_at_the_border_and_behind_it(wide: Path, tmp_path: Path, stop: int) -> None:
-    changes = {**FIXED, "augment.flip": "random", "save_steps": 1}
-    whole = start(tmp_path / "whole", wide, changes)
-    whole.fit()
+RESUMED = {**FIXED, "augment.flip": "random", "save_steps": 1}
 
+
+@pytest.fixture(scope="module")
+def whole(wide: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    path = tmp_path_factory.mktemp("fixing") / "whole"
+    start(path, wide, RESUMED).fit()
+    return digest(path)
+
+
+@pytest.mark.parametrize("stop", [6, 9])
+def test_resume_is_bitwise_at_the_border_and_behind_it(wide: Path, tmp_path: Path, stop: int, whole: Any) -> None:
     def interrupt(done: int) -> None:
         if done == stop:
             import os
@@ -131,10 +138,10 @@ def test_resume_is_bitwise_at_the_border_and_behind_it(wide: Path, tmp_path: Pat
             os.kill(os.getpid(), signal.SIGINT)
 
     with pytest.raises(Interrupted):
-        start(tmp_path / "halves", wide, changes, Recorder(interrupt)).fit()
+        start(tmp_path / "halves", wide, RESUMED, Recorder(interrupt)).fit()
     assert last(tmp_path / "halves").state.step == stop
-    again(tmp_path / "halves", wide, changes).fit()
-    assert digest(tmp_path / "halves") == digest(tmp_path / "whole")
+    again(tmp_path / "halves", wide, RESUMED).fit()
+    assert digest(tmp_path / "halves") == whole
 
 
 def test_it_trains_in_one_process(wide: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
