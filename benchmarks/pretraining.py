@@ -50,12 +50,24 @@ def history(run: Run) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run.path / HISTORY).read_text().splitlines()]
 
 
+def options(args: argparse.Namespace) -> dict[str, Any]:
+    """What makes the network that of --model and --stem, in any training of it."""
+    return {"model.options.stem": args.stem} if args.stem else {}
+
+
 def pretrained(args: argparse.Namespace) -> Run:
     path = args.runs / f"{args.method}-{args.crops}-{args.seed}"
     return done(
         path,
         lambda: resight.pretrain(
-            args.data, method=args.method, model=args.model, crops=args.crops, seed=args.seed, workers=0, out=path
+            args.data,
+            method=args.method,
+            model=args.model,
+            crops=args.crops,
+            seed=args.seed,
+            workers=0,
+            out=path,
+            set=options(args),
         ),
     )
 
@@ -111,7 +123,7 @@ def labels(args: argparse.Namespace) -> dict[str, Any]:
     ladder_at = args.runs / f"ladder-{name}"
     ladder = done(ladder_at, lambda: resight.train(args.data, weights=first.path, out=ladder_at, **common))
     scratch_at = args.runs / f"scratch-{args.share}-{args.seed}"
-    plain = {"model": args.model, **common}
+    plain = {"model": args.model, "set": options(args), **common}
     scratch = done(scratch_at, lambda: resight.train(args.data, out=scratch_at, **plain))
     found = {"each": each, "ladder": test_of(ladder), "scratch": test_of(scratch)}
     whole = history(first)[-1]["seconds"] + found["ladder"]["seconds"]
@@ -138,8 +150,10 @@ def each(args: argparse.Namespace) -> dict[str, Any]:
     )
     split = some_labels(moved, args.each, args.seed, folder / f"split-clothing-{args.each}-{args.seed}.csv")
     at = folder / f"clothing-{args.method}-{args.each}-{args.seed}"
-    how: dict[str, Any] = {"weights": args.weights} if args.weights else {"model": args.model, "image_size": 64}
-    run = done(at, lambda: resight.train(args.data, split=split, seed=args.seed, workers=0, out=at, **how))
+    how: dict[str, Any] = {"weights": args.weights} if args.weights else {"model": args.model, "set": options(args)}
+    run = done(
+        at, lambda: resight.train(args.data, split=split, seed=args.seed, workers=0, image_size=64, out=at, **how)
+    )
     with np.load(run.path / "predictions.npz") as found:
         right = (found["test_logits"].argmax(1) == found["test_labels"]).astype(int).tolist()
     return {**test_of(run), "right": right}
@@ -180,7 +194,12 @@ def looked(args: argparse.Namespace, name: str, stopped: bool) -> dict[str, Any]
 
     at, report = args.runs / f"collapse-{args.method}-{name}", reporter()
     wishes = {"model.name": args.model, "pretrain.stop_gradient": stopped, "pretrain.watch_steps": 10, "batch": 64}
-    wishes |= {"data.workers": 0, "total_steps": 10 * args.updates, "pretrain.views": 2, "seed": args.seed}
+    wishes |= options(args) | {
+        "data.workers": 0,
+        "total_steps": 10 * args.updates,
+        "pretrain.views": 2,
+        "seed": args.seed,
+    }
     if not (at / "run.json").exists():
         pretrain.start(args.data, args.method, wishes, None, False, at, report.say)
     looks: list[Any] = []
@@ -217,6 +236,7 @@ def main() -> None:
     parser.add_argument("method", nargs="?", default="simclr", help="a method; of each: a name; of suggest: how")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model", default="resnet20")
+    parser.add_argument("--stem", help="of the network, where not its own: tiny has a stride of 2")
     parser.add_argument("--crops", type=int, default=1_000_000)
     parser.add_argument("--share", type=float, default=0.01)
     parser.add_argument("--each", type=int, default=5)
