@@ -1,6 +1,7 @@
 """The losses of some updates of the deepest networks, from the first one on.
 
     python benchmarks/deep_training.py DATA [--net resnet1202] [--steps 400] [--batch 16] [--stem tiny] [--seed 0]
+        [--set FIELD=VALUE …] [--name resnet1202-without]
     python benchmarks/deep_training.py --figure
 
 Recipe `he2015-cifar` with its warm-up, by the training's own loop; the rate is in proportion to the batch (0.1 for
@@ -36,26 +37,33 @@ class Losses(Silent):
             file.write(json.dumps(entry) + "\n")
 
 
-def train(data: str, net: str, steps: int, batch: int, stem: str, seed: int) -> None:
+def train(args: argparse.Namespace) -> None:
+    from resight.cli.options import pairs
     from resight.commands import resume
     from resight.commands.start import start
 
-    path = RESULTS / "deep" / f"{net}.jsonl"
+    net, steps, batch = args.net, args.steps, args.batch
+    path = RESULTS / "deep" / f"{args.name or net}.jsonl"
     path.parent.mkdir(exist_ok=True)
     path.write_text(
-        json.dumps({"net": net, "steps": steps, "batch": batch, "stem": stem, "seed": seed, **machine(1)}) + "\n"
+        json.dumps(
+            {"net": net, "steps": steps, "batch": batch, "stem": args.stem, "seed": args.seed, "set": args.set}
+            | machine(1)
+        )
+        + "\n"
     )
     report = Losses(path, batch)
     wishes: dict[str, Any] = {"model.name": net, "batch": batch, "total_steps": steps, "data.workers": 0}
     wishes |= {"optimizer.lr": 0.1 * batch / 128, "schedule.warmup": 0.15, "device": "cpu", "threads": 1}
     wishes |= {
-        "seed": seed,
-        "model.options.stem": stem,
+        "seed": args.seed,
+        "model.options.stem": args.stem,
         "save_minutes": 600,
         "data.val_fraction": 0.001,
     }  # one validation, of few pictures
+    wishes |= pairs(args.set)
     with tempfile.TemporaryDirectory() as out:
-        run = start(data, wishes, "he2015-cifar", Path(out) / "run", report.say)
+        run = start(args.data, wishes, "he2015-cifar", Path(out) / "run", report.say)
         config = resume._config(run)
         samples = resume._samples(run, config)
         if steps * batch > len(samples.part("train")):
@@ -73,11 +81,11 @@ def figure() -> None:
 
     shown, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
     for number, path in enumerate(sorted((RESULTS / "deep").glob("*.jsonl"))):
-        about, *rows = [json.loads(line) for line in path.read_text().splitlines()]
+        rows = [json.loads(line) for line in path.read_text().splitlines()[1:]]
         losses = np.array([row["loss"] for row in rows])
         axes.plot(range(1, len(losses) + 1), losses, color=f"C{number}", alpha=0.25, linewidth=0.8)
         mean = np.convolve(losses, np.full(20, 1 / 20), "valid")
-        axes.plot(range(20, len(losses) + 1), mean, color=f"C{number}", label=about["net"])
+        axes.plot(range(20, len(losses) + 1), mean, color=f"C{number}", label=path.stem)
     axes.set(xlabel="update", ylabel="training loss", ylim=(0, None))
     axes.spines[["top", "right"]].set_visible(False)
     axes.legend(frameon=False)
@@ -92,12 +100,14 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--stem", default="cifar", choices=["cifar", "tiny"])
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--set", action="append", default=[], metavar="FIELD=VALUE", help="as of `resight train`")
+    parser.add_argument("--name", help="of the file, by default the net's")
     parser.add_argument("--figure", action="store_true", help="draw what is there into docs/images/deep-losses.png")
     args = parser.parse_args()
     if args.figure or args.data is None:
         figure()
     else:
-        train(args.data, args.net, args.steps, args.batch, args.stem, args.seed)
+        train(args)
 
 
 if __name__ == "__main__":
