@@ -61,24 +61,27 @@ def test_its_card_has_no_classes_and_says_how_it_was_made(run: Run) -> None:
     assert "embedding" not in json.loads(run.file(CARD).read_text())["classes"]
 
 
-def test_its_weights_are_torchvisions_names_without_a_head(data: Path, tmp_path: Path) -> None:
+def test_torchvision_and_timm_take_its_weights(data: Path, tmp_path: Path) -> None:
+    from timm import create_model
     from torchvision.models import resnet18
 
     made = pretrained(
         data, tmp_path / "run", model="resnet18", set=TINY | {"total_steps": 1, "model.options.stem": "imagenet"}
     )
     state = load_file(made.file(WEIGHTS))
-    net = resnet18(num_classes=10)
+    net, other = resnet18(num_classes=10), create_model("resnet18", num_classes=0)
     missing, unexpected = net.load_state_dict(state, strict=False)
     assert (missing, unexpected) == (["fc.weight", "fc.bias"], [])
     net.fc = torch.nn.Identity()
-    net.eval()
+    other.load_state_dict(state)
     pixels = np.random.default_rng(0).integers(0, 256, (2, 28, 28, 3)).astype(np.uint8)
     (ours,) = Predictor(made, embeds=True).ask(pixels, ("embedding",))
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) for values in (made.card.mean, made.card.std))
-    with torch.inference_mode():
-        theirs = net((torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std)
-    np.testing.assert_allclose(ours, theirs.numpy(), rtol=1e-3, atol=1e-4 * float(theirs.abs().max()))
+    images = (torch.from_numpy(pixels).permute(0, 3, 1, 2) / 255 - mean) / std
+    for peer in (net, other):
+        with torch.inference_mode():
+            theirs = peer.eval()(images).numpy()
+        np.testing.assert_allclose(ours, theirs, rtol=1e-3, atol=1e-4 * np.abs(theirs).max())
 
 
 def test_its_file_says_what_it_is(run: Run) -> None:
@@ -226,7 +229,8 @@ def test_wishes_without_an_effect_are_refused(changes: dict[str, Any], said: str
 
 
 def test_a_test_part_is_kept_from_unlabelled_pictures_where_it_is_asked_for(data: Path, tmp_path: Path) -> None:
-    kept = pretrained(data, tmp_path / "run", unlabelled=True, set=TINY | {"data.test_fraction": 0.3})
+    wishes = TINY | {"model.name": "resnet20", "data.test_fraction": 0.3}
+    kept = command.start(data, "simclr", wishes, None, True, tmp_path / "run", lambda _: None)
     assert len(load(data, split_csv=kept.file(SPLIT), unlabelled=True).part("test")) == 18
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import warnings
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from resight.pretraining.joint import joint, mean_of_all
 from resight.pretraining.simclr import nt_xent
+from resight.runs import HISTORY, Run
 
 
 def layer() -> nn.Linear:
@@ -45,6 +47,28 @@ def test_negatives_of_two_processes_are_those_of_the_joint_batch(tmp_path: Path)
     np.testing.assert_allclose(np.mean([part["gradient"] for part in parts], axis=0), wanted.numpy(), atol=1e-6)
     for part in parts:
         np.testing.assert_array_equal(part["mean"], [0.5])
+
+
+def test_two_processes_seal_one_run_that_learned_as_one_process_does(tmp_path: Path) -> None:
+    from tests.training.test_distributed import torchrun
+    from tests.training.tiny import Recorder, write_patterns
+
+    from resight.commands import pretrain, resume
+
+    data = write_patterns(tmp_path / "data", 20)
+    wishes = {"model.name": "resnet20", "model.options.stem": "tiny", "batch": 16, "total_steps": 3}
+    wishes |= {"device": "cpu", "data.workers": 0, "pretrain.hidden": 16, "pretrain.width": 8}
+    settings = [word for name, value in wishes.items() for word in ("--set", f"{name}={value}")]
+    done = torchrun("-m", "resight.cli", "pretrain", str(data), *settings, "--out", str(tmp_path / "two"))
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.count("training: steps 0 … 3") == 1  # one process speaks
+    run = Run.open(tmp_path / "two")
+    assert (run.card.task, run.card.status) == ("features", "sealed")
+    pretrain.start(data, "simclr", wishes, None, False, tmp_path / "one", lambda _: None)
+    resume.finish(tmp_path / "one", Recorder(), to_seal=False)
+    two, one = (json.loads((tmp_path / name / HISTORY).read_text().splitlines()[0]) for name in ("two", "one"))
+    # The first updates' mean loss: each process has the norms of its own half of the batch.
+    assert two["train_loss"] == pytest.approx(one["train_loss"], rel=0.05)
 
 
 def test_one_process_keeps_its_rows() -> None:

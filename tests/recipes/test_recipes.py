@@ -97,6 +97,13 @@ def test_deep_cifar_nets_begin_with_400_updates_at_a_tenth_of_the_rate() -> None
     assert recipe("he2015-cifar", Facts(50_000, 10, 32, model="no such name")).schedule.warmup == 0
 
 
+def test_blocks_of_the_deepest_cifar_net_start_as_their_shortcuts() -> None:
+    """Where each branch adds as much as the one before: not before activation, and not without shortcuts."""
+    for name in ("resnet110", "preact_resnet1001", "resnet1202_plain", "resnet1202"):
+        model = recipe("he2015-cifar", Facts(50_000, 10, 32, model=name)).model
+        assert model.zero_gamma is (name == "resnet1202")
+
+
 def test_he2015_imagenet_divides_at_30_and_60_of_90_epochs() -> None:
     config = recipe("he2015-imagenet", FACTS["photos"])
     per_epoch = FACTS["photos"].count // 256

@@ -74,7 +74,8 @@ class Member:
     def wishes(self) -> dict[str, Any]:
         """Fields of the configuration, on top of what all members share."""
         kind = KINDS[self.kind]
-        return {"model.name": kind.name.format(self.depth), "seed": self.seed, **kind.fields}
+        equal = {"model.zero_gamma": False}  # whatever a recipe does for the deepest
+        return {"model.name": kind.name.format(self.depth), "seed": self.seed, **equal, **kind.fields}
 
 
 @dataclass(frozen=True)
