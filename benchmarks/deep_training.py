@@ -72,23 +72,30 @@ def train(args: argparse.Namespace) -> None:
 
 
 def figure() -> None:
-    """Each update's loss, pale, and the mean of the last 20 around it."""
+    """Each update's loss, pale, and the mean of the last 20: as it is, and what is near that of guessing."""
+    import math
+
     import matplotlib
 
     matplotlib.use("agg")
     import numpy as np
     from matplotlib import pyplot as plt
 
-    shown, axes = plt.subplots(figsize=(7, 3.2), layout="constrained")
+    shown, (whole, near) = plt.subplots(1, 2, figsize=(9, 3.2), layout="constrained")
     for number, path in enumerate(sorted((RESULTS / "deep").glob("*.jsonl"))):
         rows = [json.loads(line) for line in path.read_text().splitlines()[1:]]
         losses = np.array([row["loss"] for row in rows])
-        axes.plot(range(1, len(losses) + 1), losses, color=f"C{number}", alpha=0.25, linewidth=0.8)
         mean = np.convolve(losses, np.full(20, 1 / 20), "valid")
-        axes.plot(range(20, len(losses) + 1), mean, color=f"C{number}", label=path.stem)
-    axes.set(xlabel="update", ylabel="training loss", ylim=(0, None))
-    axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(frameon=False)
+        for axes in (whole, near):
+            axes.plot(range(1, len(losses) + 1), losses, color=f"C{number}", alpha=0.25, linewidth=0.8)
+            axes.plot(range(20, len(losses) + 1), mean, color=f"C{number}", label=path.stem)
+    near.axhline(math.log(10), color="gray", linestyle=":", linewidth=1)
+    near.text(240, math.log(10), "guessing", color="gray", ha="right", va="bottom")
+    whole.set(xlabel="update", ylabel="training loss", ylim=(0, None))
+    near.set(xlabel="update", ylim=(1.8, 2.6))
+    for axes in (whole, near):
+        axes.spines[["top", "right"]].set_visible(False)
+    whole.legend(frameon=False)
     shown.savefig(RESULTS.parent.parent / "docs" / "images" / "deep-losses.png", dpi=130)
 
 
