@@ -33,9 +33,8 @@ def made(folder: Path, max_drop: float = 0.5) -> tuple[Run, Run]:
     cascade(
         whole,
         data,
-        [small_of(whole, small, "resnet50")],
+        [small_of(whole, small)],
         name="cascade",
-        whole="resnet50",
         rule="cascade",
         max_drop=max_drop,
         timing=timing(),
@@ -160,8 +159,8 @@ def test_the_route_is_a_column_only_where_there_are_several(ready: Path, tmp_pat
 
 def test_what_is_not_faster_or_loses_too_much_is_refused(tmp_path: Path) -> None:
     whole, small, data = two_runs(tmp_path)
-    smalls = [small_of(whole, small, "resnet50")]
-    arguments = {"name": "cascade", "whole": "resnet50", "rule": "cascade"}
+    smalls = [small_of(whole, small)]
+    arguments = {"name": "cascade", "rule": "cascade"}
     told: list[str] = []
     with pytest.raises(AdaptationError, match="not faster than the whole network") as error:
         cascade(

@@ -93,11 +93,13 @@ def serving(
     change: Callable[[Loaded], Loaded] | None = None,
     wait: bool = True,
     allow_hosts: Sequence[str] = (),
+    artifact: str | None = None,
 ) -> Iterator[Live]:
     """``change``: what becomes of each model once it is opened. wait: until all models are ready."""
 
     def open_(name: str, path: Path) -> Loaded:
-        found = open_model(name, path, backend="onnxruntime", limits=limits)
+        backend = "onnxruntime" if artifact is None else "auto"
+        found = open_model(name, path, backend=backend, limits=limits, artifact=artifact)
         return change(found) if change else found
 
     sock = listen("127.0.0.1", 0)

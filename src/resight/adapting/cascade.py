@@ -32,7 +32,8 @@ class Point:
 @dataclass(frozen=True, eq=False)
 class Two:
     """Two networks' answers on N validation pictures: logits (N, K) of both, as the networks give them, labels (N,),
-    and the seconds that each takes for a picture. temperatures are fitted on these.
+    and the seconds that each takes for a picture. temperatures are fitted on these. reference: the logits (N, K) that
+    losses are counted against, where these are not those of ``whole``: of fp32, where both networks are int8.
     """
 
     small: Floats
@@ -40,10 +41,19 @@ class Two:
     labels: Ints
     seconds: tuple[float, float]
     temperatures: tuple[float, float]
+    reference: Floats
 
     @classmethod
-    def of(cls, small: Floats, whole: Floats, labels: Ints, seconds: tuple[float, float]) -> Two:
-        return cls(small, whole, labels, seconds, (fit_temperature(small, labels), fit_temperature(whole, labels)))
+    def of(
+        cls,
+        small: Floats,
+        whole: Floats,
+        labels: Ints,
+        seconds: tuple[float, float],
+        reference: Floats | None = None,
+    ) -> Two:
+        fitted = (fit_temperature(small, labels), fit_temperature(whole, labels))
+        return cls(small, whole, labels, seconds, fitted, whole if reference is None else reference)
 
     def on(self, threshold: float) -> NDArray[np.bool_]:
         """Which pictures go on: the small network's calibrated confidence is below ``threshold``."""
@@ -62,9 +72,9 @@ class Two:
         return found
 
     def drop(self, threshold: float, classes: Sequence[str]) -> Estimate:
-        """Accuracy of the whole network minus the cascade's, with a paired 95 % interval."""
+        """Accuracy of the reference minus the cascade's, with a paired 95 % interval."""
         own = self.answered(threshold)
-        return compare_answers(self.whole.argmax(axis=1), own, self.labels, classes).overall.difference
+        return compare_answers(self.reference.argmax(axis=1), own, self.labels, classes).overall.difference
 
     def point(self, threshold: float) -> Point:
         on = float(self.on(threshold).mean())

@@ -15,31 +15,24 @@ from typing import Any
 
 from resight.adapting.cascade import Point, Two, curve, operating_point, plain_points
 from resight.adapting.figure import save_curves
-from resight.adapting.smaller import smaller
+from resight.adapting.graphs import Graph, graph_of
 from resight.adapting.table import COMPARED, Row, to_text
 from resight.adapting.timing import Pace, pace
-from resight.adapting.workshop import MAX_DROP, Bench, bench, check_budget, finish, opened, written
+from resight.adapting.workshop import MAX_DROP, Bench, bench, check_budget, finish, opened
 from resight.errors import AdaptationError, UsageError
-from resight.evaluation import fit_temperature
+from resight.evaluation import compare_answers, fit_temperature
 from resight.exporting.int8.loss import answers
 from resight.exporting.int8.speed import Rates, measure_rates
 from resight.images import printable
 from resight.inference import Backend, open_backend
+from resight.inference.backend import Floats
 from resight.inference.plan import Plan
-from resight.runs import ONNX, Artifact, Run, drafted
+from resight.runs import Artifact, Run, drafted
 from resight.samples import SampleSet
 
 SIZES = (0.5, 0.625, 0.75)
 LEAST = 28
 """Pixels: below it the networks are not made to work."""
-
-
-@dataclass(frozen=True)
-class Small:
-    """A graph of the contract that may answer first. name: of its route."""
-
-    name: str
-    data: bytes
 
 
 @dataclass(frozen=True)
@@ -68,10 +61,10 @@ class Adapted:
         return "\n".join(lines)
 
 
-def small_of(run: Run, other: Run, taken: str) -> Small:
-    """Another Run as the small network of ``run``'s. taken: the name of the whole network's route.
+def small_of(run: Run, other: Run, artifact: str | None = None, backend: str = "onnxruntime") -> Graph:
+    """Another Run, or an artefact of it, as the small network of ``run``'s. backend: of a Run's own graph.
 
-    Raises UsageError for one of other classes or channels, or that sees more pixels.
+    Raises UsageError for one of other classes or channels, or that sees more pixels; what `graph_of` raises.
     """
     mine, theirs = run.card, other.card
     if theirs.task != mine.task or theirs.classes != mine.classes or theirs.channels != mine.channels:
@@ -85,11 +78,10 @@ def small_of(run: Run, other: Run, taken: str) -> Small:
             "cannot see more than the whole one",
             hint="exchange the two Runs, or train the small one with fewer pixels",
         )
-    data = other.read(ONNX)
-    if theirs.geometry.size < mine.geometry.size:
-        data = smaller(data, mine.geometry.size, theirs.geometry.size)
-    name = theirs.architecture.name
-    return Small(name if name != taken else f"{name}-first", data)
+    graph = graph_of(other, artifact, backend)
+    return (
+        graph.smaller(mine.geometry.size, theirs.geometry.size) if theirs.geometry.size < mine.geometry.size else graph
+    )
 
 
 def sizes_of(run: Run, sizes: Sequence[int] | None) -> list[int]:
@@ -110,11 +102,12 @@ def sizes_of(run: Run, sizes: Sequence[int] | None) -> list[int]:
 def cascade(
     run: Run,
     samples: SampleSet,
-    smalls: Sequence[Small],
+    smalls: Sequence[Graph],
     *,
     name: str,
-    whole: str,
     rule: str,
+    whole: str | None = None,
+    last: Graph | None = None,
     max_drop: float = MAX_DROP,
     backend: str = "onnxruntime",
     threads: int = 1,
@@ -125,37 +118,53 @@ def cascade(
     """Of each small network a cascade into the Run's own; the quickest that is within ``max_drop`` points on validation
     and faster as measured becomes the artefact ``name``.
 
-    whole: the name of the whole network's route. rule: ``cascade`` or ``resolution``, for the card. timing, rating: how
-    it is measured. Raises AdaptationError where none is good; what `workshop.bench`, `drafted` and `publish` raise.
+    rule: ``cascade`` or ``resolution``, for the card. whole: the name of the whole network's route; default: of its
+    architecture. last: what answers where the small network is unsure, such as an int8 artefact of the Run, instead of
+    its own graph. Losses are counted against the Run's own in fp32 also then, and the cascade must be faster than both.
+    timing, rating: how it is measured. The names of all graphs differ.
+
+    Raises AdaptationError where none is good; what `workshop.bench`, `drafted` and `publish` raise.
     """
     check_budget(max_drop)
+    own = graph_of(run, None, backend)
+    own = own if whole is None else replace(own, name=whole)
+    whole = own.name
     with ExitStack() as held:
         draft = held.enter_context(drafted(run, name))
         folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
         say("answering the validation part with the whole network …")
         work = bench(run, samples, backend, threads, folder)
+        final = _Tried(own, work.whole, work.logits) if last is None else _tried(work, last, say)
         tried = [_tried(work, small, say) for small in smalls]
-        sides = {whole: work.whole} | {one.name: one.backend for one in tried}
+        sides = {whole: work.whole, final.name: final.backend} | {one.name: one.backend for one in tried}
         rates = rating(sides, work.shape)
         seconds = {side: 1 / found.one for side, found in rates.items()}
-        found = [one.fitted(work, seconds, whole, max_drop) for one in tried]
+        found = [one.fitted(work, final, seconds, whole, max_drop) for one in tried]
         rows = [Row(whole, work.accuracy), *(row for one in found for row in one.rows)]
+        if last is not None:
+            rows.insert(1, _alone(final, work, seconds[whole] / seconds[final.name]))
         order = sorted((one for one in found if one.point is not None), key=lambda one: one.expected)
         for one in order:
             place = next(k for k, row in enumerate(rows) if row is one.row)
-            plan = one.plan(work, whole, folder)
-            measured = timing(work.whole, opened(folder, plan, threads), work.pixels, 2)
+            plan = one.plan(work, folder)
+            adaptive = opened(folder, plan, threads)
+            measured = timing(work.whole, adaptive, work.pixels, 2)
             rows[place] = rows[place].measured(measured, loses=False)
             if not measured.faster:
                 continue
+            beside = None if last is None else timing(final.backend, adaptive, work.pixels, 2)
+            if beside is not None and not beside.faster:
+                rows[place] = replace(rows[place], verdict=f"not faster than {final.name} alone")
+                continue
             assert one.point is not None
             if rule == "cascade" and one.point.on == 0:
-                rows[place] = replace(rows[place], verdict=f"{one.small.name} alone is within the budget: use that Run")
+                verdict = f"{one.small.name} alone is within the budget: use {one.small.alone}"
+                rows[place] = replace(rows[place], verdict=verdict)
                 continue
             say(to_text(rows, place))
             _warn(one.two.drop(one.point.threshold, run.classes), len(work.labels), max_drop, one.point, say)
-            for route in plan.routes:
-                (draft / route.graph).write_bytes((folder / route.graph).read_bytes())
+            for graph in (one.small, final.graph):
+                graph.put(draft)
             curves = {other.small.name: other.points for other in found}
             save_curves(draft / "curve.png", curves, whole, work.accuracy, seconds[whole], one.small.name, one.point)
             about = {
@@ -165,9 +174,19 @@ def cascade(
                 "curves": {name: plain_points(points) for name, points in curves.items()},
                 "whole": {"name": whole, "accuracy": work.accuracy, "seconds": seconds[whole]},
             }
-            packages = ("onnx", "onnxruntime") if backend == "onnxruntime" else ("onnx", "openvino")
+            if beside is not None:
+                about["last"] = {"name": final.name, "seconds": seconds[final.name], "pace": beside.to_dict()}
             made = finish(
-                work, draft, plan, name=name, about=about, pace=measured, rows=rows, packages=packages, say=say
+                work,
+                draft,
+                plan,
+                name=name,
+                about=about,
+                pace=measured,
+                rows=rows,
+                packages=("onnx", *sorted({backend, *(route.backend for route in plan.routes)})),
+                say=say,
+                precisions=[one.small.precision, final.graph.precision],
             )
             return Adapted(made, tuple(rows))
         say(to_text(rows, None))
@@ -176,33 +195,25 @@ def cascade(
 
 @dataclass(frozen=True, eq=False)
 class _Tried:
-    small: Small
+    graph: Graph
     backend: Backend
-    logits: Any
+    logits: Floats
 
     @property
     def name(self) -> str:
-        return self.small.name
+        return self.graph.name
 
-    def fitted(self, work: Bench, seconds: dict[str, float], whole: str, max_drop: float) -> _Fitted:
-        two = Two.of(self.logits, work.logits, work.labels, (seconds[self.name], seconds[whole]))
+    def fitted(self, work: Bench, final: _Tried, seconds: dict[str, float], whole: str, max_drop: float) -> _Fitted:
+        own = (seconds[self.name], seconds[final.name])
+        two = Two.of(self.logits, final.logits, work.labels, own, reference=work.logits)
         points = curve(two)
         point = operating_point(points, work.accuracy, max_drop)
-        if point is not None and point.seconds >= seconds[whole]:
+        if point is not None and point.seconds >= min(seconds[whole], seconds[final.name]):
             point = None
-        alone = points[0]
-        classes = work.run.classes
-        single = Row(
-            f"{self.name} alone",
-            alone.accuracy,
-            (1.0,),
-            two.drop(alone.threshold, classes),
-            seconds[whole] / alone.seconds,
-            verdict=COMPARED,
-        )
-        row = Row(f"{self.name} → {whole}", None, verdict="no threshold is both within the budget and faster")
+        single = _alone(self, work, seconds[whole] / seconds[self.name])
+        row = Row(f"{self.name} → {final.name}", None, verdict="no threshold is both within the budget and faster")
         if point is not None:
-            shares, drop = (1 - point.on, point.on), two.drop(point.threshold, classes)
+            shares, drop = (1 - point.on, point.on), two.drop(point.threshold, work.run.classes)
             row = replace(
                 row,
                 accuracy=point.accuracy,
@@ -211,12 +222,21 @@ class _Tried:
                 expected=seconds[whole] / point.seconds,
                 verdict="not measured: another one is expected to be faster",
             )
-        return _Fitted(self.small, two, points, point, (single, row))
+        return _Fitted(self.graph, final.graph, two, points, point, (single, row))
+
+
+def _alone(one: _Tried, work: Bench, faster: float) -> Row:
+    """A network that answers every picture, beside the whole one."""
+    predicted = one.logits.argmax(axis=1)
+    drop = compare_answers(work.logits.argmax(axis=1), predicted, work.labels, work.run.classes).overall.difference
+    accuracy = float((predicted == work.labels).mean())
+    return Row(f"{one.name} alone", accuracy, (1.0,), drop, faster, verdict=COMPARED)
 
 
 @dataclass(frozen=True, eq=False)
 class _Fitted:
-    small: Small
+    small: Graph
+    last: Graph
     two: Two
     points: tuple[Point, ...]
     point: Point | None
@@ -231,23 +251,21 @@ class _Fitted:
         assert self.point is not None
         return self.point.seconds
 
-    def plan(self, work: Bench, whole: str, folder: Path) -> Plan:
+    def plan(self, work: Bench, folder: Path) -> Plan:
         assert self.point is not None
         first, last = self.two.temperatures
-        routes = (
-            written(folder, self.small.name, self.small.data, work.backend, first),
-            written(folder, whole, work.run.read(ONNX), work.backend, last),
-        )
+        routes = (self.small.put(folder, first), self.last.put(folder, last))
         temperature = fit_temperature(self.two.logits(self.point.threshold), work.labels)
         return Plan(routes, (self.point.threshold,), temperature=temperature)
 
 
-def _tried(work: Bench, small: Small, say: Callable[[str], None]) -> _Tried:
-    say(f"answering the validation part with {small.name} …")
-    route = written(work.folder, small.name, small.data, work.backend)
-    backend = open_backend(work.backend, work.folder / route.graph, work.threads, sha256=route.sha256)
+def _tried(work: Bench, graph: Graph, say: Callable[[str], None]) -> _Tried:
+    say(f"answering the validation part with {graph.name} …")
+    route = graph.put(work.folder)
+    place, weights = work.folder / route.graph, route.weights
+    backend = open_backend(route.backend, place, work.threads, sha256=route.sha256, weights=weights)
     (logits,) = answers(backend, work.pixels, ("logits",))
-    return _Tried(small, backend, logits)
+    return _Tried(graph, backend, logits)
 
 
 def _warn(drop: Any, pictures: int, max_drop: float, point: Point, say: Callable[[str], None]) -> None:

@@ -8,7 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import RunError
+from resight.exporting.int8.ir import BIN, XML, saved
+from resight.images import printable
 from resight.inference.backend import INPUT, OUTPUTS
+from resight.inference.ir import check_ir
 
 Proto = Any
 """An ``onnx.ModelProto``."""
@@ -74,3 +77,38 @@ def smaller(data: bytes, side: int, size: int) -> bytes:
         raise RunError(f"this network cannot be asked at {size} px: {error}") from error
     found: bytes = model.SerializeToString()
     return found
+
+
+def smaller_ir(data: bytes, weights: bytes, side: int, size: int) -> tuple[bytes, bytes]:
+    """The same for OpenVINO's own format: its XML and its numbers. What it computes in int8 stays so.
+
+    Raises RunError for what is no such file, or works at its own size only.
+    """
+    from resight.inference.openvino import core, load_openvino
+
+    load_openvino()
+    from openvino import opset13 as ops
+
+    if not side > size > 0:
+        raise RunError(f"this graph cannot be asked for pictures of {side} px at {size} px")
+    try:
+        check_ir(data)
+        model = core().read_model(model=data, weights=weights)
+        (before,) = model.get_parameters()
+        channels = before.get_partial_shape()[3].get_length()
+        pixels = ops.parameter([-1, side, side, channels], np.uint8)
+        pixels.output(0).set_names({INPUT})
+        matrix = ops.constant(shrinking(side, size))
+        rows, squares = (np.array(shape, np.int64) for shape in ((0, side, side * channels), (0, size, side, channels)))
+        flat = ops.reshape(ops.convert(pixels, np.float32), ops.constant(rows), special_zero=True)
+        strips = ops.reshape(ops.matmul(matrix, flat, False, False), ops.constant(squares), special_zero=True)
+        small = ops.matmul(matrix, strips, False, False)
+        for reader in before.output(0).get_target_inputs():
+            reader.replace_source_output(small.output(0))
+        model.remove_parameter(before)
+        model.add_parameters([pixels])
+        model.validate_nodes_and_infer_types()
+    except (ValueError, RuntimeError) as error:
+        raise RunError(f"this network cannot be asked at {size} px: {printable(str(error))}") from error
+    files = saved(model)
+    return files[XML], files[BIN]

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from resight.adapting.graphs import Graph
 from resight.adapting.table import Row
 from resight.adapting.timing import Pace
 from resight.errors import DataError, ParityError, UsageError
@@ -85,10 +86,7 @@ def check_budget(max_drop: float) -> None:
 
 def written(folder: Path, name: str, data: bytes, backend: str, temperature: float = 1.0) -> Route:
     """A route of a graph's bytes, which are put into ``folder``. Raises StorageError."""
-    path = folder / f"{name}.onnx"
-    with storage_errors(path):
-        path.write_bytes(data)
-    return Route(name, backend, path.name, hashlib.sha256(data).hexdigest(), temperature=temperature)
+    return Graph(name, backend, data).put(folder, temperature)
 
 
 def opened(folder: Path, plan: Plan, threads: int) -> Backend:
@@ -110,17 +108,21 @@ def finish(
     rows: Sequence[Row],
     packages: Sequence[str],
     say: Callable[[str], None],
+    precisions: Sequence[str] | None = None,
 ) -> Artifact:
     """Evaluates what lies in ``draft`` as people will ask it, on validation and then, once, on test; publishes it.
 
-    about: of the card's ``adaptive``: the rule, the curve. Raises ParityError where it answers otherwise than the
-    validation pictures did, StorageError.
+    about: of the card's ``adaptive``: the rule, the curve. precisions: of the routes; default: all fp32.
+
+    Raises ParityError where it answers otherwise than the validation pictures did, StorageError.
     """
     run, samples = bench.run, bench.samples
+    precisions = precisions or ["fp32"] * len(plan.routes)
+    lowest = "int8" if "int8" in precisions else "fp32"
     with storage_errors(draft):
         (draft / PLAN).write_bytes(plan.to_json())
     card = replace(
-        ArtifactCard.of(run, name, target="adaptive", precision="fp32", backend=ADAPTIVE, graph=PLAN),
+        ArtifactCard.of(run, name, target="adaptive", precision=lowest, backend=ADAPTIVE, graph=PLAN),
         temperature=plan.temperature,
         unknown={},
         adaptive=about | {"routes": [{"name": r.name, "backend": r.backend} for r in plan.routes]},
@@ -158,6 +160,7 @@ def finish(
             "name": route.name,
             "backend": route.backend,
             "graph": route.graph,
+            "precision": precisions[number],
             "share": {part: shares[part][number] for part in parts},
             "times": pace.routes[number],
         }

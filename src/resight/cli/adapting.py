@@ -20,8 +20,14 @@ def adapt(
         str, typer.Option(metavar="cascade|resolution|blocks", help="What easy pictures are spared.")
     ] = "cascade",
     with_: Annotated[
-        list[Path] | None,
-        typer.Option("--with", metavar="RUN", help="A small Run to ask first; several are tried."),
+        list[str] | None,
+        typer.Option(
+            "--with", metavar="RUN[:ARTIFACT]", help="A small Run to ask first, or its artefact; several are tried."
+        ),
+    ] = None,
+    artifact: Annotated[
+        str | None,
+        typer.Option(metavar="NAME", help="Ask this artefact of RUN, such as openvino-int8, for the whole network."),
     ] = None,
     size: Annotated[
         list[int] | None, typer.Option(metavar="PX", help="With --by resolution: a smaller size to try; repeatable.")
@@ -39,7 +45,7 @@ def adapt(
     ] = None,
     name: Annotated[str | None, typer.Option(help="Of the artefact; default: what --by says.")] = None,
     backend: Annotated[
-        str | None, typer.Option(help="What computes: onnxruntime or openvino; default: onnxruntime.")
+        str | None, typer.Option(help="What computes the Runs' own graphs: onnxruntime (default) or openvino.")
     ] = None,
     threads: Threads = None,
     json_: Json = False,
@@ -52,6 +58,7 @@ def adapt(
         data,
         by=by,
         with_=with_ or (),
+        artifact=artifact,
         sizes=size,
         epochs=epochs,
         penalty=penalty,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +29,7 @@ def adapt(
     *,
     by: str = "cascade",
     with_: Run | str | Path | Sequence[Run | str | Path] = (),
+    artifact: str | None = None,
     sizes: Sequence[int] | None = None,
     epochs: float | None = None,
     penalty: float | None = None,
@@ -44,11 +46,14 @@ def adapt(
     data: labelled pictures with a validation part and the Run's classes; default: the Run's own. Validation decides,
     the test part is answered once, at the end. by: ``cascade``: each Run of ``with_`` is tried as the first network,
     and the whole one is asked only where that is unsure; ``resolution``: the same network at smaller ``sizes`` first
-    (pixels; default: about a half, five eighths and three quarters); ``blocks``: a policy decides for each picture
+    (pixels; default: about a half, five eighths and three quarters). A Run in ``with_`` may be followed by ``:NAME``,
+    which asks its artefact of this name, such as ``small:openvino-int8``; artifact: the same for the whole network.
+    What is lost is counted against the Run's own graph in fp32 also then. ``blocks``: a policy decides for each picture
     which residual blocks it needs. It is learned by reinforcement in ``epochs`` passes over the training pictures
     (default 10), where a wrong answer costs ``penalty`` (default 5) and a right one earns the more the less time it
     took; begun and interrupted, the same call goes on. seed: of this training; default: the Run's. name: default: what
-    ``by`` says. backend: what computes; default: onnxruntime.
+    ``by`` says. backend: what computes the Runs'
+    own graphs; artefacts have their own; default: onnxruntime.
 
     Raises AdaptationError where nothing is both faster and within the budget: an earlier artefact of the name stays.
     UsageError, DataError, RunError and MissingExtra for what cannot be used; RunLocked, StorageError.
@@ -56,19 +61,19 @@ def adapt(
     if by not in KINDS:
         raise UsageError(f"there is no way {printable(by)!r} to adapt; expected one of {', '.join(KINDS)}")
     others = [with_] if isinstance(with_, (Run, str, Path)) else list(with_)
-    _check_asked(by, others, sizes, {"--epochs": epochs, "--penalty": penalty, "--seed": seed})
+    _check_asked(by, others, artifact, sizes, {"--epochs": epochs, "--penalty": penalty, "--seed": seed})
     need("adapting", "int8", "onnx")
     need("the curve of accuracy and time", "report", "matplotlib")
     chosen = "onnxruntime" if backend is None else backend
     if chosen not in BACKENDS:
         raise UsageError(f"there is no backend {printable(chosen)!r}; expected one of {', '.join(BACKENDS)}")
     check_backend(chosen)
-    from resight.adapting.cascades import Small, cascade, sizes_of, small_of
-    from resight.adapting.smaller import smaller
+    from resight.adapting.cascades import cascade, sizes_of, small_of
+    from resight.adapting.graphs import graph_of, renamed
     from resight.adapting.workshop import MAX_DROP
-    from resight.runs import ONNX
 
-    opened, runs = resolve_run(run), [resolve_run(other) for other in others]
+    opened, first = resolve_run(run), [_with_artifact(other) for other in others]
+    runs = [other for other, _ in first]
     for each in (opened, *runs):
         only_whole(each, "resight adapt")
     opened.verify()
@@ -78,17 +83,26 @@ def adapt(
     arguments |= {"name": name or by, "threads": thread_count(threads), "say": say}
     if by == "blocks":
         return _blocks(opened, samples, data, epochs, penalty, seed, arguments)
+    last = None if artifact is None else graph_of(opened, artifact, chosen)
     side = opened.card.geometry.size
+    whole = f"{side}px" if by == "resolution" else opened.card.architecture.name
     if by == "resolution":
-        whole = f"{side}px"
-        graph = opened.read(ONNX)
-        smalls = [Small(f"{size}px", smaller(graph, side, size)) for size in sizes_of(opened, sizes)]
+        graph, mark = last or graph_of(opened, None, chosen), "" if last is None else f"-{last.precision}"
+        last = None if last is None else replace(last, name=f"{whole}{mark}")
+        smalls = [replace(graph.smaller(side, size), name=f"{size}px{mark}") for size in sizes_of(opened, sizes)]
     else:
-        whole = opened.card.architecture.name
-        smalls = [small_of(opened, other, whole) for other in runs]
-        if len({small.name for small in smalls}) < len(smalls):
-            smalls = [Small(f"{small.name}-{k}", small.data) for k, small in enumerate(smalls, start=1)]
-    return cascade(opened, samples, smalls, whole=whole, rule=by, **arguments)
+        found = [small_of(opened, other, name, chosen) for other, name in first]
+        smalls = renamed(found, [whole] if last is None else [whole, last.name])
+    return cascade(opened, samples, smalls, whole=whole, last=last, rule=by, **arguments)
+
+
+def _with_artifact(source: Run | str | Path) -> tuple[Run, str | None]:
+    """A Run, and of ``RUN:NAME`` the name of an artefact; a path that is there is never taken apart."""
+    text = "" if isinstance(source, Run) else str(source)
+    if ":" not in text or Path(text).exists():
+        return resolve_run(source), None
+    path, _, name = text.rpartition(":")
+    return resolve_run(path), name
 
 
 def _blocks(
@@ -130,13 +144,17 @@ def _blocks(
     return blocks(run, samples, config, settings=settings, report=reporter(True), **arguments)
 
 
-def _check_asked(by: str, others: Sequence[Any], sizes: Sequence[int] | None, learning: dict[str, Any]) -> None:
+def _check_asked(
+    by: str, others: Sequence[Any], artifact: str | None, sizes: Sequence[int] | None, learning: dict[str, Any]
+) -> None:
     if by == "cascade" and not others:
         raise UsageError(
             "a cascade needs a small Run to ask first", hint="resight adapt RUN DATA --by cascade --with SMALL"
         )
     if by != "cascade" and others:
         raise UsageError("--with has an effect only with --by cascade")
+    if by == "blocks" and artifact is not None:
+        raise UsageError("--artifact has no effect with --by blocks: its blocks are those of the Run's own graph")
     if by != "resolution" and sizes is not None:
         raise UsageError("--size has an effect only with --by resolution")
     if by != "blocks" and (given := [option for option, value in learning.items() if value is not None]):

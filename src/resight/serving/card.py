@@ -7,7 +7,7 @@ from typing import Any
 
 from resight.errors import RunError
 from resight.inference import Predictor
-from resight.runs import CONFIG, Run
+from resight.runs import CONFIG, Artifact, Run
 from resight.serving.limits import Limits
 
 
@@ -28,11 +28,25 @@ def card_of(name: str, version: str, predictor: Predictor, limits: Limits) -> di
         "parity": card.parity,
         "unknown": card.unknown or None,
         "artifact": artifact.card.name if artifact else None,
+        "routes": _routes(artifact, part) if artifact else [],
         "data": {"name": _data_name(predictor.run), "counts": card.data.get("counts", {})},
         "created": card.created,
         "recipe": card.recipe,
         "limits": limits.shown(),
     }
+
+
+def _routes(artifact: Artifact, part: str | None) -> list[dict[str, Any]]:
+    """Of an adaptive artefact, each graph: its name, which share of the part's pictures it answered, and how long it
+    takes, the whole network's time being 1; None for what was not measured.
+    """
+    try:
+        return [
+            {"name": route["name"], "share": route["share"].get(part), "time": route["times"]}
+            for route in artifact.card.adaptive.get("routes", ())
+        ]
+    except (KeyError, TypeError, AttributeError) as error:
+        raise RunError(f"{artifact.path} does not say which share its routes answer: {error!r}") from error
 
 
 def _data_name(run: Run) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from resight.exporting.int8.graph import Proto
 from resight.inference.openvino import core, load_openvino
@@ -19,6 +20,11 @@ def to_ir(model: Proto) -> dict[str, bytes]:
     converted = core().read_model(io.BytesIO(model.SerializeToString()))
     for entry in model.metadata_props:
         converted.set_rt_info(entry.value, entry.key.split("."))
+    return saved(converted)
+
+
+def saved(model: Any) -> dict[str, bytes]:
+    """The two files of an ``openvino.Model``, its numbers as they are."""
     with tempfile.TemporaryDirectory() as temporary:
-        load_openvino().save_model(converted, Path(temporary) / XML, compress_to_fp16=False)
+        load_openvino().save_model(model, Path(temporary) / XML, compress_to_fp16=False)
         return {name: (Path(temporary) / name).read_bytes() for name in (XML, BIN)}

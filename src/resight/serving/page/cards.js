@@ -89,10 +89,11 @@ function countDown(button, then) {
 }
 
 function answered(item, actions) {
-  const { answer, reliability } = item;
+  const { answer, reliability, routed } = item;
   const more = [];
   if (answer.unknown) more.push(el("p", { class: "note" }, doubt(answer)));
   else if (reliability) more.push(el("p", { class: "note soft" }, reliability));
+  if (routed) more.push(el("p", { class: "note soft route" }, routed));
   more.push(bars(item, actions), el("div", { class: "actions" }, lookButton(item, actions)));
   return [[given(answer)], more];
 }

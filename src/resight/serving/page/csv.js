@@ -10,16 +10,19 @@ export function csv(entries) {
   const multi = Boolean(first?.answer.labels);
   const heads = ["source", "label", "probability", "error", "unknown", "score", "threshold"];
   if (multi) heads.push("labels");
+  const adaptive = Boolean(first?.answer.route);
+  if (adaptive) heads.push("route");
   for (let k = 1; k <= width; k += 1) heads.push(`class_${k}`, `p_${k}`);
-  return [heads, ...entries.map((entry) => cells(entry, multi))].map((row) => line(row, heads.length)).join("");
+  return [heads, ...entries.map((entry) => cells(entry, multi, adaptive))].map((row) => line(row, heads.length)).join("");
 }
 
-function cells({ name, answer, error }, multi) {
+function cells({ name, answer, error }, multi, adaptive) {
   if (!answer) return [name, null, null, error];
   const { label, probability, unknown, score, labels, top } = answer;
   const row = [name, label, probability, null, unknown === null ? null : String(unknown)];
   row.push(score?.value ?? null, score?.threshold ?? null);
   if (multi) row.push(join((labels ?? []).map((one) => one.class)));
+  if (adaptive) row.push(answer.route);
   return [...row, ...top.flatMap((one) => [one.class, one.probability])];
 }
 

@@ -53,6 +53,15 @@ export function reliability(card, label) {
   return `On ${part(card)} pictures, ${right}.`;
 }
 
+// Of one answer of an adaptive artefact: which of its networks gave it, and how often that one does. "" of others.
+export function routed(card, name) {
+  const route = card.routes?.find((one) => one.name === name);
+  if (!route) return "";
+  const often = route.share === null ? "" : ` (${percent(route.share, 0)} of ${part(card)} pictures)`;
+  const time = route.time === null ? "" : `, in ${percent(route.time, 0)} of the whole network’s time`;
+  return `Answered by ${shown(name)}${often}${time}.`;
+}
+
 // Of the empty page: the sentences, and the classes.
 export function paintKnown(text, list, card) {
   const rest = card.classes.length - CLASSES_SHOWN;
@@ -64,7 +73,7 @@ export function paintKnown(text, list, card) {
 }
 
 export function paintCard(place, card) {
-  const sections = [classes, metrics, perClass, unknown, data, limits, made].map((section) => section(card));
+  const sections = [classes, metrics, perClass, routes, unknown, data, limits, made].map((section) => section(card));
   place.replaceChildren(el("p", { class: "lead" }, knows(card)), ...sections.flat().filter(Boolean));
 }
 
@@ -110,6 +119,23 @@ function perClass(card) {
   const table = el("table", {}, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows));
   const scroll = { class: "scroll", tabindex: "0", role: "region", "aria-label": "Metrics of each class" };
   return el("details", {}, el("summary", {}, "Class by class"), el("div", scroll, table));
+}
+
+function routes(card) {
+  if (!card.routes?.length) return null;
+  const measured = (share) => (share === null ? "–" : percent(share));
+  const rows = card.routes.map(({ name, share, time }) => {
+    const cells = [share, time].map((one) => el("td", { class: "number" }, measured(one)));
+    return el("tr", {}, el("th", { scope: "row" }, shown(name)), cells);
+  });
+  const titles = ["Network", `Share of ${part(card)} pictures`, "Time of a picture"];
+  const heads = titles.map((title, k) => el("th", { scope: "col", class: k ? "number" : null }, title));
+  const told = "Easy pictures are answered by a smaller network. Times are relative to the whole one’s.";
+  return [
+    el("h3", {}, "Which network answers"),
+    el("p", { class: "soft note" }, told),
+    el("table", {}, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows)),
+  ];
 }
 
 function unknown(card) {

@@ -3,7 +3,7 @@
 import { Problem, explain, predict } from "./api.js";
 import { makeCard, paint } from "./cards.js";
 import { paintMap } from "./heat.js";
-import { reliability } from "./model.js";
+import { reliability, routed } from "./model.js";
 import { makeQueue } from "./queue.js";
 import { settled, state } from "./state.js";
 import { byId, bytes, shown } from "./text.js";
@@ -48,7 +48,8 @@ export function makePictures(around) {
       if (turn !== item.turn) return;
       if (version !== state.card.version) await around.modelChanged(); // the server has reloaded it
       const measured = found.labels ? "" : reliability(state.card, found.label);
-      put(item, { state: "done", answer: found, problem: null, reliability: measured });
+      const route = routed(state.card, found.route);
+      put(item, { state: "done", answer: found, problem: null, reliability: measured, routed: route });
     } catch (error) {
       if (turn !== item.turn) return;
       failed(item, asProblem(error));

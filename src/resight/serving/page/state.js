@@ -1,5 +1,5 @@
 // What the page knows. An item is one picture:
-// { file, name, url, state, tries, turn, maps, map, answer, problem, notBefore, reliability, card, part }
+// { file, name, url, state, tries, turn, maps, map, answer, problem, notBefore, reliability, routed, card, part }
 // with state: waiting → asking → done | error, or later: asked again by the page itself.
 // turn: grows when an answer that is on its way is no longer wanted.
 

@@ -4,13 +4,14 @@ import { el, percent, shown } from "./text.js";
 
 const collator = new Intl.Collator(undefined, { numeric: true });
 
-// value: what is sorted by; text: what is shown.
+// value: what is sorted by; text: what is shown; there: of a column that is left out where no picture has it.
 const COLUMNS = [
   { name: "File", value: (item) => item.name, text: (item) => shown(item.name) },
   { name: "Answer", value: answer, text: (item) => shown(answer(item)) },
   { name: "Probability", number: true, value: probability, text: chance },
   { name: "Next best", value: second, text: (item) => shown(second(item)) },
   { name: "Unlikeness", number: true, value: (item) => item.answer?.score?.value ?? null, text: unlikeness },
+  { name: "Answered by", value: route, text: (item) => shown(route(item) ?? ""), there: (item) => item.answer?.route },
   { name: "Note", value: note, text: (item) => shown(note(item)) },
 ];
 
@@ -39,6 +40,10 @@ function unlikeness(item) {
   return score ? `${score.value.toPrecision(3)} of ${score.threshold.toPrecision(3)}` : "";
 }
 
+function route(item) {
+  return item.answer?.route ?? null;
+}
+
 function note(item) {
   if (item.state === "error") return [item.problem.title, item.problem.detail].filter(Boolean).join(": ");
   return item.answer?.unknown ? `its guess would be ${item.answer.label}` : "";
@@ -46,12 +51,13 @@ function note(item) {
 
 // sort: { column, down }; choose(sort) asks to be shown anew; open(item) goes to its card.
 export function paintTable(place, items, sort, choose, open) {
+  const seen = [...COLUMNS.keys()].filter((k) => !COLUMNS[k].there || items.some(COLUMNS[k].there));
   const rows = sorted(items, sort).map((item) => {
     const kind = item.answer?.unknown ? "unknown" : item.state;
-    return el("tr", { "data-state": kind }, COLUMNS.map((column, k) => cell(item, column, k, open)));
+    return el("tr", { "data-state": kind }, seen.map((k) => cell(item, COLUMNS[k], k, open)));
   });
   const focused = place.contains(document.activeElement) ? document.activeElement.dataset.column : undefined;
-  const heads = COLUMNS.map((column, k) => head(column, k, sort, choose));
+  const heads = seen.map((k) => head(COLUMNS[k], k, sort, choose));
   place.replaceChildren(el("table", {}, el("thead", {}, el("tr", {}, heads)), el("tbody", {}, rows)));
   if (focused !== undefined) place.querySelector(`[data-column="${focused}"]`)?.focus();
 }
