@@ -48,9 +48,16 @@ def write_data(root: Path, parts: Mapping[str, int]) -> Path:
 def two_runs(folder: Path, parts: Mapping[str, int] | None = None) -> tuple[Run, Run, SampleSet]:
     """The whole network, the small one that errs, and their data."""
     data = load(write_data(folder / "data", parts or {"train": 12, "val": 120, "test": 60}))
-    whole = make_run(folder / "whole", data=data, fields={"architecture": Architecture("resnet50")})
-    small = make_run(folder / "small", data=data, model=graph(head=LEANING).SerializeToString())
+    architecture = {"architecture": Architecture("resnet50")}
+    whole = make_run(folder / "whole", data=data, fields=architecture, tensors=tensors(last_layer()))
+    small = make_run(
+        folder / "small", data=data, model=graph(head=LEANING).SerializeToString(), tensors=tensors(LEANING)
+    )
     return whole, small, data
+
+
+def tensors(head: NDArray[np.float32]) -> dict[str, NDArray[np.float32]]:
+    return {"fc.weight": head, "fc.bias": np.zeros(len(head), np.float32)}
 
 
 def rating(**quick: float) -> Any:

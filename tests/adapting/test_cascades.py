@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.adapting.small import pictures, rating, timing, two_runs
-from tests.inference.tiny import graph
+from tests.adapting.small import LEANING, pictures, rating, timing, two_runs
+from tests.inference.tiny import graph, last_layer
 from typer.testing import CliRunner
 
 from resight.adapting.cascade import Two, curve, operating_point
@@ -22,7 +22,9 @@ from resight.cli import app
 from resight.commands.eval import evaluate_run
 from resight.commands.predict import predict
 from resight.errors import AdaptationError, RunError, UsageError
+from resight.explaining import class_activation
 from resight.inference import Predictor, open_backend, plain
+from resight.inference.plan import read_plan
 from resight.runs import Run, open_artifact
 from resight.serving.limits import Limits
 from resight.serving.models import open_model
@@ -177,11 +179,42 @@ def test_what_is_not_faster_or_loses_too_much_is_refused(tmp_path: Path) -> None
         cascade(whole, data, smalls, **arguments, max_drop=-1)
 
 
-def test_maps_are_refused_with_the_reason(ready: Path) -> None:
+def test_maps_are_of_the_network_that_answered(ready: Path, tmp_path: Path) -> None:
+    """Against each network's own features and last layer; their mean is what was answered, before the temperature."""
     whole = Run.open(ready / "whole")
-    assert "several graphs" in open_artifact(whole, "cascade").card.no_maps
-    result = CliRunner().invoke(app, ["explain", str(whole.path), str(ready / "data"), "--artifact", "cascade"])
-    assert result.exit_code != 0
+    predictor = Predictor(whole, artifact="cascade", threads=1)
+    squares = pictures(40, seed=3)
+    maps, logits, route = predictor.ask(squares, ("features", "logits", "route"))
+    assert set(route.tolist()) == {0.0, 1.0}
+    plan = read_plan(open_artifact(whole, "cascade").graph, None)
+    for number, name, head in ((0, "small", LEANING), (1, "whole", last_layer())):
+        mine = route == number
+        (features,) = Predictor(Run.open(ready / name), threads=1).ask(squares[mine], ("features",))
+        for label in range(3):
+            expected = class_activation(features, np.repeat(head[[label]], mine.sum(), axis=0))
+            np.testing.assert_allclose(maps[mine][:, label], expected / plan.routes[number].temperature, atol=1e-4)
+    np.testing.assert_allclose(maps.mean((2, 3)), logits, atol=1e-4)
+
+
+def test_what_is_explained_says_who_answered(ready: Path, tmp_path: Path) -> None:
+    photos = ready / "data" / "test"
+    arguments = ["explain", str(ready / "whole"), str(photos), "--artifact", "cascade", "--no-faithfulness", "--json"]
+    result = CliRunner().invoke(app, [*arguments, "--out", str(tmp_path / "explained")])
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)["pictures"]
+    predicted = {one.source: one.route for one in predict(ready / "whole", photos, artifact="cascade")}
+    assert {item["source"]: item["route"] for item in found} == predicted
+    assert set(predicted.values()) == {"resnet18", "resnet50"}
+    assert "answered by resnet50" in (tmp_path / "explained" / "index.html").read_text("utf-8")
+
+
+def test_an_artefact_without_last_layers_has_no_maps(ready: Path, tmp_path: Path) -> None:
+    """As they were made before."""
+    card = open_artifact(Run.open(ready / "whole"), "cascade").card
+    assert card.no_maps == ""
+    routes = [{k: v for k, v in route.items() if k != "maps"} for route in card.adaptive["routes"]]
+    assert "make it again" in replace(card, adaptive=card.adaptive | {"routes": routes}).no_maps
+    assert "rounds its last layer" in replace(card, precision="int8").no_maps
 
 
 def test_the_page_shows_who_answered(ready: Path, tmp_path: Path) -> None:
@@ -191,7 +224,7 @@ def test_the_page_shows_who_answered(ready: Path, tmp_path: Path) -> None:
     assert f"answered by: resnet18 {100 * result.route_shares['resnet18']:.1f} %" in result.to_text()
     assert result.to_dict()["routes"] == result.route_shares
     page = (tmp_path / "page.html").read_text("utf-8")
-    for text in ("What was computed for which picture", "Answered by resnet50", "Time by class", "several graphs"):
+    for text in ("What was computed for which picture", "Answered by resnet50", "Time by class"):
         assert text in page
     assert "data:image/png" in page
     assert "routes" not in evaluate_run(whole, threads=1).to_dict()

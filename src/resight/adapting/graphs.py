@@ -8,9 +8,11 @@ from pathlib import Path
 
 from resight.adapting.smaller import smaller, smaller_ir
 from resight.errors import UsageError
+from resight.explaining import read_weights
 from resight.exporting.int8.targets import TARGETS
 from resight.images import printable
 from resight.inference.backend import BACKENDS, check_backend, read_graph
+from resight.inference.heads import Head
 from resight.inference.plan import Route
 from resight.runs import ONNX, Run, artifact_names, open_artifact
 from resight.runs.storage import storage_errors
@@ -20,7 +22,7 @@ from resight.runs.storage import storage_errors
 class Graph:
     """A graph of the contract (`resight.inference.backend`). name: of its route. backend: what computes it. data: the
     ONNX file, or with ``weights``, the bytes of the ``.bin`` beside it, an ``.xml``. artifact: which of its Run's it
-    is; None for the Run's own.
+    is; None for the Run's own. head: its last layer; None where its features are not what the answer is the sum of.
     """
 
     name: str
@@ -29,6 +31,7 @@ class Graph:
     weights: bytes | None = None
     precision: str = "fp32"
     artifact: str | None = None
+    head: Head | None = None
 
     def put(self, folder: Path, temperature: float = 1.0) -> Route:
         """The route, whose files are written into ``folder``. Raises StorageError."""
@@ -37,9 +40,14 @@ class Graph:
             path.write_bytes(self.data)
             if self.weights is not None:
                 path.with_suffix(".bin").write_bytes(self.weights)
-        weights = None if self.weights is None else hashlib.sha256(self.weights).hexdigest()
+        last = None if self.head is None else self.head.to_bytes()
+        weights, head = (None if data is None else hashlib.sha256(data).hexdigest() for data in (self.weights, last))
         sha256 = hashlib.sha256(self.data).hexdigest()
-        return Route(self.name, self.backend, path.name, sha256, weights=weights, temperature=temperature)
+        route = Route(self.name, self.backend, path.name, sha256, weights, temperature, head)
+        if last is not None:
+            with storage_errors(path):
+                (folder / route.head_file).write_bytes(last)
+        return route
 
     def smaller(self, side: int, size: int) -> Graph:
         """The same network, asked for pictures of ``side`` px at ``size`` px. Raises RunError where it cannot be."""
@@ -62,8 +70,9 @@ def graph_of(run: Run, artifact: str | None, backend: str) -> Graph:
     with; RunError for files that were changed; MissingExtra where its backend is not installed.
     """
     name = run.card.architecture.name
+    head = Head.of(read_weights(run), len(run.classes))
     if artifact is None:
-        return Graph(name, backend, run.read(ONNX))
+        return Graph(name, backend, run.read(ONNX), head=head)
     if artifact not in artifact_names(run):
         there = ", ".join(artifact_names(run)) or "none"
         to = next((to for to, target in TARGETS.items() if target.artifact == artifact), None)
@@ -81,7 +90,8 @@ def graph_of(run: Run, artifact: str | None, backend: str) -> Graph:
     weights = None if found.weights is None else read_graph(found.graph.with_suffix(".bin"), found.weights)
     data = read_graph(found.graph, found.sha256)
     precision = found.card.precision
-    return Graph(f"{name}-{precision}", own, data, weights, precision, artifact)
+    exact = head if precision == "fp32" else None  # int8 rounds the last layer, too
+    return Graph(f"{name}-{precision}", own, data, weights, precision, artifact, exact)
 
 
 def renamed(graphs: list[Graph], taken: list[str]) -> list[Graph]:

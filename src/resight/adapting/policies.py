@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -19,6 +19,7 @@ from resight.adapting.dropping import without
 from resight.adapting.figure import save_curves
 from resight.adapting.gate import choosing
 from resight.adapting.gated import Gate, droppable
+from resight.adapting.graphs import Graph, graph_of
 from resight.adapting.learning import Learned, learn
 from resight.adapting.reinforce import PolicySettings
 from resight.adapting.rewards import Costs
@@ -32,6 +33,7 @@ from resight.exporting.int8.speed import Rates, measure_rates
 from resight.exporting.onnx import Answering, export_onnx
 from resight.inference import Backend, open_backend
 from resight.inference.backend import Floats
+from resight.inference.heads import Head
 from resight.inference.plan import Plan
 from resight.models.from_run import network_of
 from resight.recipes import TrainConfig
@@ -170,6 +172,9 @@ class _Search:
         self._exported_gate = b""
         self.logits = self._policy_logits()
         self.policies = frequent(self.logits, MOST)
+        self.head = Head.of(
+            {name: tensor.numpy() for name, tensor in self.gated.net.state_dict().items()}, len(work.run.classes)
+        )
         graph = self._exported(work.folder / "learned.onnx", learned.changed)
         self.graphs = [without(graph, self._dropped(row)) for row in self.policies]
         self.backends = [
@@ -225,12 +230,13 @@ class _Search:
         work = self.work
         taken, made, scaled = routes.taken(point.threshold), [], np.empty_like(work.logits)
         all_logits = [*self.answers[: len(policies)], work.logits]
-        data = [*self.graphs[: len(policies)], work.run.read(ONNX)]
+        whole = graph_of(work.run, None, work.backend)
+        graphs = [Graph("", work.backend, data, head=self.head) for data in self.graphs[: len(policies)]] + [whole]
         names = [f"blocks{int(row.sum())}" for row in policies]
         names = [name if names.count(name) == 1 else f"{name}-{k}" for k, name in enumerate(names)] + ["whole"]
-        for number, (title, logits, graph) in enumerate(zip(names, all_logits, data, strict=True)):
+        for number, (title, logits, graph) in enumerate(zip(names, all_logits, graphs, strict=True)):
             temperature = fit_temperature(logits, work.labels)
-            made.append(written(folder, title, graph, work.backend, temperature))
+            made.append(replace(graph, name=title).put(folder, temperature))
             scaled[taken == number] = logits[taken == number] / temperature
         gate = self._gate(policies, point.threshold)
         return Plan(

@@ -156,9 +156,8 @@ def finish(
             }
             _check_same(bench, draft, plan, own)
     routes = [
-        {
-            "name": route.name,
-            "backend": route.backend,
+        route.to_card()
+        | {
             "graph": route.graph,
             "precision": precisions[number],
             "share": {part: shares[part][number] for part in parts},

@@ -33,16 +33,17 @@ from resight.explaining import (
     explain_tiles,
     faithfulness,
     first_filters,
+    head_of,
     make_bank,
     nearest,
     overlay,
     png,
-    read_head,
     reference_bank,
     shrunk,
 )
 from resight.images import decode, printable, shown_as, visible
 from resight.inference import AUTO, Predictor, Source, check_backend, unit
+from resight.inference.backend import ROUTE
 from resight.inference.sources import whole_of
 from resight.inference.tasks import labels_of
 from resight.inference.tiled import only_whole
@@ -203,7 +204,7 @@ class _Work:
             self.say(f"backend: {self.predictor.choice.name}, {self.predictor.choice.reason}")
         if self.predictor.tiled and self.faithful:
             self.notes.append(NOT_CHECKED)
-        self.head = read_head(self.run) if self.method == CAM else None
+        self.head = head_of(self.predictor) if self.method == CAM else None
         self.network: Explained | None = None
         if self.method != CAM or self.sanity or self.inside:
             self.network = self._network()
@@ -240,8 +241,9 @@ class _Work:
         if self.predictor.tiled:
             return self._tiled(source, name, path)
         square = self.predictor.square(source)
-        features, rows, logits, embedding = self.predictor.ask(
-            square[None], ("features", "probabilities", "logits", "embedding")
+        routes = self.predictor.routes
+        features, rows, logits, embedding, *taken = self.predictor.ask(
+            square[None], ("features", "probabilities", "logits", "embedding", *((ROUTE,) if routes else ()))
         )
         probabilities = rows[0]
         best = np.argsort(-probabilities, kind="stable")
@@ -253,6 +255,7 @@ class _Work:
         write_atomic(path, png(beside(picture, overlay(picture, heats[0], geometry))))
         answer = names[best[0]], float(probabilities[best[0]])
         item = Explanation(name, *answer, labels=labels_of(self.predictor.card, probabilities), maps=maps, picture=path)
+        item = replace(item, route=routes[int(taken[0][0])] if routes else None)
         item = self._checked(self._known(item, embedding), square, shown[0])
         found = self._nearest(embedding)
         item = replace(item, nearest=tuple(neighbour for neighbour, _ in found))

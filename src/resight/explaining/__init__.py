@@ -1,6 +1,6 @@
 """Why an answer: class activation maps from the graph's own outputs, overlays, faithfulness. Needs no PyTorch."""
 
-from resight.explaining.cam import Head, check_head, class_activation, read_head, read_weights
+from resight.explaining.cam import check_head, class_activation, head_of, read_head, read_weights
 from resight.explaining.colours import colours
 from resight.explaining.explanation import ClassMap, Explanation, Explanations, Neighbour
 from resight.explaining.faithfulness import Faithfulness, faithfulness, random_maps
@@ -8,6 +8,7 @@ from resight.explaining.filters import filters_picture, first_filters, maps_pict
 from resight.explaining.overlay import beside, enlarge, overlay, place, png, shrunk, upsample
 from resight.explaining.similar import Bank, Plane, make_bank, nearest, plane, reference_bank
 from resight.explaining.tilemap import TileMap, explain_tiles
+from resight.inference.heads import Head
 
 __all__ = [
     "Bank",
@@ -28,6 +29,7 @@ __all__ = [
     "faithfulness",
     "filters_picture",
     "first_filters",
+    "head_of",
     "make_bank",
     "maps_picture",
     "nearest",

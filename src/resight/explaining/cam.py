@@ -7,28 +7,19 @@ the family ends so: also the pre-activation ones, whose last norm and ReLU come 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import numpy as np
 from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load
 
 from resight.errors import RunError
+from resight.inference import Predictor
+from resight.inference.heads import BIAS, HEAD, Head
 from resight.runs import WEIGHTS, Run
 
 Floats = NDArray[np.float32]
-HEAD, BIAS = "fc.weight", "fc.bias"
 NEAR = 1e-3
 """How far pooled features through the head may be from the graph's logits, relative to the largest of these."""
-
-
-@dataclass(frozen=True)
-class Head:
-    """The last linear layer: ``weights`` float32 (K, D), ``bias`` float32 (K,)."""
-
-    weights: Floats
-    bias: Floats
 
 
 def read_weights(run: Run) -> dict[str, Floats]:
@@ -41,15 +32,21 @@ def read_weights(run: Run) -> dict[str, Floats]:
 
 def read_head(run: Run) -> Head:
     """The last linear layer of a Run. Raises RunError where its weights have none that fits its classes."""
-    tensors = read_weights(run)
-    weights, bias = tensors.get(HEAD), tensors.get(BIAS)
     classes = len(run.classes)
-    if weights is None or bias is None or weights.ndim != 2 or len(weights) != classes or bias.shape != (classes,):
+    found = Head.of(read_weights(run), classes)
+    if found is None:
         raise RunError(
             f"{run.path / WEIGHTS} has no linear layer '{HEAD}', '{BIAS}' of {classes} classes at its end",
             hint="class activation maps are for networks that end in average pooling and one linear layer",
         )
-    return Head(weights.astype(np.float32), bias.astype(np.float32))
+    return found
+
+
+def head_of(predictor: Predictor) -> Head:
+    """What makes the logits of the features that ``predictor`` gives: the Run's last layer; of an adaptive artefact,
+    whose features are maps of the classes, nothing more. Raises RunError where there is none.
+    """
+    return Head.nothing(len(predictor.run.classes)) if predictor.routes else read_head(predictor.run)
 
 
 def check_head(features: Floats, logits: Floats, head: Head) -> None:

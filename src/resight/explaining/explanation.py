@@ -43,6 +43,7 @@ class Explanation:
     networks with random weights; None where it was not asked for or the map is constant. nearest: training pictures,
     most alike first. error: for a picture that cannot be used; then nothing else is there. peak: x, y of the pixel with
     the most evidence, where the picture is cut into tiles; its full map then lies beside ``picture`` as …-map.png.
+    route: which of an adaptive artefact's graphs answered; the maps are of that one.
     """
 
     source: str
@@ -59,6 +60,7 @@ class Explanation:
     nearest: tuple[Neighbour, ...] = ()
     error: str | None = None
     peak: tuple[int, int] | None = None
+    route: str | None = None
 
     @property
     def answer(self) -> str:
@@ -83,6 +85,7 @@ class Explanation:
             "nearest": [{"source": n.source, "class": n.name, "cosine": n.cosine} for n in self.nearest],
             "error": self.error,
             **({} if self.peak is None else {"peak": {"x": self.peak[0], "y": self.peak[1]}}),
+            **({} if self.route is None else {"route": self.route}),
         }
 
 
@@ -143,4 +146,6 @@ def _answer(item: Explanation) -> str:
     answer = f"{f'unknown ({label}?)' if item.unknown else label}{chance}"
     if item.maps[0].name != item.label:
         answer += f"; the map is for {printable(item.maps[0].name)}, {100 * item.maps[0].probability:.1f} %"
+    if item.route is not None:
+        answer += f"; answered by {printable(item.route)}"
     return answer

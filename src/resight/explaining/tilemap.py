@@ -14,10 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import RunError
-from resight.explaining.cam import Head, check_head, class_activation
+from resight.explaining.cam import check_head, class_activation
 from resight.images.tiles import Boxes
 from resight.inference import Predictor
 from resight.inference.backend import ATTENTION, Pixels
+from resight.inference.heads import Head
 from resight.inference.pooling import Pool, shares
 
 Floats = NDArray[np.float32]

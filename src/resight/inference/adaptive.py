@@ -9,12 +9,13 @@ import numpy as np
 
 from resight.errors import RunError, UsageError
 from resight.evaluation import softmax
-from resight.inference.backend import OUTPUTS, ROUTE, Backend, Floats, Pixels, open_backend
+from resight.inference.backend import OUTPUTS, ROUTE, Backend, Floats, Pixels, open_backend, read_graph
+from resight.inference.heads import Head, of_one_size
 from resight.inference.plan import AGAIN, Route, confidence, read_plan
 
-_BY_ROUTE = ("probabilities", "logits", ROUTE)
-"""What comes from the route that a picture takes. The rest comes from the whole network, whatever the route: embeddings
-of several graphs cannot be compared with each other.
+_WHOLE = "embedding"
+"""What comes from the whole network, whatever the route that a picture takes: embeddings of several graphs cannot be
+compared with each other.
 """
 
 
@@ -26,8 +27,9 @@ class Adaptive:
     picture does not depend on the others, so a picture alone and in a batch gets the same answer, as with one graph;
     except where its confidence equals a threshold to the rounding of a runtime (about 1e-7): it may go another way.
 
-    Besides the contract there is ``route``, float32 (N,): which graph answered, from 0. ``embedding`` and ``features``
-    are the whole network's for every picture: asking for them computes it.
+    Besides the contract there is ``route``, float32 (N,): which graph answered, from 0. ``embedding`` is the whole
+    network's for every picture: asking for it computes it. ``features`` are those of the route that a picture takes,
+    already as maps of the classes, (N, K, h, w), whose means are the logits: networks differ in what channels mean.
     """
 
     def __init__(
@@ -44,19 +46,44 @@ class Adaptive:
 
         self._routes = [opened(one) for one in self.plan.routes]
         self._gate = None if self.plan.gate is None else opened(self.plan.gate)
+        self._heads = [None if one.head is None else self._head(one) for one in self.plan.routes]
 
     def answer(self, pixels: Pixels, outputs: Sequence[str]) -> list[Floats]:
         """See :class:`resight.inference.Backend`."""
         if unknown := [name for name in outputs if name not in (*OUTPUTS, ROUTE)]:
             raise UsageError(f"unknown outputs: {', '.join(unknown)}; expected some of {', '.join((*OUTPUTS, ROUTE))}")
-        whole = [name for name in outputs if name not in _BY_ROUTE]
-        found = dict(zip(whole, self._routes[-1].answer(pixels, whole), strict=True)) if whole else {}
-        if len(whole) < len(outputs):
+        found = {}
+        if _WHOLE in outputs:
+            (found[_WHOLE],) = self._routes[-1].answer(pixels, (_WHOLE,))
+        if set(outputs) - {_WHOLE}:
             logits, taken = self._cascade(pixels) if self._gate is None else self._dispatched(self._gate, pixels)
             found |= {"logits": logits, ROUTE: taken}
             if "probabilities" in outputs:
                 found["probabilities"] = softmax(logits / self.plan.temperature).astype(np.float32)
+            if "features" in outputs:
+                found["features"] = self._maps(pixels, taken)
         return [found[name] for name in outputs]
+
+    def _maps(self, pixels: Pixels, taken: Floats) -> Floats:
+        """(N, K, h, w), h and w those of the largest route or a multiple of them. Raises RunError without heads."""
+        places, maps = [], []
+        for number in np.unique(taken).astype(int):
+            head, route = self._heads[number], self.plan.routes[number]
+            if head is None:
+                raise RunError(f"{self.path}: there are no class activation maps of the route {route.name}", hint=AGAIN)
+            mine = np.flatnonzero(taken == number)
+            (features,) = self._routes[number].answer(pixels[mine], ("features",))
+            places.append(mine)
+            maps.append(head.maps(features) / route.temperature)
+        found: Floats = np.concatenate(of_one_size(maps)).astype(np.float32)
+        return found[np.argsort(np.concatenate(places))]
+
+    def _head(self, route: Route) -> Head:
+        place = self.path.with_name(route.head_file)
+        try:
+            return Head.from_bytes(read_graph(place, route.head))
+        except ValueError as error:
+            raise RunError(f"{place} is no last layer of a network: {error}", hint=AGAIN) from error
 
     def _cascade(self, pixels: Pixels) -> tuple[Floats, Floats]:
         """Logits (N, K), each divided by the temperature of its route, and the routes (N,)."""

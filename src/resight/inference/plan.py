@@ -36,7 +36,8 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
 @dataclass(frozen=True)
 class Route:
     """A graph that answers. graph: a file beside the plan. sha256: what it must hash to; weights: what its second file
-    must, for an ``.xml``. temperature: its logits are divided by it before they are compared or answered.
+    must, for an ``.xml``; head: what the file of its last layer must, by which its features are maps of classes; None
+    where there are no such maps. temperature: its logits are divided by it before they are compared or answered.
     """
 
     name: str
@@ -45,6 +46,16 @@ class Route:
     sha256: str
     weights: str | None = None
     temperature: float = 1.0
+    head: str | None = None
+
+    @property
+    def head_file(self) -> str:
+        """Beside the graph."""
+        return f"{self.name}-head.safetensors"
+
+    def to_card(self) -> dict[str, Any]:
+        """What the card of the artefact says of it."""
+        return {"name": self.name, "backend": self.backend, "maps": self.head is not None}
 
 
 @dataclass(frozen=True)
@@ -107,7 +118,7 @@ def _route(plain: Mapping[str, Any]) -> Route:
         raise ValueError("a route has an impossible name or SHA-256")
     if route.backend not in BACKENDS or (route.weights is not None) != route.graph.endswith(".xml"):
         raise ValueError(f"nothing here answers with the route {route.name}")
-    if route.weights is not None and not _SHA256.fullmatch(route.weights):
+    if any(one is not None and not _SHA256.fullmatch(one) for one in (route.weights, route.head)):
         raise ValueError("a route has an impossible SHA-256")
     if not route.graph or Path(route.graph).name != route.graph or "\\" in route.graph or "\0" in route.graph:
         raise ValueError("a graph lies elsewhere")

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from resight.errors import RunError
-from resight.explaining import check_head, class_activation, explain_tiles, overlay, read_head, shrunk
+from resight.explaining import check_head, class_activation, explain_tiles, head_of, overlay, shrunk
 from resight.images import visible
 from resight.inference import Predictor
 from resight.reporting.page import thumbnail
@@ -26,7 +26,7 @@ class HeatMaps:
             self.missing = predictor.artifact.card.no_maps
             return
         try:
-            self._head = read_head(run)
+            self._head = head_of(predictor)
         except RunError as error:
             self.missing = error.message
 

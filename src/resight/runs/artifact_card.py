@@ -94,8 +94,9 @@ class ArtifactCard:
     @property
     def no_maps(self) -> str:
         """Why there are no class activation maps of what this artefact answers; empty where there are."""
-        if self.adaptive or self.backend == "adaptive":
-            return "an adaptive artefact answers with several graphs, and these maps are of one: explain the Run itself"
+        if self.routes and self.precision == "fp32":
+            known = all(route.get("maps") for route in self.adaptive["routes"])
+            return "" if known else "the last layers of its routes are not in this artefact: make it again"
         if self.precision != "fp32":
             return "an int8 form rounds its last layer, so its answer is not the sum of a class activation map"
         return ""

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from resight.errors import ResightError, RunError
-from resight.explaining import Head, read_head
+from resight.explaining import Head, head_of
 from resight.images import printable
 from resight.inference import Predictor
 from resight.inference.tiled import only_whole
@@ -57,7 +57,7 @@ def open_model(name: str, path: Path, *, backend: str, limits: Limits, artifact:
     try:
         if predictor.artifact is not None and predictor.artifact.card.no_maps:
             raise RunError("no maps", hint=predictor.artifact.card.no_maps)
-        head = read_head(run)
+        head = head_of(predictor)
     except RunError as error:
         no_head = error.hint or "this network has no class activation maps"
     own = predictor.artifact
