@@ -26,6 +26,7 @@ from resight.explaining import class_activation
 from resight.inference import Predictor, open_backend, plain
 from resight.inference.plan import read_plan
 from resight.runs import Run, open_artifact
+from resight.serving.heat import OUTPUTS, draw
 from resight.serving.limits import Limits
 from resight.serving.models import open_model
 
@@ -239,7 +240,10 @@ def test_the_server_says_the_route(ready: Path) -> None:
         rows = [array[0] for array in predictor.compute(square[None], predictor.needed, alone=True)]
         answered = plain(predictor.prediction("one", rows, 3))
         assert answered["route"] in ("resnet18", "resnet50")
-    assert "several graphs" in loaded.no_head
+    assert loaded.head is not None
+    square = pictures(1)
+    row = {name: array[0] for name, array in zip(OUTPUTS, predictor.compute(square, OUTPUTS, alone=True), strict=True)}
+    assert draw(square[0], row, loaded.head, predictor.card.geometry, 1).startswith(b"\x89PNG")
 
 
 def test_a_changed_plan_is_refused(tmp_path: Path) -> None:

@@ -12,11 +12,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from safetensors.numpy import save
 from tests.adapting.small import LEANING, pictures
 from tests.inference.tiny import graph
 
 from resight.errors import RunError, UsageError
 from resight.inference import open_backend
+from resight.inference.heads import Head, of_one_size
 from resight.inference.plan import Plan, Route, read_plan
 
 OUTPUTS = ("route", "probabilities", "logits")
@@ -83,11 +85,12 @@ def test_each_picture_takes_its_route_in_any_batch(make: Callable[[Path], Plan],
 
 def test_embeddings_are_the_whole_networks_for_every_picture(tmp_path: Path) -> None:
     plan, pixels = plan_of(tmp_path), pictures(12)
-    embedding, features, route = opened(tmp_path, plan).answer(pixels, ("embedding", "features", "route"))
+    embedding, route = opened(tmp_path, plan).answer(pixels, ("embedding", "route"))
     whole = open_backend("onnxruntime", tmp_path / "whole.onnx", 1)
-    for own, other in zip((embedding, features), whole.answer(pixels, ("embedding", "features")), strict=True):
-        np.testing.assert_array_equal(own, other)
+    np.testing.assert_array_equal(embedding, whole.answer(pixels, ("embedding",))[0])
     assert set(route) == {0.0, 1.0}
+    with pytest.raises(RunError, match="no class activation maps of the route small"):
+        opened(tmp_path, plan).answer(pixels, ("features",))
     with pytest.raises(UsageError, match="unknown outputs: nothing"):
         opened(tmp_path, plan).answer(pixels, ("nothing",))
 
@@ -134,3 +137,23 @@ def test_routes_of_other_classes_are_refused(tmp_path: Path) -> None:
     wide = replace(gated(tmp_path), gate=put(tmp_path, "gate", graph(3).SerializeToString()))
     with pytest.raises(RunError, match="chooses among 3 routes, it has 2"):
         opened(tmp_path, wide).answer(pictures(2), ("logits",))
+
+
+def test_maps_of_several_sizes_keep_their_means() -> None:
+    random = np.random.default_rng(0)
+    maps = [random.normal(size=(5, 3, *size)).astype(np.float32) for size in ((2, 3), (4, 2))]
+    found = of_one_size(maps)
+    assert [one.shape for one in found] == [(5, 3, 4, 6)] * 2
+    for before, after in zip(maps, found, strict=True):
+        np.testing.assert_allclose(after.mean((2, 3)), before.mean((2, 3)), atol=1e-6)
+    np.testing.assert_array_equal(found[0][..., 0:2, 0:2], np.broadcast_to(maps[0][..., :1, :1], (5, 3, 2, 2)))
+
+
+def test_a_last_layer_comes_back_from_its_file() -> None:
+    head = Head(np.arange(6, dtype=np.float32).reshape(2, 3), np.ones(2, np.float32))
+    again = Head.from_bytes(head.to_bytes())
+    np.testing.assert_array_equal(again.weights, head.weights)
+    assert Head.of({}, 2) is None
+    for wrong in (b"", b"nothing", save({"fc.weight": head.weights})):
+        with pytest.raises(ValueError, match="no last layer"):
+            Head.from_bytes(wrong)
