@@ -113,7 +113,7 @@ def configuration(**changes: Any) -> Any:
 def run_ours(root: Path, version: int) -> dict[str, float]:
     """The loader as the training uses it, with augmentation applied to each batch."""
     from resight import samples as data_sets
-    from resight.training import machine, prepare
+    from resight.training import machine, reading
     from resight.training.augment import apply
     from resight.training.loader import TrainLoader
 
@@ -121,7 +121,7 @@ def run_ours(root: Path, version: int) -> dict[str, float]:
     machine.set_threads(WORKERS)
     machine.keep_memory()
     samples = data_sets.load(root, val_fraction=0.01, test_fraction=0.01)
-    loader = TrainLoader(prepare.train_pictures(samples, config), config)
+    loader = TrainLoader(reading.train_pictures(samples, config), config)
     steps, rates = loader.steps_per_epoch, []
     for epoch in range(3):
         start = time.perf_counter()
@@ -145,7 +145,7 @@ def compare(root: Path, most: float) -> dict[int, str]:
     from torchvision.transforms import v2
 
     from resight import samples as data_sets
-    from resight.training import prepare
+    from resight.training import reading
     from resight.training.augment import crop_resized, draw, random_box
 
     random = np.random.default_rng(0)
@@ -155,8 +155,8 @@ def compare(root: Path, most: float) -> dict[int, str]:
     for version in (1, 2):
         changes = {"data.geometry_version": version}
         config = configuration(**changes)
-        training = prepare.train_pictures(samples, config)
-        answering = prepare.eval_pictures(samples, "train", configuration(**changes, **{"data.crop_ratio": SIZE / 256}))
+        training = reading.train_pictures(samples, config)
+        answering = reading.eval_pictures(samples, "train", configuration(**changes, **{"data.crop_ratio": SIZE / 256}))
         squares, crops = [], []
         for index in range(0, len(training), max(1, len(training) // 50)):
             picture = Image.open(samples.path(training.samples[index])).convert("RGB")

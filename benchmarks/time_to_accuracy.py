@@ -103,14 +103,14 @@ def hours(finished: Finished, rates: Rates) -> float:
 def measure_rates(path: Path) -> dict[str, Any]:
     """Seconds of an update by size, of compiling all sizes, of validating a picture, of decoding one."""
     import steps
-    from resight.training import prepare
+    from resight.training import reading
 
     finished = read(path)
     config, card = finished.config.model_copy(deep=True), finished.run.card
     config.threads = 0
     steps.use_machine()
     samples = data_sets.load(config.data.path, split_csv=finished.run.file(SPLIT))
-    pictures, val = prepare.train_pictures(samples, config), prepare.eval_pictures(samples, "val", config)
+    pictures, val = reading.train_pictures(samples, config), reading.eval_pictures(samples, "val", config)
     start = time.perf_counter()
     decoded = [pictures[index] for index in range(min(DECODED, len(pictures)))]
     decoding = (time.perf_counter() - start) / len(decoded)

@@ -35,7 +35,7 @@ from common import interleave, row, save, summary
 from reference_loop import loaders, train_one_epoch
 from resight import samples as data_sets
 from resight.models import create
-from resight.training import prepare
+from resight.training import prepare, reading
 from resight.training.augment import apply
 from resight.training.fit import Training
 from resight.training.loader import Batch
@@ -143,7 +143,7 @@ def loop_training(data: Path) -> Training:
     config.data.mean, config.data.std = [0.4914, 0.4822, 0.4465], [0.2470, 0.2435, 0.2616]
     prepare.resolve_steps(config, len(samples.part("train")))
     net = prepare.build_net(config, len(samples.classes), None, print)
-    pictures = prepare.train_pictures(samples, config)
+    pictures = reading.train_pictures(samples, config)
     return Training(None, config, Supervised(net, config), pictures, pictures, Silent())  # type: ignore[arg-type]
 
 

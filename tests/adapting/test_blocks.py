@@ -33,7 +33,7 @@ from resight.models import ResNet, create
 from resight.recipes import TrainConfig
 from resight.runs import ONNX, WEIGHTS, Architecture, Run, RunCard
 from resight.samples import SampleSet
-from resight.training import prepare
+from resight.training import prepare, reading
 from resight.training.loader import TrainLoader
 
 MEAN, STD = (0.3, 0.3, 0.3), (0.25, 0.25, 0.25)
@@ -144,7 +144,7 @@ def test_the_curriculum_and_the_bound() -> None:
 def test_the_gradient_is_reinforce_with_the_greedy_baseline(sealed: Run, data: SampleSet) -> None:
     """Against the formula, picture by picture: (R(û) - R(u)) ∂ log π(u) for what was sampled."""
     config = config_of(sealed, data, joint=1.0)
-    train = prepare.train_pictures(data, config)
+    train = reading.train_pictures(data, config)
     prepare.resolve_steps(config, len(train))
     settings = PolicySettings(curriculum=0.0, joint=1.0, entropy=0.0)
     torch.manual_seed(5)

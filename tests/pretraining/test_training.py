@@ -18,7 +18,7 @@ from resight.pretraining.dino import DINO
 from resight.pretraining.views import momentum_at
 from resight.pretraining.watch import Look, Watch, look
 from resight.recipes import METHODS
-from resight.training import prepare
+from resight.training import reading
 from resight.training.loader import TrainLoader, view_of, views_of
 
 from .tiny import again, config_of, start
@@ -31,7 +31,7 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def loader_of(data: Path, method: str, **where: int) -> TrainLoader:
     config = config_of(data, method)
-    return TrainLoader(prepare.train_pictures(load(data).unlabelled(), config), config, **where)
+    return TrainLoader(reading.train_pictures(load(data).unlabelled(), config), config, **where)
 
 
 def test_a_batch_has_further_views_of_the_same_pictures_each_changed_otherwise(data: Path) -> None:
@@ -53,7 +53,7 @@ def test_small_views_come_last(data: Path) -> None:
 def test_a_training_with_labels_has_one_view(data: Path) -> None:
     assert loader_of(data, "simclr").config.pretrain.method == "simclr"
     config = config_of(data, "simclr", {"pretrain.method": "none"})
-    loader = TrainLoader(prepare.train_pictures(load(data), config), config)
+    loader = TrainLoader(reading.train_pictures(load(data), config), config)
     assert loader.make(0).others == ()
 
 

@@ -13,7 +13,7 @@ from resight.pretraining.build import pretraining_for
 from resight.pretraining.signals import Signals
 from resight.recipes import TrainConfig
 from resight.runs import Architecture, Run, RunCard
-from resight.training import prepare
+from resight.training import prepare, reading
 from resight.training.checkpoint import newest
 from resight.training.fit import Training
 
@@ -49,11 +49,11 @@ def build(run: Run, config: TrainConfig, report: Recorder) -> Training:
     net = prepare.build_net(config, 0, None, report.say)
     signals = Signals(
         config,
-        prepare.eval_pictures(samples, "train", config),
+        reading.eval_pictures(samples, "train", config),
         samples.targets(samples.part("val")),
         len(samples.classes),
     )
-    train, val = prepare.train_pictures(bare, config), prepare.eval_pictures(bare, "val", config)
+    train, val = reading.train_pictures(bare, config), reading.eval_pictures(bare, "val", config)
     return Training(run, config, pretraining_for(net, config), train, val, report, judge=signals)
 
 

@@ -15,7 +15,7 @@ from resight.commands import pretrain as command
 from resight.pretraining.build import pretraining_for
 from resight.recipes import TrainConfig
 from resight.runs import CONFIG
-from resight.training import prepare
+from resight.training import prepare, reading
 from resight.training.fit import Training
 
 UPDATES, EVERY, EACH = 500, 20, 200
@@ -46,7 +46,7 @@ def training_of(data: Path, path: Path, method: str, stopped: bool) -> Training:
     config = TrainConfig.from_json((run.path / CONFIG).read_bytes(), CONFIG)
     samples = data_sets.load(data, split_csv=run.path / "split.csv").unlabelled()
     net = prepare.build_net(config, 0, None, lambda _: None)
-    train, val = prepare.train_pictures(samples, config), prepare.eval_pictures(samples, "val", config)
+    train, val = reading.train_pictures(samples, config), reading.eval_pictures(samples, "val", config)
     torch.set_num_threads(1)
     return Training(run, config, pretraining_for(net, config), train, val, Recorder())
 

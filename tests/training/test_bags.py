@@ -17,7 +17,7 @@ from resight.images import cut as cut_tiles
 from resight.images import decode, tile_boxes
 from resight.inference import Predictor
 from resight.models import network_of
-from resight.training import objectives, prepare
+from resight.training import objectives, prepare, reading
 from resight.training.bags import Bags, Embedded, bag_batch
 from resight.training.batches import split
 from resight.training.fit import Training
@@ -166,7 +166,7 @@ def test_a_frozen_network_looks_once(large: Path, tmp_path: Path) -> None:
     training = start(tmp_path / "run", large, TILED | {"model.freeze": "backbone"})
     objective = bags(training)
     said: list[str] = []
-    pictures = prepare.train_pictures(load(large), objective.config)
+    pictures = reading.train_pictures(load(large), objective.config)
     embedded = Embedded(pictures, objective, said.append, "training")
     assert not said  # not before it is asked for: a training that goes on has its weights only then
     found = torch.cat(list(objective.answers(embedded, np.arange(3))))

@@ -14,7 +14,7 @@ from resight.errors import DataError, UsageError
 from resight.models import Source, create, load_weights
 from resight.recipes.sections import AugmentConfig, DataConfig
 from resight.samples import check_files, load
-from resight.training import prepare
+from resight.training import prepare, reading
 from resight.training.augment import apply, crop_resized, draw, to_short
 from resight.training.channels import channels_of, check_one_number, decide_statistics
 from resight.training.policies import OPERATIONS, color_jitter
@@ -135,6 +135,6 @@ def test_arrays_that_differ_are_named_with_their_numbers(tmp_path: Path) -> None
 def test_each_channel_is_measured() -> None:
     pixels = np.zeros((10, 8, 8, 5), np.uint8)
     pixels[..., 1], pixels[:5, ..., 2], pixels[..., 4] = 255, 255, 51
-    mean, std = prepare.measure(pixels, 5, 0)  # type: ignore[arg-type]  # a sequence of pictures is enough
+    mean, std = reading.measure(pixels, 5, 0)  # type: ignore[arg-type]  # a sequence of pictures is enough
     assert mean == [0, 1, 0.5, 0, 0.2]
     assert std == [0.001, 0.001, 0.5, 0.001, 0.001]

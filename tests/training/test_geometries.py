@@ -15,7 +15,7 @@ from resight.explaining.overlay import place
 from resight.images import Geometry, decode
 from resight.images.geometry import PADDING
 from resight.inference import Predictor
-from resight.training import prepare
+from resight.training import reading
 from resight.training.loader import TrainLoader
 
 from .tiny import Recorder, load, pattern, tiny_config, write_patterns
@@ -39,7 +39,7 @@ def test_crops_are_cut_from_the_square_that_is_answered(odd: Path, kind: str) ->
     changes = {"data.geometry": kind, "augment.crop": "resized", "augment.scale_min": 0.25}
     samples, config = load(odd), tiny_config(odd, changes)
     short = math.ceil(28 / math.sqrt(0.25))
-    pictures, seen = prepare.train_pictures(samples, config), set()
+    pictures, seen = reading.train_pictures(samples, config), set()
     for number, sample in enumerate(pictures.samples):
         pixels = decode(samples.path(sample))
         side = min(short, max(pixels.shape[:2]))
@@ -47,7 +47,7 @@ def test_crops_are_cut_from_the_square_that_is_answered(odd: Path, kind: str) ->
         seen.add(pixels.shape[:2])
     assert seen & set(ODD)
     assert {p.shape for p in (pictures[i] for i in range(len(pictures)))} <= {(s, s, 3) for s in (52, 47, 56)}
-    whole = prepare.train_pictures(samples, tiny_config(odd, {**changes, "augment.crop_from": "picture"}))
+    whole = reading.train_pictures(samples, tiny_config(odd, {**changes, "augment.crop_from": "picture"}))
     assert {whole[i].shape[:2] for i in range(len(whole))} & {(1, 500), (500, 1)}
 
 
@@ -56,7 +56,7 @@ def test_crops_are_cut_from_the_square_that_is_answered(odd: Path, kind: str) ->
 def test_batches_of_odd_pictures_are_made(odd: Path, kind: str, crop: str) -> None:
     samples = load(odd)
     config = tiny_config(odd, {"data.geometry": kind, "augment.crop": crop, "batch": 36})
-    batch = TrainLoader(prepare.train_pictures(samples, config), config).make(0)
+    batch = TrainLoader(reading.train_pictures(samples, config), config).make(0)
     assert tuple(batch.pixels.shape) == (36, 3, 28, 28)
     grey = (batch.pixels == PADDING).all(1).float().mean((1, 2))
     assert bool((grey > 0.9).any()) is (kind == "letterbox")  # pictures of one pixel's height
@@ -91,7 +91,7 @@ def test_validation_and_the_sealed_run_give_one_answer(odd: Path, tmp_path: Path
     assert run.card.geometry == Geometry(kind, 28)  # type: ignore[arg-type]
     config = resuming._config(run)
     samples = resuming._samples(run, config)
-    val = prepare.eval_pictures(samples, "val", config)
+    val = reading.eval_pictures(samples, "val", config)
     by_torch = resuming._logits(resuming._best(run, config, samples), val, config)
     indices = [index for index, sample in enumerate(samples.samples) if sample.split == "val"]
     by_run = Predictor(run, threads=1).answers(samples, indices).logits * run.card.temperature

@@ -21,7 +21,7 @@ from resight.training import estimate
 from resight.training.augment import apply, draw
 from resight.training.loader import Pictures, TrainLoader, eval_batches
 from resight.training.phases import size_at, sizes_of
-from resight.training.prepare import measure
+from resight.training.reading import measure
 
 from .tiny import Recorder, again, start, tiny_config
 

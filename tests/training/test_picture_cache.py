@@ -20,7 +20,7 @@ from resight.errors import UndecodableImage, UsageError
 from resight.images import geometry
 from resight.runs.storage import CACHE_TAG
 from resight.samples import Sample
-from resight.training import picture_cache, prepare
+from resight.training import picture_cache, prepare, reading
 from resight.training.loader import Disk, Pictures, TrainLoader
 from resight.training.picture_cache import PictureCache, content_key
 from resight.training.shard import ABOUT, INDEX, PIXELS, RECORD, remove, stored
@@ -510,7 +510,7 @@ def batches(data: Path, **changes: Any) -> tuple[list[torch.Tensor], list[str], 
     said: list[str] = []
     wishes = {f"data.{name}": value for name, value in changes.items() if name != "crop"}
     config = tiny_config(data, {"augment.crop": changes.get("crop", "resized")} | wishes)
-    pictures = prepare.train_pictures(load(data), config, said.append)
+    pictures = reading.train_pictures(load(data), config, said.append)
     decode, decoded = pictures._read, [0]
 
     def counting(*arguments: Any) -> np.ndarray:
@@ -566,7 +566,7 @@ def test_a_changed_file_is_decoded_again(photos: Path, tmp_path: Path, monkeypat
     Image.fromarray(np.full((44, 44, 3), 200, np.uint8)).save(path)
     os.utime(path, ns=(times.st_atime_ns, times.st_mtime_ns))  # neither the time nor the name tells
     config = tiny_config(photos, {"augment.crop": "resized", "data.cache_gb": 0})
-    assert (prepare.train_pictures(load(photos), config)[4] == 200).all()
+    assert (reading.train_pictures(load(photos), config)[4] == 200).all()
 
 
 def test_pictures_that_were_removed_meanwhile_are_decoded_again(
@@ -576,7 +576,7 @@ def test_pictures_that_were_removed_meanwhile_are_decoded_again(
     plain, _, _ = batches(photos, cache_gb=0)
     said: list[str] = []
     config = tiny_config(photos, {"augment.crop": "resized", "data.cache_gb": 0})
-    loader = TrainLoader(prepare.train_pictures(load(photos), config, said.append), config)
+    loader = TrainLoader(reading.train_pictures(load(photos), config, said.append), config)
     loader.pictures._disk.cache.find(bytes(16))  # type: ignore[union-attr]  # knows all shards, has opened none
     assert all(remove(shard.path) for shard in stored(tmp_path / "cache" / "pictures"))
     found = [batch.pixels for batch in loader.batches(0, 3 * loader.steps_per_epoch)]

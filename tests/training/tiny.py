@@ -22,7 +22,7 @@ from resight.recipes import TrainConfig, override
 from resight.recipes.sections import AugmentConfig, DataConfig, ModelConfig, OptimizerConfig, ScheduleConfig
 from resight.runs import CARD, CHECKPOINTS, ONNX, WEIGHTS, Architecture, Run, RunCard
 from resight.samples import SampleSet
-from resight.training import prepare
+from resight.training import prepare, reading
 from resight.training.bags import seen_by
 from resight.training.checkpoint import Checkpoint, found, load_checkpoint, newest
 from resight.training.fit import Training
@@ -169,10 +169,10 @@ def again(path: Path, data: Path, changes: dict[str, Any] | None = None) -> Trai
 def build(run: Run, config: TrainConfig, samples: SampleSet, report: Recorder) -> Training:
     torch.set_num_threads(1)
     net = prepare.build_net(config, len(samples.classes), None, report.say)
-    train, val = prepare.train_pictures(samples, config), prepare.eval_pictures(samples, "val", config)
+    train, val = reading.train_pictures(samples, config), reading.eval_pictures(samples, "val", config)
     if config.model.whitening:
         whiten(net, train, config)
-    answered = prepare.eval_pictures(samples, "train", config) if config.data.fix_share else None
+    answered = reading.eval_pictures(samples, "train", config) if config.data.fix_share else None
     objective = objective_for(net, config, samples)
     return Training(run, config, objective, *seen_by(objective, train, val, report.say), report, answered=answered)
 

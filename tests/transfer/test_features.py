@@ -13,7 +13,7 @@ from PIL import Image
 from tests.training.tiny import load, tiny_config, write_patterns
 
 from resight.exporting.onnx import Answering
-from resight.training import prepare
+from resight.training import prepare, reading
 from resight.transfer import features
 from resight.transfer.features import embedder, features_of
 
@@ -31,13 +31,13 @@ def test_features_are_the_networks_embeddings(
     samples = load(data)
     config = tiny_config(data, {"data.channels": channels, "data.mean": [0.3] * channels, "data.std": [0.2] * channels})
     net = prepare.build_net(config, 3, None, lambda _: None)
-    pictures = prepare.eval_pictures(samples, "train", config)
+    pictures = reading.eval_pictures(samples, "train", config)
     indices = np.array([4, 0, 7], np.int64)
     with embedder(net, config, 3) as embed:
         assert embed.shared == (worth == 0)
         found = features_of(embed, pictures.__getitem__, indices, mirror=True)
         plain = features_of(replace(embed, threads=2), pictures.__getitem__, indices, mirror=False)
-    geometry = prepare.geometry_of(config)
+    geometry = reading.geometry_of(config)
     answering = Answering(net, config.data.mean, config.data.std, 1.0)
     for row, index in zip(found, indices, strict=True):
         square = geometry.apply(samples.read(samples.part("train")[index], channels, geometry=geometry))

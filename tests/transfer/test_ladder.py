@@ -23,7 +23,7 @@ from resight.errors import Interrupted, UsageError
 from resight.recipes import TrainConfig, recipe
 from resight.recipes.recipes import PLENTY, Facts
 from resight.runs import CHECKPOINTS, CONFIG, WEIGHTS, Run
-from resight.training import fit, prepare
+from resight.training import fit, prepare, reading
 from resight.training.checkpoint import load_checkpoint
 from resight.training.fit import Training
 from resight.transfer import features, ladder, probe
@@ -108,7 +108,7 @@ def test_mirror_images_are_features_only_where_they_mean_the_same(whole: Run, da
     samples = resuming._samples(whole, resuming._config(whole))
     config = resuming._config(whole)
     config.augment.flip = "none"
-    parts = [prepare.eval_pictures(samples, part, config) for part in ("train", "val")]
+    parts = [reading.eval_pictures(samples, part, config) for part in ("train", "val")]
     _, about = ladder._computed(config, samples, parts[0], parts[1], lambda _: None)
     assert not about["mirrored"]
 
@@ -134,7 +134,7 @@ def test_a_head_of_the_same_classes_is_kept_where_it_answers_better(trained: boo
     config = tiny_config(data, {"model.weights": str(tmp_path / "w.safetensors"), "augment.flip": "random"})
     samples = resuming.data_sets.load(data, seed=0, val_fraction=0.3, test_fraction=0.1)
     net = prepare.build_net(tiny_config(data), 3, None, lambda _: None)
-    parts = [prepare.eval_pictures(samples, part, config) for part in ("train", "val")]
+    parts = [reading.eval_pictures(samples, part, config) for part in ("train", "val")]
     with features.embedder(net, config, 1) as embed:
         rows = features.features_of(embed, parts[1].__getitem__, np.arange(len(parts[1])), mirror=False)
     if trained:  # fitted on the validation pictures themselves: nothing else can be better there
@@ -166,7 +166,7 @@ def test_what_chooses_the_epoch_chooses_between_the_heads(
     choice = probe.Choice(1.0, "nothing", 0.5, 1.0, 0.25, ())
     monkeypatch.setattr(probe, "fit", lambda *_: (other, choice))
     said: list[str] = []
-    parts = [prepare.eval_pictures(samples, part, config) for part in ("train", "val")]
+    parts = [reading.eval_pictures(samples, part, config) for part in ("train", "val")]
     found, about = ladder._computed(config, samples, parts[0], parts[1], said.append)
     assert np.array_equal(found.bias, (own if select == "accuracy" else other).bias)
     assert about["val_recall"] == pytest.approx(1 / 3)

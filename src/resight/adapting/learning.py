@@ -22,7 +22,7 @@ from resight.runs import ARTIFACTS, CONFIG, Run, RunCard
 from resight.runs.plain_json import json_bytes, read_json
 from resight.runs.storage import write_atomic
 from resight.samples import SampleSet
-from resight.training import prepare
+from resight.training import prepare, reading
 from resight.training.checkpoint import newest
 from resight.training.fit import Training
 from resight.training.loader import Pictures, eval_batches
@@ -127,7 +127,7 @@ def learn(
     """
     settings.check()
     folder = run.path / ARTIFACTS / f".training-{name}"
-    train, val = prepare.train_pictures(samples, config), prepare.eval_pictures(samples, "val", config)
+    train, val = reading.train_pictures(samples, config), reading.eval_pictures(samples, "val", config)
     config = config.model_copy(deep=True)
     prepare.resolve_steps(config, len(train))
     asked = {"config": config.model_dump(mode="json"), "settings": asdict(settings), "data": samples.fingerprint()}

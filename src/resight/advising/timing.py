@@ -19,7 +19,7 @@ from resight.exporting.onnx import Answering, export_onnx
 from resight.models import create
 from resight.recipes import TrainConfig
 from resight.samples import SampleSet
-from resight.training import prepare
+from resight.training import prepare, reading
 from resight.training.checkpoint import Checkpoint, optimizer_tensors, save_checkpoint
 from resight.training.estimate import activations, timed_update
 from resight.training.fit import Training
@@ -152,8 +152,8 @@ class Nets:
         config.data.image_size = config.data.train_size = side
         config.data.start_scale, config.data.fix_share, config.model.weights = 1.0, 0.0, None
         built = prepare.build_net(config, len(self.samples.classes), None, lambda _: None)
-        train = prepare.train_pictures(self.samples, config)
-        val = prepare.eval_pictures(self.samples, "val", config)
+        train = reading.train_pictures(self.samples, config)
+        val = reading.eval_pictures(self.samples, "val", config)
         objective = objective_for(built, config, self.whole)
         return Training(None, config, objective, train, val, Silent())  # type: ignore[arg-type]
 

@@ -27,7 +27,7 @@ from resight.recipes import TrainConfig, override
 from resight.runs import CONFIG, SPLIT, Architecture, Run, RunCard
 from resight.runs.storage import write_atomic
 from resight.samples import SampleSet, split_csv
-from resight.training import machine, prepare
+from resight.training import machine, prepare, reading
 from resight.training.fit import Training
 from resight.training.loader import TrainLoader
 from resight.training.memory import peak_memory
@@ -60,7 +60,7 @@ def main(text: str) -> None:
         basics = rehearse(samples, whole, configs[0], folder / "rehearsal", asked["counts"], nets.embeddings())
         tell(basics=asdict(basics))
     for config in one_for_each(configs, lambda c: c.data.image_size):
-        tell(side=config.data.image_size, read=asdict(reading(samples, config)))
+        tell(side=config.data.image_size, read=asdict(read_rates(samples, config)))
     for key, rates in nets.measure():
         tell(net=key, rates=asdict(rates))
 
@@ -96,7 +96,7 @@ def rehearse(
     run = Run.create(path, _card(samples, config))
     write_atomic(path / CONFIG, config.to_json())
     split_csv.write(path / SPLIT, samples)
-    train, val = prepare.train_pictures(samples, config), prepare.eval_pictures(samples, "val", config)
+    train, val = reading.train_pictures(samples, config), reading.eval_pictures(samples, "val", config)
     training = Training(run, config, objective_for(net, config, whole), train, val, Silent())
     built = time.perf_counter() - start
     training.fit()
@@ -130,7 +130,7 @@ def _card(samples: SampleSet, config: TrainConfig) -> RunCard:
         architecture=Architecture(config.model.name, dict(config.model.options)),
         classes=samples.classes,
         channels=config.data.channels,
-        geometry=prepare.geometry_of(config),
+        geometry=reading.geometry_of(config),
         mean=tuple(config.data.mean),
         std=tuple(config.data.std),
     )
@@ -165,12 +165,12 @@ def _reference(counts: dict[str, int], length: int) -> float:
 # ── pictures ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def reading(samples: SampleSet, config: TrainConfig) -> ReadRates:
+def read_rates(samples: SampleSet, config: TrainConfig) -> ReadRates:
     """Seconds to make a picture of a batch, the first time and again, in one thread; and what it takes to keep one."""
     config = config.model_copy(deep=True)
     config.batch, config.total_steps, config.data.cache_gb = min(_READ, len(samples.part("train"))), 1000, 4.0
     config.data.start_scale, config.data.fix_share = 1.0, 0.0
-    train, val = prepare.train_pictures(samples, config), prepare.eval_pictures(samples, "val", config)
+    train, val = reading.train_pictures(samples, config), reading.eval_pictures(samples, "val", config)
     loader = TrainLoader(train, config)
     times = []
     for _ in range(2):

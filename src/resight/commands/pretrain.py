@@ -97,7 +97,7 @@ def start(
 ) -> Run:
     """The directory of a pretraining that can begin. Raises UsageError, DataError."""
     from resight.recipes import Facts, check_effects, override, pretraining_recipe
-    from resight.training import machine, named, prepare
+    from resight.training import machine, named, prepare, reading
 
     data = named.data_path(data)
     asked = override(pretraining_recipe(method, Facts(10_000, 10, 224)), wishes)
@@ -119,8 +119,8 @@ def start(
         config.augment.hue = config.augment.gray = 0.0
     prepare.with_path(config, data)
     if not config.data.mean:
-        pictures = prepare.train_pictures(samples, config, say)
-        config.data.mean, config.data.std = prepare.measure(pictures, config.data.channels, config.seed)
+        pictures = reading.train_pictures(samples, config, say)
+        config.data.mean, config.data.std = reading.measure(pictures, config.data.channels, config.seed)
     config.threads = machine.set_threads(config.threads)
     _decide_length(config, count, crops, wishes)
     return _make(data, samples, config, source, out, say)
@@ -166,7 +166,7 @@ def _make(data: Path, samples: data_sets.SampleSet, config: Any, source: Any, ou
     from resight.commands.start import free_name
     from resight.models import parameter_count
     from resight.pretraining.signals import seen_crops
-    from resight.training import machine, prepare
+    from resight.training import machine, prepare, reading
 
     net = prepare.build_net(config, 0, source, lambda _: None)
     how = config.pretrain
@@ -174,7 +174,7 @@ def _make(data: Path, samples: data_sets.SampleSet, config: Any, source: Any, ou
         architecture=Architecture(config.model.name, dict(config.model.options), parameter_count(net)),
         classes=(),
         channels=config.data.channels,
-        geometry=prepare.geometry_of(config),
+        geometry=reading.geometry_of(config),
         mean=tuple(config.data.mean),
         std=tuple(config.data.std),
         task="features",
@@ -208,19 +208,19 @@ def build(run: Run, config: Any, samples: data_sets.SampleSet, report: Any, *, f
     from resight.models import read_weights
     from resight.pretraining.build import pretraining_for
     from resight.pretraining.signals import Signals
-    from resight.training import machine, prepare
+    from resight.training import machine, prepare, reading
     from resight.training.fit import Training
 
     machine.set_threads(config.threads)
     machine.keep_memory()
     bare = samples.unlabelled()
-    train_set = prepare.train_pictures(bare, config, report.say)
-    val_set = prepare.eval_pictures(bare, "val", config, report.say)
+    train_set = reading.train_pictures(bare, config, report.say)
+    val_set = reading.eval_pictures(bare, "val", config, report.say)
     source = read_weights(config.model.weights, config.model.name) if fresh and config.model.weights else None
     net = prepare.build_net(config, 0, source, report.say)
     signals = Signals(config)
     if samples.labelled and samples.task == "single":
-        bank = prepare.eval_pictures(samples, "train", config, report.say)
+        bank = reading.eval_pictures(samples, "train", config, report.say)
         labels = samples.targets(samples.part("val"))
         signals = Signals(config, bank, labels, len(samples.classes))
     return Training(run, config, pretraining_for(net, config), train_set, val_set, report, judge=signals)

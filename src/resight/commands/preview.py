@@ -31,7 +31,7 @@ def preview(
     need("preview", "train", "torch", "pydantic")
     from resight import samples as data_sets
     from resight.recipes import TrainConfig, override
-    from resight.training import named, prepare
+    from resight.training import named, prepare, reading
     from resight.training.loader import TrainLoader
 
     wishes = {"data.image_size": image_size, "data.channels": channels, "seed": seed}
@@ -48,7 +48,7 @@ def preview(
     prepare.resolve_steps(config, len(samples.part("train")))
     config.batch = min(32, config.batch)
     config.data.start_scale = 1.0  # pictures that grow are shown at the size they end with
-    batch = TrainLoader(prepare.train_pictures(samples, config), config).make(0)
+    batch = TrainLoader(reading.train_pictures(samples, config), config).make(0)
     pixels = _augmented(config, batch)
     part = samples.part("train")
     names = [samples.label_text(part[int(index)]) or "(no label)" for index in batch.indices]

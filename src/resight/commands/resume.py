@@ -52,7 +52,7 @@ def finish(
     observe: called with the ``Training`` before its first step here; it may look, not touch.
     """
     from resight.exporting.seal import seal
-    from resight.training import distributed, machine, prepare, room
+    from resight.training import distributed, machine, reading, room
     from resight.training.spent import counted
 
     run = Run.open(path, sealed=False)
@@ -78,7 +78,7 @@ def finish(
             objective = _best(run, config, samples)
             if config.transfer.rung != "none":
                 _conclude(run, config)
-            val = prepare.eval_pictures(samples, "val", config)
+            val = reading.eval_pictures(samples, "val", config)
             seal(run, objective.net, samples, _logits(objective, val, config), report.say)
             _summary(run, report.say)
             if config.memory_gb:
@@ -116,13 +116,13 @@ def _samples(run: Run, config: Any) -> data_sets.SampleSet:
 
 def _same_settings(run: Run, config: Any) -> None:
     """Raises RunError with a diff when config.json no longer says what the Run was started as."""
-    from resight.training import prepare
+    from resight.training import reading
 
     card = run.card
     model = card.architecture
     pairs = {
         "model": ((model.name, model.options), (config.model.name, config.model.options)),
-        "geometry": (card.geometry, prepare.geometry_of(config)),
+        "geometry": (card.geometry, reading.geometry_of(config)),
         "channels": (card.channels, config.data.channels),
         "task": (card.task, config.task if config.pretrain.method == "none" else "features"),
         "mean": (list(card.mean), config.data.mean),
@@ -206,7 +206,7 @@ def build_training(
     if config.pretrain.method != "none":
         return pretrain.build(run, config, samples, report, fresh=fresh)
     from resight.models import read_weights
-    from resight.training import continuing, distributed, machine, prepare
+    from resight.training import continuing, distributed, machine, prepare, reading
     from resight.training.bags import Bags, seen_by
     from resight.training.fit import Training
     from resight.training.objectives import objective_for
@@ -218,9 +218,9 @@ def build_training(
         machine.return_memory()
     else:
         machine.keep_memory()
-    train_set = prepare.train_pictures(samples, config, report.say)
-    val_set = prepare.eval_pictures(samples, "val", config, report.say)
-    answered = prepare.eval_pictures(samples, "train", config, report.say) if config.data.fix_share else None
+    train_set = reading.train_pictures(samples, config, report.say)
+    val_set = reading.eval_pictures(samples, "val", config, report.say)
+    answered = reading.eval_pictures(samples, "train", config, report.say) if config.data.fix_share else None
     head, seen = None, {} if seen is None else seen
     if config.transfer.rung != "none" and not begun:
         from resight.transfer import ladder, weighing

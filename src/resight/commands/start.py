@@ -147,7 +147,7 @@ def known_already(option: str, named: str | None, samples: data_sets.SampleSet) 
 def decide(looked: Looked, wishes: dict[str, Any], recipe: str | None, say: Say) -> tuple[TrainConfig, Source | None]:
     """The complete configuration for checked data, the number of steps included unless it must be measured; and the
     weights to start from. Raises UsageError."""
-    from resight.training import continuing, distill, machine, objectives, prepare, room
+    from resight.training import continuing, distill, machine, objectives, prepare, reading, room
     from resight.training.balance import remark
 
     samples, base = looked.samples, looked.base
@@ -164,8 +164,8 @@ def decide(looked: Looked, wishes: dict[str, Any], recipe: str | None, say: Say)
     if note := remark(config, samples.counts()["train"]):
         say(f"note: {note}")
     if not config.data.mean:
-        pictures = prepare.train_pictures(samples, config, say)
-        config.data.mean, config.data.std = prepare.measure(pictures, config.data.channels, config.seed)
+        pictures = reading.train_pictures(samples, config, say)
+        config.data.mean, config.data.std = reading.measure(pictures, config.data.channels, config.seed)
     objectives.check_processes(config)
     config.threads = machine.set_threads(config.threads)
     room.decide(config, samples, looked.sizes, wishes, say)
@@ -177,7 +177,7 @@ def decide(looked: Looked, wishes: dict[str, Any], recipe: str | None, say: Say)
 def card_of(looked: Looked, config: TrainConfig, source: Source | None) -> RunCard:
     """What run.json will say of a training that starts now. Raises WeightsError for weights that do not fit."""
     from resight.models import parameter_count
-    from resight.training import machine, prepare
+    from resight.training import machine, prepare, reading
 
     samples, base, told = looked.samples, looked.base, dict(looked.told)
     # With the weights, so that those that do not fit are refused before anything is written.
@@ -186,7 +186,7 @@ def card_of(looked: Looked, config: TrainConfig, source: Source | None) -> RunCa
         architecture=Architecture(config.model.name, dict(config.model.options), parameter_count(net)),
         classes=samples.classes,
         channels=config.data.channels,
-        geometry=prepare.geometry_of(config),
+        geometry=reading.geometry_of(config),
         mean=tuple(config.data.mean),
         std=tuple(config.data.std),
         task=config.task,

@@ -14,7 +14,7 @@ from resight.runs import CONFIG, SPLIT, Run
 from resight.samples import SampleSet
 from resight.studying.gradients import read_measured, write_measured
 from resight.studying.layers import responses
-from resight.training import prepare
+from resight.training import reading
 from resight.training.loader import Pictures, eval_batches
 from resight.training.objectives import supervised
 from resight.training.validate import answers
@@ -38,11 +38,11 @@ def measure_run(run: Run, path: Path) -> bool:
     samples = samples_of(run, config)
     net = network_of(run)
     objective = supervised(net, config, samples)
-    train = prepare.eval_pictures(samples, "train", config)
+    train = reading.eval_pictures(samples, "train", config)
     chosen = spread(len(train), LEARNED)
     found = torch.cat(list(answers(objective, train, chosen, 64))).argmax(1).numpy()
     wrong = int((found != train.labels[chosen]).sum())
-    images = normalised(objective.normalize, prepare.eval_pictures(samples, "val", config), RESPONDING)
+    images = normalised(objective.normalize, reading.eval_pictures(samples, "val", config), RESPONDING)
     content["responses"] = [float(f"{value:.5g}") for value in responses(net, images).values()]
     content["train_error"], content["train_seen"] = wrong / len(chosen), len(chosen)
     content["parameters"] = parameter_count(net)

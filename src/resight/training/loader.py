@@ -214,7 +214,7 @@ class TrainLoader:
         parameters = draw(augment, config.seed, epoch, drawn)
         if config.data.geometry == "tiles":
             from resight.training.bags import bag_batch
-            from resight.training.prepare import geometry_of
+            from resight.training.reading import geometry_of
 
             pixels, count = bag_batch(self.pictures, indices, geometry_of(config))
             return Batch(pixels, torch.from_numpy(self.pictures.labels[indices]), indices, parameters, step, count)

@@ -21,7 +21,7 @@ from resight.samples import SampleSet
 from resight.training import machine
 from resight.training.live import Peak, measure_answering, peak_of
 from resight.training.memory import resident
-from resight.training.prepare import ARRAYS
+from resight.training.reading import ARRAYS
 
 Sizes = NDArray[np.int64]
 
@@ -129,7 +129,7 @@ def decoded_bytes(config: TrainConfig, samples: SampleSet, sizes: Sizes) -> int:
     if config.device == "cuda" or not len(sizes):
         return 0
     data, area = config.data, float(config.data.train_size**2)
-    if config.augment.crop == "resized":  # whole pictures, see ``prepare.train_pictures``
+    if config.augment.crop == "resized":  # whole pictures, see ``reading.train_pictures``
         short = math.ceil(data.train_size / math.sqrt(config.augment.scale_min))
         if data.geometry != "crop" and config.augment.crop_from == "square":
             area = float(np.mean(np.minimum(short, sizes.max(axis=1)) ** 2))

@@ -10,7 +10,7 @@ from resight.training.bags import Bags
 from resight.training.distill import Distilled, Teacher, open_teacher
 from resight.training.distributed import world_size
 from resight.training.objective import Objective, Supervised
-from resight.training.prepare import geometry_of
+from resight.training.reading import geometry_of
 
 
 def supervised(net: ResNet, config: TrainConfig, samples: SampleSet) -> Supervised:

@@ -18,7 +18,7 @@ from resight.inference import BATCH, batched, map_ordered, open_backend
 from resight.models import ResNet, count_macs, read_weights
 from resight.recipes import TrainConfig
 from resight.samples import SampleSet
-from resight.training import prepare
+from resight.training import prepare, reading
 from resight.training.loader import Pictures
 from resight.transfer.probe import FOLDS, Floats, Head, Labels
 
@@ -73,7 +73,7 @@ def frozen(
     own = Head(net.fc.weight.detach().numpy().copy(), net.fc.bias.detach().numpy().copy())
     mirror = config.augment.flip != "none"
     if config.augment.crop == "resized" or config.data.train_size != config.data.image_size:
-        train = prepare.eval_pictures(samples, "train", config, say)  # what the loop takes is not what is answered
+        train = reading.eval_pictures(samples, "train", config, say)  # what the loop takes is not what is answered
     chosen = some(train.labels, most_pictures(net.fc.in_features, 1 + mirror), config.seed)
     known = {} if seen is None else seen
     name = _name_of(net, config, samples, chosen, mirror)
@@ -102,7 +102,7 @@ def _name_of(net: ResNet, config: TrainConfig, samples: SampleSet, chosen: Label
             digest.update(name.encode())
             digest.update(value.contiguous().numpy())
     data = config.data
-    settings = (prepare.geometry_of(config).to_dict(), data.channels, data.mean, data.std, mirror)
+    settings = (reading.geometry_of(config).to_dict(), data.channels, data.mean, data.std, mirror)
     digest.update(repr((settings, config.device, config.threads, samples.fingerprint())).encode())
     digest.update(chosen.tobytes())
     return digest.hexdigest()

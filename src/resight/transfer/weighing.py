@@ -19,7 +19,7 @@ from resight.recipes import TrainConfig
 from resight.runs import Run
 from resight.samples import SampleSet
 from resight.samples.folds import training_folds
-from resight.training import distributed, prepare
+from resight.training import distributed, prepare, reading
 from resight.training.batches import ahead
 from resight.training.fit import Training
 from resight.training.loader import Pictures
@@ -131,7 +131,7 @@ def _fold(
     stop: StopRequest,
 ) -> dict[str, list[int]]:
     """Both rungs of the fold's training part, asked for the rest: pictures of each class, and those that are right."""
-    train, held = prepare.train_pictures(part, config), prepare.eval_pictures(part, "val", config)
+    train, held = reading.train_pictures(part, config), reading.eval_pictures(part, "val", config)
     head, answers = _probed(*known, part, held)
     settings = config.model_copy(deep=True)
     settings.batch = min(config.batch, len(train))
@@ -190,7 +190,7 @@ def _tuned(
     source = read_weights(config.model.weights or "", config.model.name)
     net = prepare.build_net(config, len(part.classes), source, _nobody)
     put_into(net, head)
-    answered = prepare.eval_pictures(part, "train", config) if config.data.fix_share else None
+    answered = reading.eval_pictures(part, "train", config) if config.data.fix_share else None
     training = Training(run, config, objective_for(net, config, part), *parts, report, answered=answered)
     if config.transfer.head == "new":
         training.renew_head()
