@@ -2,6 +2,7 @@
 
     python benchmarks/pretraining.py curve METHOD --data CIFAR [--crops 1000000] [--seed 0]
     python benchmarks/pretraining.py labels METHOD --data CIFAR [--share 0.01] [--seed 0] [--crops 1000000]
+    python benchmarks/pretraining.py long --data CIFAR [--share 0.01] [--seed 0] [--crops 1000000]
     python benchmarks/pretraining.py each FROM --data CLOTHING [--each 5] [--seed 0] [--weights FILE|RUN]
     python benchmarks/pretraining.py suggest HOW --data CIFAR --weights RUN [--count 100] [--seed 0]
     python benchmarks/pretraining.py collapse METHOD --data CIFAR [--updates 500]
@@ -13,8 +14,8 @@ that was interrupted goes on from its checkpoint. Every choice (rates, changes o
 test pictures; k-NN and linear accuracies of ``curve`` are of the validation part that is carved from train by the seed.
 
 ``labels``: a share of the training pictures' labels, drawn by the seed from each class; a tenth of these validate.
-Three sides: the ladder from the pretrained Run, `quick` from scratch, and `quick` with the time that pretraining and
-the ladder took together, if that is longer. Test pictures are answered once, by the sealed Run.
+The ladder from the pretrained Run, and `quick` from scratch; ``long``: `quick` with the crops of pretraining. Test
+pictures are answered once, by the sealed Run.
 ``suggest``: labels for the pictures that ``resight suggest`` lists, or for a random choice; then the last layer.
 """
 
@@ -112,27 +113,38 @@ def test_of(run: Run) -> dict[str, Any]:
     return {"top1": run.metrics.top1, "low": low, "high": high, "seconds": history(run)[-1]["seconds"]}
 
 
-def labels(args: argparse.Namespace) -> dict[str, Any]:
+def few(args: argparse.Namespace) -> tuple[int, int, dict[str, Any]]:
+    """Labels a class, classes, and how each side trains with these."""
     samples = resight.load(args.data, seed=0)
     args.runs.mkdir(exist_ok=True, parents=True)
     each = round(args.share * sum(s.split != "test" for s in samples.samples) / len(samples.classes))
     split = some_labels(samples, each, args.seed, args.runs / f"split-{args.share}-{args.seed}.csv")
+    return each, len(samples.classes), {"split": split, "seed": args.seed, "workers": 0}
+
+
+def labels(args: argparse.Namespace) -> dict[str, Any]:
+    each, _, common = few(args)
     first = pretrained(args)
-    name = f"{args.method}-{args.crops}-{args.share}-{args.seed}"
-    common: dict[str, Any] = {"split": split, "seed": args.seed, "workers": 0}
-    ladder_at = args.runs / f"ladder-{name}"
+    ladder_at = args.runs / f"ladder-{args.method}-{args.crops}-{args.share}-{args.seed}"
     ladder = done(ladder_at, lambda: resight.train(args.data, weights=first.path, out=ladder_at, **common))
-    scratch_at = args.runs / f"scratch-{args.share}-{args.seed}"
-    plain = {"model": args.model, "set": options(args), **common}
-    scratch = done(scratch_at, lambda: resight.train(args.data, out=scratch_at, **plain))
-    found = {"each": each, "ladder": test_of(ladder), "scratch": test_of(scratch)}
-    whole = history(first)[-1]["seconds"] + found["ladder"]["seconds"]
-    if whole > 1.2 * found["scratch"]["seconds"]:
-        epochs = history(scratch)[-1]["epoch"] * whole / found["scratch"]["seconds"]
-        long_at = args.runs / f"long-{name}"
-        long = done(long_at, lambda: resight.train(args.data, out=long_at, epochs=round(epochs), **plain))
-        found["long"] = {**test_of(long), "epochs": round(epochs)}
-    return found
+    at = args.runs / f"scratch-{args.share}-{args.seed}"
+    scratch = done(
+        at, lambda: resight.train(args.data, model=args.model, set=options(args), recipe="quick", out=at, **common)
+    )
+    return {"each": each, "ladder": test_of(ladder), "scratch": test_of(scratch)}
+
+
+def long(args: argparse.Namespace) -> dict[str, Any]:
+    """`quick` from scratch with as many crops as pretraining had: nearly all of what that side's network computed."""
+    each, classes, common = few(args)
+    epochs = round(args.crops / (0.9 * each * classes))
+    at = args.runs / f"long-{args.crops}-{args.share}-{args.seed}"
+    how = {"model": args.model, "set": options(args), "recipe": "quick", "epochs": epochs}
+    return {
+        "each": each,
+        "epochs": epochs,
+        "long": test_of(done(at, lambda: resight.train(args.data, out=at, **how, **common))),
+    }
 
 
 def each(args: argparse.Namespace) -> dict[str, Any]:
@@ -227,7 +239,7 @@ def table() -> None:
         print(path.stem, json.dumps({k: v for k, v in plain.items() if k not in ("machine", "right")})[:2000])
 
 
-STEPS = {"curve": curve, "labels": labels, "each": each, "suggest": suggest, "collapse": collapse}
+STEPS = {"curve": curve, "labels": labels, "long": long, "each": each, "suggest": suggest, "collapse": collapse}
 
 
 def main() -> None:
@@ -250,7 +262,13 @@ def main() -> None:
     if args.step == "table":
         table()
         return
-    sizes = {"curve": [args.crops], "labels": [args.crops, args.share], "each": [args.each], "suggest": [args.count]}
+    sizes = {
+        "curve": [args.crops],
+        "labels": [args.crops, args.share],
+        "long": [args.crops, args.share],
+        "each": [args.each],
+        "suggest": [args.count],
+    }
     name = "-".join(map(str, [args.step, args.method, *sizes.get(args.step, []), args.seed]))
     PIECES.mkdir(parents=True, exist_ok=True)
     path = PIECES / f"{name}.json"
