@@ -158,8 +158,9 @@ def tried(
     work: Any, train: tuple[Pixels, NDArray[np.int64]], max_drop: float, folder: Path, seed: int
 ) -> Iterator[tuple[str, EarlyExit, Point | None, float]]:
     """For each stage and grid: its name, both parts, the operating point on validation within ``max_drop`` points (None
-    where there is none that is faster than the whole network), and the head's accuracy there. work: `workshop.bench`.
-    train: squares uint8 (N, S, S, C) that the heads are fitted to, and labels.
+    where there is none that is faster than the whole network; its time is a part of that one's, as timed in turns), and
+    the head's accuracy there. work: `workshop.bench`. train: squares uint8 (N, S, S, C) that the heads are fitted to,
+    and labels.
     """
     data = work.run.read("model.onnx")
     for stage, cut in cuts(data).items():
@@ -170,11 +171,11 @@ def tried(
             parts = EarlyExit(folder, *split(data, cut, grid, head), work.threads)
             logits = parts.exit(work.pixels)
             sides: dict[str, Backend] = {"whole": work.whole, "exit": At(parts, 0.0), "all": At(parts, 2.0)}
-            seconds = {name: 1 / rate.one for name, rate in measure_rates(sides, work.shape).items()}
-            rest = max(seconds["all"] - seconds["exit"], 0.0)
-            two = Two.of(logits, work.logits, work.labels, (seconds["exit"], rest))
+            rates = measure_rates(sides, work.shape)
+            first, both = (rates["whole"].one / rates[name].one for name in ("exit", "all"))
+            two = Two.of(logits, work.logits, work.labels, (first, max(both - first, 0.0)))
             point = operating_point(curve(two), work.accuracy, max_drop)
-            if point is not None and point.seconds >= seconds["whole"]:
+            if point is not None and point.seconds >= 1:
                 point = None
             parts.temperatures = two.temperatures
             parts.threshold = 0.0 if point is None else point.threshold
