@@ -122,9 +122,9 @@ def test_a_cascade_of_int8_is_counted_against_fp32(ready: Path) -> None:
     run, card = Run.open(ready / "run"), artifact.card
     routes = card.adaptive["routes"]
     assert card.precision == "int8"
-    assert [(r["name"], r["backend"], r["precision"]) for r in routes] == [
-        ("resnet20-int8", "onnxruntime", "int8"),
-        ("resnet18-int8", "openvino", "int8"),
+    assert [tuple(r[key] for key in ("name", "backend", "precision", "artifact")) for r in routes] == [
+        ("resnet20-int8", "onnxruntime", "int8", "onnx-int8"),
+        ("resnet18-int8", "openvino", "int8", "openvino-int8"),
     ]
     assert set(card.environment) >= {"onnxruntime", "openvino"}
     assert card.adaptive["whole"]["name"] == "resnet18"

@@ -186,7 +186,7 @@ def cascade(
                 rows=rows,
                 packages=("onnx", *sorted({backend, *(route.backend for route in plan.routes)})),
                 say=say,
-                precisions=[one.small.precision, final.graph.precision],
+                graphs=[one.small, final.graph],
             )
             return Adapted(made, tuple(rows))
         say(to_text(rows, None))
