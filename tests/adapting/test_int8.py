@@ -181,6 +181,7 @@ def test_what_cannot_be_a_route_is_said(ready: Path) -> None:
     for more, words in (
         (["--by", "blocks", "--artifact", "onnx-int8"], "--artifact has no effect with --by blocks"),
         (["--with", str(ready / "small"), "--artifact", "none"], "no artefact 'none'"),
+        (["--with", f"{run.path}:onnx-int8", "--name", "onnx-int8"], "cannot be replaced by one that is made of it"),
     ):
         result = CliRunner().invoke(app, ["adapt", str(run.path), *more])
         assert isinstance(result.exception, UsageError)
