@@ -11,6 +11,9 @@ The test part is answered once by each side. All sides compute with onnxruntime.
 - random: as many pictures go on as in the cascade, drawn at random: mean and spread of 20 draws;
 - pruned: RUN without the blocks that validation misses least, dropped one by one until it costs what the cascade does;
   nothing is trained again;
+- early exit: RUN cut after a stage, with a linear head there (frozen maps of training pictures, logistic regression)
+  that answers where it is sure; the others go on from the cut. Every stage is tried, the maps averaged to 1 × 1 and to
+  4 × 4; that with the least expected time on validation within the budget is the side, the others are in ``exits``;
 - blocks: the artefact ``blocks`` of RUN, where it has one (``resight adapt --by blocks``).
 
 Time is measured as ``resight adapt`` does: on validation pictures mixed as all are, the side and the whole network
@@ -23,13 +26,14 @@ import argparse
 import json
 import tempfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from common import commit, machine
+from early_exit import tried
 from resight.adapting.cascade import Two, curve, operating_point
 from resight.adapting.dropping import blocks_of, without
 from resight.adapting.timing import Pace, pace
@@ -117,6 +121,8 @@ def main() -> None:
     parser.add_argument("--max-drop", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--most", type=int, default=500, help="validation pictures that choose the pruned blocks")
+    parser.add_argument("--exit-pictures", type=int, default=5000, help="training pictures that fit the exits' heads")
+    parser.add_argument("--seed", type=int, default=0, help="of the draw of these")
     parser.add_argument("--out", type=Path)
     asked = parser.parse_args()
     run, small, threads = Run.open(asked.run), Run.open(asked.small), asked.threads
@@ -127,9 +133,11 @@ def main() -> None:
         indices = positions(samples, "test")
         test = stored_squares(run, samples, indices, folder / "test.npy", threads)
         truth = samples.targets([samples.samples[i] for i in indices])
+        exits: list[dict[str, Any]] = []
         rows = sides(work, small, test, asked, folder)
+        rows += early(work, test, asked, folder, exits)
         table = [line(side, rows[0].predicted, truth, work, run) for side in rows]
-    result = {"machine": machine(threads), "commit": commit(), "test": len(truth), "rows": table}
+    result = {"machine": machine(threads), "commit": commit(), "test": len(truth), "rows": table, "exits": exits}
     print(json.dumps(result, indent=2))
     if asked.out:
         asked.out.write_text(json.dumps(result, indent=2))
@@ -182,6 +190,23 @@ def sides(work: Any, small: Run, test: Pixels, asked: Any, folder: Path) -> list
     return found
 
 
+def early(work: Any, test: Pixels, asked: Any, folder: Path, told: list[dict[str, Any]]) -> list[Side]:
+    """The quickest early exit within the budget, if there is one. told: gets a line for each that was tried."""
+    indices = positions(work.samples, "train")
+    drawn = np.sort(np.random.default_rng(asked.seed).permutation(len(indices))[: asked.exit_pictures])
+    chosen = [indices[k] for k in drawn]
+    pixels = stored_squares(work.run, work.samples, chosen, folder / "train.npy", asked.threads)
+    labels = work.samples.targets([work.samples.samples[i] for i in chosen])
+    best: tuple[float, Side] | None = None
+    for name, parts, point, accuracy in tried(work, (pixels, labels), asked.max_drop, folder, asked.seed):
+        row = {"exit": name, "alone": accuracy, "point": None if point is None else asdict(point)}
+        told.append(row | {"whole": work.accuracy})
+        if point is not None and (best is None or point.seconds < best[0]):
+            route, logits = answers(parts, test, ("route", "logits"))
+            best = point.seconds, Side("early exit", logits.argmax(1), parts, float((route == 1).mean()), name)
+    return [] if best is None else [best[1]]
+
+
 def line(side: Side, whole: np.ndarray, truth: np.ndarray, work: Any, run: Run) -> dict[str, Any]:
     lost = compare_answers(whole, side.predicted, truth, run.classes).overall.difference
     plain: dict[str, Any] = {
@@ -192,7 +217,8 @@ def line(side: Side, whole: np.ndarray, truth: np.ndarray, work: Any, run: Run) 
         "note": side.note,
     }
     if side.backend is not None and side.name != "whole":
-        routes = len(side.backend.plan.routes) if hasattr(side.backend, "plan") else 1
+        routes = 1 if isinstance(side.backend, Only) else 2
+        routes = len(side.backend.plan.routes) if hasattr(side.backend, "plan") else routes
         measured: Pace = pace(work.whole, side.backend, work.pixels, routes)
         plain["pace"] = measured.to_dict()
     return plain

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import itertools
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +19,7 @@ from tests.adapting.small import rating, timing
 from tests.training.tiny import CLASSES, SIDE, Recorder, pattern, tiny_config, write_patterns
 
 from resight import samples as data_sets
+from resight.adapting import learning
 from resight.adapting.choosing import Routes, frequent, scores_of
 from resight.adapting.dropping import blocks_of, without
 from resight.adapting.gated import Gated, droppable
@@ -31,7 +33,7 @@ from resight.images import Geometry
 from resight.inference import open_backend
 from resight.models import ResNet, create
 from resight.recipes import TrainConfig
-from resight.runs import ONNX, WEIGHTS, Architecture, Run, RunCard
+from resight.runs import HISTORY, ONNX, WEIGHTS, Architecture, Run, RunCard
 from resight.samples import SampleSet
 from resight.training import prepare, reading
 from resight.training.loader import TrainLoader
@@ -208,9 +210,16 @@ def digest(net: Any) -> str:
     return total.hexdigest()
 
 
-def test_what_was_interrupted_goes_on_bitwise(sealed: Run, data: SampleSet, tmp_path: Path) -> None:
+def test_what_was_interrupted_goes_on_bitwise(
+    sealed: Run, data: SampleSet, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Stopped after the first epoch's checkpoint, before the policy was measured, and in the middle of another one."""
+
     class Stop(Exception):
         pass
+
+    def killed(*_: Any) -> Any:
+        raise Stop
 
     def fail(done: int) -> None:
         if done == 7:
@@ -223,6 +232,10 @@ def test_what_was_interrupted_goes_on_bitwise(sealed: Run, data: SampleSet, tmp_
         run, config = copied(sealed, tmp_path / name), config_of(sealed, data, joint=0.5)
         config.save_steps = 3
         if interrupted:
+            with monkeypatch.context() as patch:
+                patch.setattr(learning, "measured", killed)
+                with pytest.raises(Stop):
+                    learn(run, data, config, settings, "blocks", lambda: EVEN, Recorder(), ONE)
             with pytest.raises(Stop):
                 learn(run, data, config, settings, "blocks", lambda: EVEN, Recorder(on_step=fail), ONE)
             with pytest.raises(UsageError, match="other settings"):
@@ -238,6 +251,10 @@ def test_what_was_interrupted_goes_on_bitwise(sealed: Run, data: SampleSet, tmp_
     assert digest(results[0].gated) == digest(results[1].gated)
     assert results[0].history == results[1].history
     assert results[0].changed
+    lines = [(one.folder / HISTORY).read_text("utf-8").splitlines() for one in results]
+    assert [[json.loads(line)["step"] for line in own] for own in lines] == [
+        [entry["step"] for entry in one.history] for one in results
+    ]
 
 
 def test_routes_are_the_most_likely_of_the_allowed_policies() -> None:

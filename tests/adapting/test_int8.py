@@ -122,9 +122,9 @@ def test_a_cascade_of_int8_is_counted_against_fp32(ready: Path) -> None:
     run, card = Run.open(ready / "run"), artifact.card
     routes = card.adaptive["routes"]
     assert card.precision == "int8"
-    assert [(r["name"], r["backend"], r["precision"]) for r in routes] == [
-        ("resnet20-int8", "onnxruntime", "int8"),
-        ("resnet18-int8", "openvino", "int8"),
+    assert [tuple(r[key] for key in ("name", "backend", "precision", "artifact")) for r in routes] == [
+        ("resnet20-int8", "onnxruntime", "int8", "onnx-int8"),
+        ("resnet18-int8", "openvino", "int8", "openvino-int8"),
     ]
     assert set(card.environment) >= {"onnxruntime", "openvino"}
     assert card.adaptive["whole"]["name"] == "resnet18"
@@ -181,6 +181,7 @@ def test_what_cannot_be_a_route_is_said(ready: Path) -> None:
     for more, words in (
         (["--by", "blocks", "--artifact", "onnx-int8"], "--artifact has no effect with --by blocks"),
         (["--with", str(ready / "small"), "--artifact", "none"], "no artefact 'none'"),
+        (["--with", f"{run.path}:onnx-int8", "--name", "onnx-int8"], "cannot be replaced by one that is made of it"),
     ):
         result = CliRunner().invoke(app, ["adapt", str(run.path), *more])
         assert isinstance(result.exception, UsageError)

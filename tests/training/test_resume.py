@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 from collections.abc import Callable
@@ -11,7 +12,10 @@ from typing import Any
 import pytest
 
 from resight.errors import Interrupted
+from resight.runs import HISTORY
+from resight.runs.storage import write_atomic
 from resight.training import checkpoint as checkpoint_module
+from resight.training import fit as fit_module
 from resight.training.fit import Training
 
 from .tiny import again, digest, last, start
@@ -100,6 +104,33 @@ def test_a_signal_saves_and_resuming_gives_the_same_bits(
     assert following.state.step == step
     following.fit()
     assert digest(tmp_path / "run") == straight
+
+
+def test_the_line_of_an_epoch_follows_from_its_checkpoint(
+    patterns: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed between an epoch's checkpoint and its line, the last time after the last epoch."""
+
+    def written() -> list[int]:
+        return [json.loads(line)["step"] for line in (tmp_path / "run" / HISTORY).read_text("utf-8").splitlines()]
+
+    training = start(tmp_path / "run", patterns)
+    for epochs, step in enumerate((6, 12), start=1):
+
+        def dies(path: Path, lines: bytes, last: int = epochs) -> None:
+            if lines.count(b"\n") == last:
+                raise Killed
+            write_atomic(path, lines)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(fit_module, "write_atomic", dies)
+            with pytest.raises(Killed):
+                training.fit()
+        training = again(tmp_path / "run", patterns)
+        assert training.state.step == step
+    assert written() == [6]
+    training.fit()
+    assert written() == [6, 12]
 
 
 def test_a_validation_that_was_stopped_is_not_counted(

@@ -186,11 +186,11 @@ def cascade(
                 rows=rows,
                 packages=("onnx", *sorted({backend, *(route.backend for route in plan.routes)})),
                 say=say,
-                precisions=[one.small.precision, final.graph.precision],
+                graphs=[one.small, final.graph],
             )
             return Adapted(made, tuple(rows))
         say(to_text(rows, None))
-        raise refused(run, rows, max_drop)
+        raise refused(run, rows, max_drop, "the Run itself" if last is None else f"{last.name} alone")
 
 
 @dataclass(frozen=True, eq=False)
@@ -278,10 +278,10 @@ def _warn(drop: Any, pictures: int, max_drop: float, point: Point, say: Callable
         say("the small network alone is within the budget: the whole one is never asked, and is not needed")
 
 
-def refused(run: Run, rows: Sequence[Row], max_drop: float) -> AdaptationError:
-    """Where nothing is good."""
+def refused(run: Run, rows: Sequence[Row], max_drop: float, instead: str = "the Run itself") -> AdaptationError:
+    """Where nothing is good. instead: what there is to answer with."""
     tried = [f"{row.name}: {row.verdict}" for row in rows if row.verdict not in ("", COMPARED)]
     return AdaptationError(
         f"no adaptive form of {run.path} is both faster and within {max_drop:g} points: {'; '.join(tried)}",
-        hint="allow more with --max-drop, or use the Run itself; what was there before is kept",
+        hint=f"allow more with --max-drop, or use {instead}; what was there before is kept",
     )

@@ -152,11 +152,13 @@ def learn(
     objective = Reinforced(gated, config, settings, table)
     watch = Watched(report, gated, objective.normalize, val, table, settings.penalty)
     training = Training(work, config, objective, train, val, watch)
+    watch.path = folder / "history.json"
     if (checkpoint := newest(work, report.say)) is not None:
         training.restore(checkpoint)
-        kept = [entry for entry in _history(folder) if entry["step"] <= training.state.step]
-        watch.history[:] = kept
-    watch.path = folder / "history.json"
+        watch.history[:] = [entry for entry in _history(folder) if entry["step"] <= training.state.step]
+        ended = [entry["step"] for entry in training.state.history]
+        if ended[len(watch.history) :] == [training.state.step]:  # killed after the checkpoint, before it was measured
+            watch.measure(training.state.step)
     training.fit()
     return Learned(gated, objective.normalize, table, settings.joint < 1, watch.history, folder)
 
@@ -191,7 +193,11 @@ class Watched:
 
     def epoch(self, entry: dict[str, Any], best: bool) -> None:
         self._report.epoch(entry, best)
-        found = {"step": entry["step"]} | measured(self._gated, self._normalize, self._val, self._costs, self._penalty)
+        self.measure(entry["step"])
+
+    def measure(self, step: int) -> None:
+        """Of the weights as they are, after update ``step``."""
+        found = {"step": step} | measured(self._gated, self._normalize, self._val, self._costs, self._penalty)
         self.history.append(found)
         if self.path is not None:
             write_atomic(self.path, json_bytes(self.history))

@@ -108,17 +108,18 @@ def finish(
     rows: Sequence[Row],
     packages: Sequence[str],
     say: Callable[[str], None],
-    precisions: Sequence[str] | None = None,
+    graphs: Sequence[Graph] | None = None,
 ) -> Artifact:
     """Evaluates what lies in ``draft`` as people will ask it, on validation and then, once, on test; publishes it.
 
-    about: of the card's ``adaptive``: the rule, the curve. precisions: of the routes; default: all fp32.
+    about: of the card's ``adaptive``: the rule, the curve. graphs: of the routes, for what the card says of them;
+    default: they are fp32, and of no artefact.
 
     Raises ParityError where it answers otherwise than the validation pictures did, StorageError.
     """
     run, samples = bench.run, bench.samples
-    precisions = precisions or ["fp32"] * len(plan.routes)
-    lowest = "int8" if "int8" in precisions else "fp32"
+    made = [("fp32", None)] * len(plan.routes) if graphs is None else [(one.precision, one.artifact) for one in graphs]
+    lowest = "int8" if any(precision == "int8" for precision, _ in made) else "fp32"
     with storage_errors(draft):
         (draft / PLAN).write_bytes(plan.to_json())
     card = replace(
@@ -159,7 +160,8 @@ def finish(
         route.to_card()
         | {
             "graph": route.graph,
-            "precision": precisions[number],
+            "precision": made[number][0],
+            "artifact": made[number][1],
             "share": {part: shares[part][number] for part in parts},
             "times": pace.routes[number],
         }

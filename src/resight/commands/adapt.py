@@ -81,6 +81,11 @@ def adapt(
     _say_learned([opened, *runs], samples, say)
     arguments: dict[str, Any] = {"max_drop": MAX_DROP if max_drop is None else max_drop, "backend": chosen}
     arguments |= {"name": name or by, "threads": thread_count(threads), "say": say}
+    own = [artifact, *(name for other, name in first if other.path.resolve() == opened.path.resolve())]
+    if arguments["name"] in own:
+        raise UsageError(
+            f"the artefact {arguments['name']} cannot be replaced by one that is made of it", hint="give another --name"
+        )
     if by == "blocks":
         return _blocks(opened, samples, data, epochs, penalty, seed, arguments)
     last = None if artifact is None else graph_of(opened, artifact, chosen)

@@ -143,7 +143,7 @@ def _told(artifact: Artifact) -> str:
     """What an artefact is, in a line; of int8 also what stayed in fp32."""
     card = artifact.card
     line = f"artifact {card.name}: {printable(card.precision)} by {card.backend}, {artifact.bytes / 1e6:,.1f} MB"
-    if card.precision == "fp32":
+    if card.precision == "fp32" or card.routes:  # a route's own artefact says it
         return line
     return f"{line}; stayed in fp32: {', '.join(map(printable, card.fp32_layers)) or 'nothing'}"
 

@@ -199,6 +199,7 @@ class Training:
             begins = self.start is not None and not state.history
             if not begins:
                 self.save()  # so that even a training that is stopped in its first second can go on
+            self.write_history()  # whoever was killed after a checkpoint had not written its epoch's line
             self.report.start(state.step, config.total_steps, config.batch)
             if begins:
                 self.end_epoch(stop)  # saves, too
@@ -277,10 +278,14 @@ class Training:
         state.stopped_early = bool(self.config.patience) and since_best >= self.config.patience
         state.loss_sum = state.correct = state.seen = 0.0
         self.save()
-        if self.accelerator.is_main_process:
-            lines = b"".join(json_bytes(entry, indent=None) for entry in state.history)
-            write_atomic(self.run.path / HISTORY, lines)
+        self.write_history()
         self.report.epoch(entry, best is entry)
+
+    def write_history(self) -> None:
+        """A line for each epoch that the checkpoint knows of."""
+        if self.accelerator.is_main_process and self.state.history:
+            lines = b"".join(json_bytes(entry, indent=None) for entry in self.state.history)
+            write_atomic(self.run.path / HISTORY, lines)
 
     def trained(self) -> dict[str, Any]:
         """The entry of the epoch that has just ended, or of the start, without its validation."""
