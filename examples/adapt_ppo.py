@@ -28,6 +28,12 @@ from resight.runs import CONFIG
 from resight.training.progress import Silent
 
 
+BATCH = 16
+"""Decisions in an update of REINFORCE: 62 updates in a thousand decisions, as PPO makes 78 below. With 128 there are so
+few in 20,000 decisions that it keeps every block.
+"""
+
+
 def earned(environment: BlocksEnvironment, number: int, choose) -> tuple[float, float, float]:
     """Mean reward, share of the full time, and accuracy of a rule: observation → 0 or 1 for each block."""
     rewards, shares, right = [], [], []
@@ -60,7 +66,8 @@ def reinforce(run: Run, samples, costs, decisions: int, penalty: float, seed: in
     settings = PolicySettings(penalty=penalty, joint=1.0)
     number = len(samples.part("train"))
     own = TrainConfig.from_json(run.read(CONFIG), str(run.path / CONFIG))
-    config = policy_config(run, own, epochs=decisions / number, batch=min(128, number), seed=seed, joint=1.0)
+    batch = min(BATCH, number)
+    config = policy_config(run, own, epochs=decisions / number, batch=batch, seed=seed, joint=1.0)
     config = override(config, {"augment.crop": "none", "augment.flip": "none"})
     learned = learn(run, samples, config, settings, f"example-{seed}", lambda: costs, Silent(), {})
     learned.remove()
