@@ -263,7 +263,12 @@ def _warn(drop: Any, pictures: int, max_drop: float, point: Point, say: Callable
 def refused(run: Run, rows: Sequence[Row], max_drop: float) -> AdaptationError:
     """Where nothing is good."""
     tried = [f"{row.name}: {row.verdict}" for row in rows if row.verdict not in ("", COMPARED)]
+    return refused_because(run, max_drop, "; ".join(tried))
+
+
+def refused_because(run: Run, max_drop: float, why: str) -> AdaptationError:
+    """With the reason in plain words."""
     return AdaptationError(
-        f"no adaptive form of {run.path} is both faster and within {max_drop:g} points: {'; '.join(tried)}",
+        f"no adaptive form of {run.path} is both faster and within {max_drop:g} points: {why}",
         hint="allow more with --max-drop, or use the Run itself; what was there before is kept",
     )

@@ -94,6 +94,8 @@ class ArtifactCard:
     @property
     def no_maps(self) -> str:
         """Why there are no class activation maps of what this artefact answers; empty where there are."""
+        if self.backend == "patches":
+            return "this artefact looks at some tiles of a picture only: explain the Run itself, which looks at all"
         if self.adaptive or self.backend == "adaptive":
             return "an adaptive artefact answers with several graphs, and these maps are of one: explain the Run itself"
         if self.precision != "fp32":
