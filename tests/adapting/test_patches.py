@@ -16,12 +16,13 @@ from tests.training.tiny import CLASSES, Recorder, pattern
 
 import resight
 from resight.adapting.learning import policy_config
-from resight.adapting.patches.curve import SHARES, Point, answered, curve, mean_curve, operating_point
-from resight.adapting.patches.facts import Facts, detail, load_facts
+from resight.adapting.patches import making
+from resight.adapting.patches.curve import SHARES, Point, answered, cheapest, curve, mean_curve, operating_point
+from resight.adapting.patches.facts import Facts, load_facts
 from resight.adapting.patches.learning import learn_to_look, look_config
 from resight.adapting.patches.making import patches
 from resight.adapting.patches.policy import Looked, LookPictures, LookSettings, TileCosts, TilePolicy, pooled
-from resight.adapting.patches.table import as_good, to_text
+from resight.adapting.patches.table import to_text, verdict
 from resight.adapting.patches.timing import TilePace
 from resight.adapting.reinforce import bounded
 from resight.commands.own_data import load_own
@@ -29,7 +30,7 @@ from resight.errors import AdaptationError, RunError, UsageError
 from resight.evaluation import softmax
 from resight.images import cut, decode, tile_boxes
 from resight.inference import Predictor
-from resight.inference.patches import PLAN, best, looked_at, read_looking
+from resight.inference.patches import PLAN, Patches, best, detail, looked_at, read_looking
 from resight.models.from_run import network_of
 from resight.recipes import TrainConfig
 from resight.runs import CONFIG, Run
@@ -60,7 +61,7 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def sealed(large: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
     return resight.train(
-        large, model="resnet8", image_size=28, epochs=2, seed=1, workers=0, device="cpu",
+        large, model="resnet8", image_size=28, epochs=1, seed=1, workers=0, device="cpu",
         out=tmp_path_factory.mktemp("sealed") / "run",
         set={"data.geometry": "tiles", "tiles.side": 32, "tiles.bag": 6, "model.options.stem": "tiny"},
     )  # fmt: skip
@@ -133,9 +134,25 @@ def test_the_point_is_where_no_larger_share_loses_more() -> None:
     assert best(np.array([1, 5, 5, 9, 0], np.float32), 3).tolist() == [1, 2, 3]
 
 
-def test_the_curve_counts_right_answers_and_names_rules_that_are_as_good() -> None:
+def test_the_rule_with_fewest_tiles_comes_first_and_of_equal_ones_the_simple_one() -> None:
+    one, two = Point(0.1, 0.1, 0.9), Point(0.2, 0.21, 0.9)
+    order = ("detail", "policy")
+    assert cheapest({"detail": two, "policy": one, "random": one}, order) == [("policy", one), ("detail", two)]
+    assert cheapest({"detail": one, "policy": one, "random": None}, order)[0][0] == "detail"
+    assert cheapest({"detail": None, "policy": None, "random": None}, order) == []
+    assert "no better" not in verdict({"detail": two, "policy": one})
+    assert "no better" in verdict({"detail": one, "policy": one})
+    assert "no better" in verdict({"detail": None, "policy": None})
+
+
+def test_detail_is_the_variance_of_the_tile_itself() -> None:
+    windows = np.random.default_rng(0).integers(0, 256, (5, 9, 9, 3), dtype=np.uint8)
+    expected = [window[2:7, 2:7].astype(float).ravel().var() for window in windows]
+    np.testing.assert_allclose(detail(windows, 5), expected, rtol=1e-6)
+
+
+def test_the_curve_counts_right_answers() -> None:
     facts = invented(20)
-    bright = detail(facts, 8)
     perfect = [logits.max(axis=1) for logits in facts.logits]
     points = curve(facts, perfect)
     assert [point.share for point in points] == list(SHARES)
@@ -144,11 +161,10 @@ def test_the_curve_counts_right_answers_and_names_rules_that_are_as_good() -> No
     worst = curve(facts, [-one for one in perfect])
     assert worst[5].accuracy == 0.0
     assert mean_curve([points, worst])[0].accuracy == 0.5
-    curves = {"policy": points, "detail": curve(facts, bright), "random": worst}
-    assert as_good(curves | {"detail": points}, points[0]) == ["detail (100.0 %)"]
-    text = to_text(curves, points[0], 20)
-    assert "*  1.0 %" in text
-    assert "one of them is 5 points" in text
+    curves = {"policy": points, "detail": worst}
+    text = to_text(curves, {"policy": points[0], "detail": worst[-1]}, 20).splitlines()
+    assert text[1].split() == ["1.0", "%", "100.0", "%*", "0.0", "%"]
+    assert text[-2].split(", of which ")[1].startswith("one is 5 points")
 
 
 def slow_loss(objective: Looked, batch: Any, facts: Facts, drawn: torch.Tensor) -> torch.Tensor:
@@ -215,11 +231,10 @@ def copied(run: Run, folder: Path) -> Run:
 
 
 def test_a_policy_learns_to_look_at_what_knows(sealed: Run, tmp_path: Path) -> None:
-    found = learned(copied(sealed, tmp_path), config_of(sealed, epochs=60), Recorder(), replace(SETTINGS, samples=16))
+    found = learned(copied(sealed, tmp_path), config_of(sealed, epochs=10), Recorder(), replace(SETTINGS, samples=32))
     last = found.history[-1]
     assert last["val_accuracy"] > 0.9
-    assert last["val_looked"] < 0.3  # one of 6 to 13 would do
-    assert last["val_loss"] < found.history[0]["val_loss"]
+    assert last["val_looked"] < 0.3  # one of 6 to 13 would do; all would be right as well, most others wrong
 
 
 def test_what_was_interrupted_goes_on_bitwise(sealed: Run, tmp_path: Path) -> None:
@@ -257,11 +272,24 @@ def timed(times: float) -> Any:
     return lambda whole, some, choose, pictures: TilePace((times,) * 3, times, 0.01, 0.02, len(pictures), 1)
 
 
-@pytest.fixture(scope="module")
-def adapted(sealed: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+@pytest.fixture(scope="module", params=["detail", "policy"])
+def adapted(request: pytest.FixtureRequest, sealed: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
+    """By each of the rules, whichever is better here."""
     run = copied(sealed, tmp_path_factory.mktemp("adapted"))
     how: dict[str, Any] = {"name": "patches", "settings": SETTINGS, "report": Recorder(), "threads": 1}
-    patches(run, load_own(run), config_of(run), max_drop=60.0, timing=timed(2.0), **how)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(making, "cheapest", lambda points, order: [(request.param, points[request.param])])
+        how |= {"samples": load_own(run), "config": config_of(run, epochs=1), "max_drop": 60.0}
+        if request.param == "policy":
+            with pytest.raises(AdaptationError, match="none is faster"):
+                patches(run, timing=timed(0.9), **how)
+            assert not (run.path / "artifacts" / "patches").exists()
+        patches(run, timing=timed(2.0), **how)  # what was learned and seen is kept
+    about = resight.runs.open_artifact(run, "patches").card.adaptive
+    assert about["by"] == request.param
+    graphs = {"policy": ["policy", "network"], "detail": ["network"]}[request.param]
+    assert [graph["name"] for graph in about["graphs"]] == graphs
+    assert (run.path / "artifacts" / "patches" / "policy.onnx").exists() == (request.param == "policy")
     return run
 
 
@@ -297,6 +325,25 @@ def test_an_artefact_looks_at_the_best_tiles_only_and_answers_as_pytorch(adapted
     assert all(answer.tiles is None for answer in everything)
 
 
+def test_openvino_chooses_and_answers_alike(adapted: Run, large: Path, tmp_path: Path) -> None:
+    pytest.importorskip("openvino")
+    folder = tmp_path / "openvino"
+    shutil.copytree(adapted.path / "artifacts" / "patches", folder)
+    plan = read_looking(folder / PLAN, None)
+    routes = {name: getattr(plan, name) for name in ("policy", "network") if getattr(plan, name)}
+    other = replace(plan, **{name: replace(route, backend="openvino") for name, route in routes.items()})
+    (folder / PLAN).write_bytes(other.to_json())
+    ours, theirs = Patches(adapted.path / "artifacts" / "patches" / PLAN), Patches(folder / PLAN)
+    picture, geometry = decode(sorted(large.glob("*/*.png"))[5]), adapted.card.geometry
+    boxes = tile_boxes(geometry, *picture.shape[:2])
+    np.testing.assert_allclose(
+        ours.scores(geometry, picture, boxes), theirs.scores(geometry, picture, boxes), atol=1e-4
+    )
+    tiles = cut(geometry, picture, boxes)
+    for mine, its in zip(*(side.answer(tiles, ("probabilities", "attention")) for side in (ours, theirs)), strict=True):
+        np.testing.assert_allclose(mine, its, atol=1e-4)
+
+
 def test_its_card_says_what_was_tried_lost_and_measured(adapted: Run) -> None:
     card = resight.runs.open_artifact(adapted, "patches").card
     about = card.adaptive
@@ -329,17 +376,13 @@ def test_every_form_of_answers_says_how_many_tiles(adapted: Run, large: Path, tm
     assert parquet.read_table(tmp_path / "a.parquet").column("tiles")[0].as_py() == {"looked": looked, "all": count}
 
 
-def test_what_it_cannot_do_is_refused(adapted: Run, large: Path, sealed: Run, tmp_path: Path) -> None:
+def test_what_it_cannot_do_is_refused(adapted: Run, large: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="some tiles of a picture only"):
         resight.explain(adapted, large, artifact="patches", out=tmp_path / "maps")
     with pytest.raises(UsageError, match=r"adapt --by cascade is for"):
         resight.adapt(adapted, by="cascade", with_=adapted)
     with pytest.raises(UsageError, match="names the backends"):
         Predictor(adapted, artifact="patches", backend="onnxruntime")
-    how: dict[str, Any] = {"name": "slow", "settings": SETTINGS, "report": Recorder(), "threads": 1}
-    run = copied(sealed, tmp_path)
-    with pytest.raises(AdaptationError, match="not faster"):
-        patches(run, load_own(run), config_of(run, epochs=1), max_drop=100, timing=timed(0.9), **how)
 
 
 @pytest.mark.parametrize("changes", [{"share": 0}, {"share": True}, {"side": 1000}, {"more": 1}, {"temperature": -1}])

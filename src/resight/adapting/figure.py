@@ -79,9 +79,11 @@ def save_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
     write_atomic(path, stream.getvalue())
 
 
-def save_tile_curves(path: Path, curves: Mapping[str, Sequence[TilePoint]], accuracy: float, point: TilePoint) -> None:
+def save_tile_curves(
+    path: Path, curves: Mapping[str, Sequence[TilePoint]], accuracy: float, rule: str, point: TilePoint
+) -> None:
     """A line for each rule: accuracy on validation against the share of tiles that are looked at. accuracy: of all
-    tiles. point: what was made of the first. Raises StorageError.
+    tiles. rule, point: what was made. Raises StorageError.
     """
     from matplotlib.figure import Figure
 
@@ -97,7 +99,7 @@ def save_tile_curves(path: Path, curves: Mapping[str, Sequence[TilePoint]], accu
             label=printable(name),
         )
     axes.plot([100], [100 * accuracy], "s", color="black", label="all tiles", markersize=6)
-    chosen = f"chosen: {100 * point.looked:.1f} % of the tiles"
+    chosen = f"chosen: {rule}, {100 * point.looked:.1f} % of the tiles"
     axes.plot([100 * point.looked], [100 * point.accuracy], "*", color=RED, markersize=14, label=chosen)
     axes.set_xlabel("tiles looked at in full, %")
     axes.set_ylabel("accuracy on validation, %")

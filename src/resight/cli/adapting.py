@@ -29,11 +29,12 @@ def adapt(
     epochs: Annotated[
         float | None,
         typer.Option(
-            help="With --by blocks or patches: passes of the policy over the training part; default: 10 or 100."
+            help="With --by blocks or patches: passes of the policy over the training part; default: 10 or 30."
         ),
     ] = None,
     penalty: Annotated[
-        float | None, typer.Option(min=0, help="With --by blocks or patches: what a wrong answer costs; default: 5.")
+        float | None,
+        typer.Option(min=0, help="With --by blocks or patches: what a wrong answer costs; default: 5 or 0.5."),
     ] = None,
     seed: Annotated[int | None, typer.Option(help="With --by blocks or patches: of the policy's training.")] = None,
     max_drop: Annotated[

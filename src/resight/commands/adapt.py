@@ -50,9 +50,9 @@ def adapt(
     (pixels; default: about a half, five eighths and three quarters); ``blocks``: a policy decides for each picture
     which residual blocks it needs; ``patches``, of a Run that cuts pictures into tiles: a policy decides from the whole
     picture at low resolution which tiles are looked at. A policy is learned by reinforcement in ``epochs`` passes over
-    the training pictures (default 10, of patches 100), where a wrong answer costs ``penalty`` (default 5) and a right
-    one earns the more the less time it took; begun and interrupted, the same call goes on. seed: of this training;
-    default: the Run's. name: default: what ``by`` says. backend: what computes; default: onnxruntime.
+    the training pictures (default 10, of patches 30), where a wrong answer costs ``penalty`` (default 5, of patches
+    0.5) and a right one earns the more the less time it took; begun and interrupted, the same call goes on. seed: of
+    this training; default: the Run's. name: default: what ``by`` says. backend: what computes; default: onnxruntime.
 
     Raises AdaptationError where nothing is both faster and within the budget: an earlier artefact of the name stays.
     UsageError, DataError, RunError and MissingExtra for what cannot be used; RunLocked, StorageError.

@@ -1,8 +1,8 @@
 """``patches.json``: which tiles of a picture are looked at, decided from the whole picture at low resolution.
 
-A policy scores every tile from a coarse window about it (`resight.images.windows_of`); the network computes those with
-the best scores, a fixed share of the picture's, and its attention is shared out among them alone (Uzkent and Ermon
-2020: PatchDrop, with bags of tiles for the picture).
+Every tile is scored from a coarse window about it (`resight.images.windows_of`); the network computes those with the
+best scores, a fixed share of the picture's, and its attention is shared out among them alone (Uzkent and Ermon 2020:
+PatchDrop, with bags of tiles for the picture). The score is a policy's, or the detail that the tile has.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ _MOST = 64  # pixels of a side
 
 @dataclass(frozen=True)
 class Looking:
-    """tile: pixels of a tile's side in the coarse picture. side: of the window that the policy sees about it. share: of
-    a picture's tiles that are looked at, 0 … 1. policy: its graph, whose ``logits`` (N, 1) score N windows. network:
-    that of the tiles, whose answers have the ``temperature``.
+    """tile: pixels of a tile's side in the coarse picture. side: of the window that is seen about it. share: of a
+    picture's tiles that are looked at, 0 … 1. policy: its graph, whose ``logits`` (N, 1) score N windows; None: the
+    score is `detail`. network: that of the tiles, whose answers have the ``temperature``.
     """
 
     tile: int
     side: int
     share: float
-    policy: Route
+    policy: Route | None
     network: Route
     temperature: float = 1.0
 
     @property
     def graphs(self) -> list[dict[str, str]]:
         """As the artefact's card names them."""
-        return [{"name": one.name, "backend": one.backend} for one in (self.policy, self.network)]
+        return [{"name": one.name, "backend": one.backend} for one in (self.policy, self.network) if one]
 
     def to_json(self) -> bytes:
         return json_bytes({"schema": SCHEMA} | asdict(self))
@@ -65,6 +65,16 @@ def best(scores: Floats, number: int) -> NDArray[np.int64]:
     return found
 
 
+def detail(windows: Pixels, tile: int) -> Floats:
+    """The variance of the ``tile`` pixels a side in the middle of windows uint8 (N, side, side, C), all channels
+    together: float32 (N,).
+    """
+    start = (windows.shape[1] - tile) // 2
+    inner = windows[:, start : start + tile, start : start + tile].reshape(len(windows), -1)
+    found: Floats = inner.astype(np.float64).var(axis=1).astype(np.float32)
+    return found
+
+
 def read_looking(path: Path, sha256: str | None) -> Looking:
     """Raises RunError for a file that was changed, and for anything that is not such a plan of this schema."""
     data = read_graph(path, sha256)
@@ -72,7 +82,8 @@ def read_looking(path: Path, sha256: str | None) -> Looking:
         plain = read_json(data)
         if not isinstance(plain, dict) or plain.pop("schema", None) != SCHEMA:
             raise ValueError(f"it is not of schema {SCHEMA}")
-        policy, network = (read_route(plain.pop(name)) for name in ("policy", "network"))
+        policy, network = (plain.pop(name) for name in ("policy", "network"))
+        policy, network = None if policy is None else read_route(policy), read_route(network)
         found = Looking(**plain, policy=policy, network=network)
         _check(found)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
@@ -99,6 +110,8 @@ def _check(found: Looking) -> None:
         value = getattr(found, name)
         if type(value) is not int or not 1 <= value <= _MOST:
             raise ValueError(f"{name} is {value!r}; expected 1 to {_MOST}")
+    if found.side < found.tile:
+        raise ValueError("a window is smaller than its tile")
     if isinstance(found.share, bool) or not isinstance(found.share, int | float) or not 0 < found.share <= 1:
         raise ValueError(f"the share is {found.share!r}; expected above 0, at most 1")
     if not is_positive(found.temperature):
@@ -106,7 +119,7 @@ def _check(found: Looking) -> None:
 
 
 class Patches:
-    """``patches.json`` and the two graphs beside it, as a backend of tiles that also chooses among them; the arguments
+    """``patches.json`` and the graphs beside it, as a backend of tiles that also chooses among them; the arguments
     are those of ``OnnxRuntime``. Safe to call from several threads.
 
     Which tiles are chosen depends on the picture alone, so a picture alone and among others gets the same answer;
@@ -125,7 +138,8 @@ class Patches:
                 one.backend, place, threads, sha256=one.sha256, weights=one.weights, callers=callers or 1
             )
 
-        self._policy, self._network = opened(self.plan.policy), opened(self.plan.network)
+        self._policy = None if self.plan.policy is None else opened(self.plan.policy)
+        self._network = opened(self.plan.network)
 
     def answer(self, pixels: Pixels, outputs: Sequence[str]) -> list[Floats]:
         """Of tiles; see :class:`resight.inference.Backend`."""
@@ -141,11 +155,13 @@ class Patches:
         return boxes[best(self.scores(geometry, picture, boxes), looked_at(self.plan.share, len(boxes)))]
 
     def scores(self, geometry: Geometry, picture: Pixels, boxes: Boxes) -> Floats:
-        """How much the policy wants to look at each of a picture's tiles, (N,). Raises RunError for what is none."""
+        """How much each of a picture's tiles is worth a look, (N,). Raises RunError for what a policy does not know."""
         return self.scores_of_windows(windows_of(geometry, picture, boxes, self.plan.tile, self.plan.side, AT_ONCE))
 
     def scores_of_windows(self, windows: Iterable[Pixels]) -> Floats:
         """The same of the windows uint8 (n, side, side, C) themselves, in order, some at a time."""
+        if self._policy is None:
+            return np.concatenate([detail(seen, self.plan.tile) for seen in windows])
         found = np.concatenate([self._policy.answer(seen, ("logits",))[0] for seen in windows])
         if found.ndim != 2 or found.shape[1] != 1 or not np.isfinite(found).all():
             raise RunError(f"the policy of {self.path} does not give one number for each tile", hint=AGAIN)

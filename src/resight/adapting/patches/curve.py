@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -61,6 +61,12 @@ def operating_point(points: Sequence[Point], whole: float, max_drop: float) -> P
             break
         chosen = point
     return chosen if chosen is not None and chosen.looked < 1 else None
+
+
+def cheapest(points: Mapping[str, Point | None], order: Sequence[str]) -> list[tuple[str, Point]]:
+    """The rules of ``order`` that have a point, by how many tiles they look at; of equal ones the earlier."""
+    found = [(rule, point) for rule in order if (point := points[rule]) is not None]
+    return sorted(found, key=lambda one: one[1].looked)
 
 
 def plain_points(points: Sequence[Point]) -> list[dict[str, Any]]:

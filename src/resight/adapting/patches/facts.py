@@ -101,16 +101,6 @@ def facts_of(
     return Facts(tuple(windows), tuple(attention), tuple(logits), labels)
 
 
-def detail(facts: Facts, tile: int) -> list[Floats]:
-    """For each picture the variance within each coarse tile, (T,): the middle of its window, all channels together."""
-    found = []
-    for windows in facts.windows:
-        start = (windows.shape[1] - tile) // 2
-        inner = windows[:, start : start + tile, start : start + tile].astype(np.float32)
-        found.append(inner.reshape(len(inner), -1).var(axis=1))
-    return found
-
-
 def drawn(facts: Facts, seed: int) -> list[Floats]:
     """For each picture a number at random for each tile, (T,)."""
     random = np.random.default_rng(seed)

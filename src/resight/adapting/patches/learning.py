@@ -26,7 +26,7 @@ from resight.training.fit import Training
 from resight.training.objective import Normalize
 
 SEEN = "seen.json"
-EPOCHS, BATCH, RATE = 100.0, 8, 1e-3
+EPOCHS, BATCH, RATE = 30.0, 8, 3e-3
 
 
 @dataclass(eq=False)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -14,8 +16,8 @@ import numpy as np
 
 from resight.adapting.cascades import refused_because
 from resight.adapting.figure import save_tile_curves
-from resight.adapting.patches.curve import Point, answered, curve, mean_curve, operating_point, plain_points
-from resight.adapting.patches.facts import Facts, detail, drawn
+from resight.adapting.patches.curve import Point, answered, cheapest, curve, mean_curve, operating_point, plain_points
+from resight.adapting.patches.facts import Facts, drawn
 from resight.adapting.patches.learning import (
     both_facts,
     forget_facts,
@@ -77,7 +79,8 @@ def patches(
     timing: Callable[..., TilePace] = tile_pace,
 ) -> Adapted:
     """Learns a policy with ``config``, or goes on with one that was begun, and makes the artefact ``name``: the Run's
-    own network on as few tiles as lose at most ``max_drop`` points on validation.
+    own network on as few tiles as lose at most ``max_drop`` points on validation. Where the tiles with most detail do
+    as well as the policy's, they are taken: the simple rule needs no second graph.
 
     Raises AdaptationError where nothing is both faster and within the budget, ParityError where the graphs choose or
     answer otherwise than PyTorch; Interrupted after a signal, the state saved; what `drafted`, `publish` and reading
@@ -103,27 +106,33 @@ def patches(
         conditions = {"backend": backend, "threads": threads}
         learned = learn_to_look(run, samples, parts, config, settings, name, costs, report, conditions)
         say("choosing how many tiles to look at, on validation …")
-        plan = _plan(run, draft, learned.policy, learned.normalize, settings, backend)
-        scores = _scores(_open(draft, plan, threads), val)
-        _check_scores(scores, scores_of(learned.policy, learned.normalize, val))
-        curves = _curves(val, scores, settings.tile)
+        plan = _plan(run, folder, learned.policy, learned.normalize, settings, backend)
+        plans = {"detail": replace(plan, policy=None), "policy": plan}
+        scores = {rule: _scores(_open(folder, one, threads), val) for rule, one in plans.items()}
+        _check_scores(scores["policy"], scores_of(learned.policy, learned.normalize, val))
+        at_random = mean_curve([curve(val, drawn(val, seed)) for seed in range(DRAWINGS)])
+        curves = {rule: curve(val, own) for rule, own in scores.items()} | {"random": at_random}
         accuracy = float((val.whole().argmax(axis=1) == val.labels).mean())
-        point = operating_point(curves["policy"], accuracy, max_drop)
-        say(to_text(curves, point, len(val)))
-        if point is None:
-            raise refused_because(run, max_drop, "no share of the tiles is within the budget")
-        logits = answered(val, scores, point.share).astype(np.float32)
-        plan = replace(plan, share=point.share, temperature=fit_temperature(logits, val.labels))
-        card = _card(run, name, plan, draft)
-        trial = Predictor(run, artifact=finished(run, draft, card), threads=threads)
-        assert whole.tiled is not None
-        assert trial.tiled is not None
-        pace = timing(whole.tiled, trial.tiled, _choosing(run.card.geometry, draft, plan, threads), pictures)
-        if not pace.faster:
-            raise refused_because(run, max_drop, "it is not faster than looking at all tiles")
-        made = _finish(run, samples, draft, card, (whole, trial), logits, say)
+        points = {rule: operating_point(own, accuracy, max_drop) for rule, own in curves.items()}
+        say(to_text(curves, points, len(val)))
+        for rule, point in cheapest(points, tuple(plans)):
+            logits = answered(val, scores[rule], point.share).astype(np.float32)
+            temperature = fit_temperature(logits, val.labels)
+            card = _card(run, name, replace(plans[rule], share=point.share, temperature=temperature), folder, draft)
+            trial = Predictor(run, artifact=finished(run, draft, card), threads=threads)
+            assert whole.tiled is not None
+            assert trial.tiled is not None
+            choosing = partial(_choose, run.card.geometry, Patches(draft / PLAN, threads))
+            pace = timing(whole.tiled, trial.tiled, choosing, pictures)
+            if pace.faster:
+                break
+        else:
+            why = "none is faster than looking at all" if any(points.values()) else "no share is within the budget"
+            raise refused_because(run, max_drop, f"of tiles, {why}")
+        made = _finish(run, samples, card, (whole, trial), (val.whole().astype(np.float32), logits), say)
         about = card.adaptive | {
             "rule": "patches",
+            "by": rule,
             "max_drop": max_drop,
             "share": point.share,
             "settings": asdict(settings),
@@ -135,7 +144,7 @@ def patches(
             "looked": made["looked"],
             "pace": pace.to_dict(),
         }
-        save_tile_curves(draft / "curve.png", curves, accuracy, point)
+        save_tile_curves(draft / "curve.png", curves, accuracy, rule, point)
         say(f"writing the artefact {name} …")
         card = replace(card, metrics=made["metrics"], parity=made["parity"], adaptive=about)
         artifact = publish(run, draft, card)
@@ -187,9 +196,8 @@ def _open(folder: Path, plan: Looking, threads: int) -> Patches:
     return Patches(folder / PLAN, threads)
 
 
-def _choosing(geometry: Geometry, folder: Path, plan: Looking, threads: int) -> Callable[[Pixels], object]:
-    patches = _open(folder, plan, threads)
-    return lambda picture: patches.chosen(geometry, picture, tile_boxes(geometry, *picture.shape[:2]))
+def _choose(geometry: Geometry, patches: Patches, picture: Pixels) -> object:
+    return patches.chosen(geometry, picture, tile_boxes(geometry, *picture.shape[:2]))
 
 
 def _scores(patches: Patches, facts: Facts) -> list[Floats]:
@@ -206,19 +214,15 @@ def _check_scores(found: Sequence[Floats], expected: Sequence[Floats]) -> None:
         )
 
 
-def _curves(val: Facts, scores: Sequence[Floats], tile: int) -> Curves:
-    at_random = [curve(val, drawn(val, seed)) for seed in range(DRAWINGS)]
-    return {
-        "policy": curve(val, scores),
-        "detail": curve(val, detail(val, tile)),
-        "random": mean_curve(at_random),
-    }
-
-
-def _card(run: Run, name: str, plan: Looking, draft: Path) -> ArtifactCard:
+def _card(run: Run, name: str, plan: Looking, folder: Path, draft: Path) -> ArtifactCard:
+    """Puts the plan and its graphs, from ``folder``, into the draft, which has nothing else."""
     with storage_errors(draft):
+        for path in draft.iterdir():
+            path.unlink()
+        for graph in (plan.policy, plan.network):
+            if graph is not None:
+                shutil.copyfile(folder / graph.graph, draft / graph.graph)
         (draft / PLAN).write_bytes(plan.to_json())
-    notes = ["class activation maps and 'unknown' are of all tiles: ask the Run itself for them"]
     return replace(
         ArtifactCard.of(run, name, target="adaptive", precision="fp32", backend=PATCHES, graph=PLAN),
         temperature=plan.temperature,
@@ -226,38 +230,39 @@ def _card(run: Run, name: str, plan: Looking, draft: Path) -> ArtifactCard:
         adaptive={"graphs": plan.graphs},
         environment=environment(("torch", "onnx", plan.network.backend)),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=tuple(notes),
+        notes=("class activation maps and 'unknown' are of all tiles: ask the Run itself for them",),
     )
 
 
 def _finish(
     run: Run,
     samples: SampleSet,
-    draft: Path,
     card: ArtifactCard,
     sides: tuple[Predictor, Predictor],
-    chosen: Floats,
+    known: tuple[Floats, Floats],
     say: Callable[[str], None],
 ) -> dict[str, Any]:
-    """Answers validation and then, once, test as people will ask. chosen: the logits (N, K) on validation from which
-    the operating point was chosen. Raises ParityError where these are not what is answered now.
+    """Answers validation and then, once, test as people will ask. known: the logits (N, K) of validation from all
+    tiles, and those from which the operating point was chosen. Raises ParityError where the latter are not what is
+    answered now.
     """
     metrics: dict[str, Any] = {}
     lost: dict[str, Any] = {}
     looked: dict[str, float] = {}
     parity: dict[str, Any] = {}
     for part in ("val", *(["test"] if positions(samples, "test") else [])):
-        say(f"answering the {part} part with all tiles and with the chosen ones …")
-        (other, _), (own, labels) = (side.answers_of(samples, part) for side in sides)
+        say(f"answering the {part} part …")
+        own, labels = sides[1].answers_of(samples, part)
+        whole = known[0] if part == "val" else sides[0].answers_of(samples, part)[0].logits
         groups = [samples.samples[i].group for i in own.indices]
         metrics[part] = evaluate(own.logits, labels, run.classes, temperature=card.temperature, groups=groups).to_dict()
-        before, after = other.logits.argmax(axis=1), own.logits.argmax(axis=1)
+        before, after = whole.argmax(axis=1), own.logits.argmax(axis=1)
         drop: Estimate = compare_answers(before, after, labels, run.classes).overall.difference
         lost[part] = asdict(drop)
         assert own.looked is not None
         looked[part] = float(own.looked[:, 0].sum() / own.looked[:, 1].sum())
         if part == "val":
-            near = compare(other.probabilities, own.probabilities)
+            near = compare(softmax(whole / run.card.temperature), own.probabilities)
             parity = {
                 "pictures": near.n,
                 "top1_agreement": near.top1_agreement,
@@ -265,7 +270,7 @@ def _finish(
                 "mean_abs": near.mean_abs,
                 "lost": lost[part],
             }
-            apart = float(np.abs(softmax(chosen / card.temperature) - own.probabilities).max())
+            apart = float(np.abs(softmax(known[1] / card.temperature) - own.probabilities).max())
             if apart > _APART:
                 raise ParityError(
                     f"the chosen tiles are answered otherwise than when they were chosen: by up to {apart:.2g}",

@@ -9,27 +9,28 @@ from resight.images import printable
 from resight.runs import Artifact
 
 
-def to_text(curves: Mapping[str, Sequence[Point]], chosen: Point | None, pictures: int) -> str:
-    """A line for each share, the one that is taken with ``*``; a column for each rule."""
-    lines = [f"{'tiles':>8}  " + "  ".join(f"{name:>9}" for name in curves)]
+def to_text(curves: Mapping[str, Sequence[Point]], points: Mapping[str, Point | None], pictures: int) -> str:
+    """A line for each share, a column for each rule; ``*`` where a rule is within the budget, and stays there."""
+    lines = [f"{'tiles':>7}" + "".join(f"{name:>12}" for name in curves)]
     for row in zip(*curves.values(), strict=True):
-        mark = "*" if chosen is not None and row[0].share == chosen.share else " "
-        cells = "  ".join(f"{100 * point.accuracy:7.1f} %" for point in row)
-        lines.append(f"{mark}{100 * row[0].share:5.1f} %  {cells}")
-    lines.append(f"accuracy on {pictures:,} validation pictures; one of them is {100 / pictures:.2g} points")
-    if chosen is not None and (simple := as_good(curves, chosen)):
-        lines.append(f"at that share as good or better without a policy: {', '.join(simple)}")
-    return "\n".join(lines)
+        cells = [
+            f"{100 * point.accuracy:9.1f} %{'*' if point == points[rule] else ' '}"
+            for rule, point in zip(curves, row, strict=True)
+        ]
+        lines.append(f"{100 * row[0].share:5.1f} %" + "".join(cells))
+    lines.append(
+        f"accuracy on {pictures:,} validation pictures, of which one is {100 / pictures:.2g} points; * enough tiles"
+    )
+    return "\n".join([line.rstrip() for line in lines] + [verdict(points)])
 
 
-def as_good(curves: Mapping[str, Sequence[Point]], chosen: Point) -> list[str]:
-    """The other rules that lose nothing to the policy at the chosen share."""
-    found = []
-    for name, points in curves.items():
-        same = next(point for point in points if point.share == chosen.share)
-        if name != "policy" and same.accuracy >= chosen.accuracy:
-            found.append(f"{name} ({100 * same.accuracy:.1f} %)")
-    return found
+def verdict(points: Mapping[str, Point | None]) -> str:
+    """Whether learning was worth it, in plain words."""
+    shares = {rule: 1.0 if point is None else point.looked for rule, point in points.items()}
+    needed = ", ".join(f"{rule} {100 * share:.1f} %" for rule, share in shares.items())
+    if shares["policy"] < shares["detail"]:
+        return f"tiles needed: {needed}"
+    return f"tiles needed: {needed}; the policy is no better than the tiles with most detail"
 
 
 def told(artifact: Artifact) -> str:
@@ -43,6 +44,7 @@ def told(artifact: Artifact) -> str:
         lost = f"{100 * drop['value']:+.2f} [{100 * drop['low']:+.2f}, {100 * drop['high']:+.2f}]"
         looked = f"looked at {100 * about['looked'][part]:.1f} % of the tiles"
         lines.append(f"{part:<5}  accuracy {100 * accuracy:.2f} %, lost {lost} points; {looked}")
+    lines.append(f"tiles are chosen by {'the policy' if about['by'] == 'policy' else 'their detail'}")
     lines.append(
         f"{median:.2f} times as fast as all tiles ({least:.2f} to {most:.2f}), from decoded pictures; choosing them "
         f"takes {100 * pace['policy']:.1f} % of the time of all tiles"

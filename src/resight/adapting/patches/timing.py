@@ -17,7 +17,7 @@ from resight.inference.backend import Pixels
 from resight.inference.patches import Patches
 from resight.inference.tiled import LOGITS, TiledSharing
 
-ROUNDS, PICTURES = 7, 6
+ROUNDS, PICTURES = 7, 4
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def tile_pace(
 
 
 def measure_costs(
-    geometry: Geometry, whole: TiledSharing, patches: Patches, pictures: Sequence[Pixels], rounds: int = ROUNDS
+    geometry: Geometry, whole: TiledSharing, patches: Patches, pictures: Sequence[Pixels], rounds: int = 3
 ) -> TileCosts:
     """Of a policy as yet untrained, which takes as long as a trained one."""
     tiles = sum(len(tile_boxes(geometry, *picture.shape[:2])) for picture in pictures)
