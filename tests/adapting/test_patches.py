@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.inference.tiny import make_run
 from tests.training.tiny import CLASSES, Recorder, pattern
 
 import resight
@@ -26,7 +27,7 @@ from resight.adapting.patches.table import to_text, verdict
 from resight.adapting.patches.timing import TilePace
 from resight.adapting.reinforce import bounded
 from resight.commands.own_data import load_own
-from resight.errors import AdaptationError, RunError, UsageError
+from resight.errors import AdaptationError, Interrupted, RunError, UsageError
 from resight.evaluation import softmax
 from resight.images import cut, decode, tile_boxes
 from resight.inference import Predictor
@@ -393,3 +394,27 @@ def test_a_plan_that_says_nonsense_is_refused(adapted: Run, changes: dict[str, A
         read_looking(tmp_path / PLAN, None)
     with pytest.raises(RunError, match="changed"):
         read_looking(tmp_path / PLAN, "0" * 64)
+
+
+def test_the_command_reaches_the_policy_and_says_how_to_go_on(sealed: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: dict[str, Any] = {}
+
+    def stopped(run: Run, samples: Any, config: TrainConfig, **more: Any) -> None:
+        given.update(more, epochs=config.epochs, seed=config.seed)
+        raise Interrupted("stopped at step 3 of 9, saved", signal_number=2, hint="resight resume elsewhere")
+
+    monkeypatch.setattr(making, "patches", stopped)
+    with pytest.raises(Interrupted, match="stopped at step 3") as caught:
+        resight.adapt(sealed, by="patches", epochs=7, penalty=2.5, seed=11, threads=1)
+    assert caught.value.exit_code == 130
+    assert caught.value.hint == "the same command goes on from there"
+    assert (given["epochs"], given["seed"], given["name"]) == (7, 11, "patches")
+    assert given["settings"] == LookSettings(penalty=2.5)
+    with pytest.raises(UsageError, match="--size has an effect only"):
+        resight.adapt(sealed, by="patches", sizes=[16])
+
+
+def test_a_run_that_sees_pictures_at_once_has_no_tiles_to_choose(tmp_path: Path) -> None:
+    run = make_run(tmp_path / "squares")
+    with pytest.raises(UsageError, match="sees a picture at once"):
+        resight.adapt(run, by="patches")

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from resight.commands.extras import need
 from resight.commands.own_data import is_own, learned, load_own, match_classes
 from resight.commands.predict import resolve_run
-from resight.errors import DataError, UsageError
+from resight.errors import DataError, Interrupted, UsageError
 from resight.images import printable
 from resight.inference.backend import BACKENDS, check_backend, thread_count
 from resight.inference.tiled import only_tiles, only_whole
@@ -85,7 +85,11 @@ def adapt(
     arguments |= {"name": name or by, "threads": thread_count(threads), "say": say}
     if by in LEARNED:
         learned_ = _blocks if by == "blocks" else _patches
-        return learned_(opened, samples, data, epochs, penalty, seed, arguments)
+        try:
+            return learned_(opened, samples, data, epochs, penalty, seed, arguments)
+        except Interrupted as error:  # the loop's own hint is for a training that is a Run
+            hint = "the same command goes on from there"
+            raise Interrupted(error.message, signal_number=error.exit_code - 128, hint=hint) from error
     side = opened.card.geometry.size
     if by == "resolution":
         whole = f"{side}px"
