@@ -18,7 +18,7 @@ from tests.training.tiny import CLASSES, Recorder, pattern
 import resight
 from resight.adapting.learning import policy_config
 from resight.adapting.patches import making
-from resight.adapting.patches.curve import SHARES, Point, answered, cheapest, curve, mean_curve, operating_point
+from resight.adapting.patches.curve import SHARES, Point, answered, curve, gain, in_order, mean_curve, operating_point
 from resight.adapting.patches.facts import Facts, load_facts
 from resight.adapting.patches.learning import learn_to_look, look_config
 from resight.adapting.patches.making import patches
@@ -135,15 +135,26 @@ def test_the_point_is_where_no_larger_share_loses_more() -> None:
     assert best(np.array([1, 5, 5, 9, 0], np.float32), 3).tolist() == [1, 2, 3]
 
 
-def test_the_rule_with_fewest_tiles_comes_first_and_of_equal_ones_the_simple_one() -> None:
+def test_detail_is_taken_unless_the_policy_is_shown_to_be_better() -> None:
     one, two = Point(0.1, 0.1, 0.9), Point(0.2, 0.21, 0.9)
-    order = ("detail", "policy")
-    assert cheapest({"detail": two, "policy": one, "random": one}, order) == [("policy", one), ("detail", two)]
-    assert cheapest({"detail": one, "policy": one, "random": None}, order)[0][0] == "detail"
-    assert cheapest({"detail": None, "policy": None, "random": None}, order) == []
-    assert "no better" not in verdict({"detail": two, "policy": one})
-    assert "no better" in verdict({"detail": one, "policy": one})
-    assert "no better" in verdict({"detail": None, "policy": None})
+    facts = invented(60)
+    perfect = [logits.max(axis=1) for logits in facts.logits]
+    rules = {"policy": perfect, "detail": [-score for score in perfect]}
+    known = gain(facts, rules, one, ("a", "b", "c"))
+    assert known is not None
+    assert known.value == 1.0
+    assert known.low > 0.8
+    assert gain(facts, rules | {"detail": perfect}, one, ("a", "b", "c")).low < 0  # type: ignore[union-attr]
+    assert gain(facts, rules, None, ("a", "b", "c")) is None
+    points = {"policy": one, "detail": two}
+    assert in_order(points, known) == [("policy", one), ("detail", two)]
+    assert in_order(points, replace(known, low=-0.1)) == [("detail", two), ("policy", one)]
+    assert in_order({"policy": two, "detail": one}, known)[0] == ("detail", one)
+    assert in_order({"policy": one, "detail": None}, None) == [("policy", one)]
+    assert in_order({"policy": None, "detail": None}, None) == []
+    assert "is better than" in verdict(points, known)
+    assert "not shown to be better" in verdict(points, replace(known, low=-0.1))
+    assert "of no use" in verdict({"policy": None, "detail": None}, None)
 
 
 def test_detail_is_the_variance_of_the_tile_itself() -> None:
@@ -163,7 +174,7 @@ def test_the_curve_counts_right_answers() -> None:
     assert worst[5].accuracy == 0.0
     assert mean_curve([points, worst])[0].accuracy == 0.5
     curves = {"policy": points, "detail": worst}
-    text = to_text(curves, {"policy": points[0], "detail": worst[-1]}, 20).splitlines()
+    text = to_text(curves, {"policy": points[0], "detail": worst[-1]}, None, 20).splitlines()
     assert text[1].split() == ["1.0", "%", "100.0", "%*", "0.0", "%"]
     assert text[-2].split(", of which ")[1].startswith("one is 5 points")
 
@@ -279,7 +290,7 @@ def adapted(request: pytest.FixtureRequest, sealed: Run, tmp_path_factory: pytes
     run = copied(sealed, tmp_path_factory.mktemp("adapted"))
     how: dict[str, Any] = {"name": "patches", "settings": SETTINGS, "report": Recorder(), "threads": 1}
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(making, "cheapest", lambda points, order: [(request.param, points[request.param])])
+        patch.setattr(making, "in_order", lambda points, gained: [(request.param, points[request.param])])
         how |= {"samples": load_own(run), "config": config_of(run, epochs=1), "max_drop": 60.0}
         if request.param == "policy":
             with pytest.raises(AdaptationError, match="none is faster"):

@@ -16,7 +16,16 @@ import numpy as np
 
 from resight.adapting.cascades import refused_because
 from resight.adapting.figure import save_tile_curves
-from resight.adapting.patches.curve import Point, answered, cheapest, curve, mean_curve, operating_point, plain_points
+from resight.adapting.patches.curve import (
+    Point,
+    answered,
+    curve,
+    gain,
+    in_order,
+    mean_curve,
+    operating_point,
+    plain_points,
+)
 from resight.adapting.patches.facts import Facts, drawn
 from resight.adapting.patches.learning import (
     both_facts,
@@ -79,8 +88,8 @@ def patches(
     timing: Callable[..., TilePace] = tile_pace,
 ) -> Adapted:
     """Learns a policy with ``config``, or goes on with one that was begun, and makes the artefact ``name``: the Run's
-    own network on as few tiles as lose at most ``max_drop`` points on validation. Where the tiles with most detail do
-    as well as the policy's, they are taken: the simple rule needs no second graph.
+    own network on as few tiles as lose at most ``max_drop`` points on validation. These are the
+    tiles with most detail, unless the policy's are shown to be better ones: the simple rule needs no second graph.
 
     Raises AdaptationError where nothing is both faster and within the budget, ParityError where the graphs choose or
     answer otherwise than PyTorch; Interrupted after a signal, the state saved; what `drafted`, `publish` and reading
@@ -114,8 +123,9 @@ def patches(
         curves = {rule: curve(val, own) for rule, own in scores.items()} | {"random": at_random}
         accuracy = float((val.whole().argmax(axis=1) == val.labels).mean())
         points = {rule: operating_point(own, accuracy, max_drop) for rule, own in curves.items()}
-        say(to_text(curves, points, len(val)))
-        for rule, point in cheapest(points, tuple(plans)):
+        gained = gain(val, scores, points["policy"], run.classes)
+        say(to_text(curves, points, gained, len(val)))
+        for rule, point in in_order(points, gained):
             logits = answered(val, scores[rule], point.share).astype(np.float32)
             temperature = fit_temperature(logits, val.labels)
             card = _card(run, name, replace(plans[rule], share=point.share, temperature=temperature), folder, draft)
@@ -133,6 +143,7 @@ def patches(
         about = card.adaptive | {
             "rule": "patches",
             "by": rule,
+            "gained": None if gained is None else asdict(gained),
             "max_drop": max_drop,
             "share": point.share,
             "settings": asdict(settings),

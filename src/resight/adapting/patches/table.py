@@ -5,12 +5,17 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from resight.adapting.patches.curve import Point
+from resight.evaluation import Estimate
 from resight.images import printable
 from resight.runs import Artifact
 
 
-def to_text(curves: Mapping[str, Sequence[Point]], points: Mapping[str, Point | None], pictures: int) -> str:
-    """A line for each share, a column for each rule; ``*`` where a rule is within the budget, and stays there."""
+def to_text(
+    curves: Mapping[str, Sequence[Point]], points: Mapping[str, Point | None], gained: Estimate | None, pictures: int
+) -> str:
+    """A line for each share, a column for each rule; ``*`` where a rule is within the budget, and stays there. gained:
+    see ``verdict``.
+    """
     lines = [f"{'tiles':>7}" + "".join(f"{name:>12}" for name in curves)]
     for row in zip(*curves.values(), strict=True):
         cells = [
@@ -21,16 +26,18 @@ def to_text(curves: Mapping[str, Sequence[Point]], points: Mapping[str, Point | 
     lines.append(
         f"accuracy on {pictures:,} validation pictures, of which one is {100 / pictures:.2g} points; * enough tiles"
     )
-    return "\n".join([line.rstrip() for line in lines] + [verdict(points)])
+    return "\n".join([line.rstrip() for line in lines] + [verdict(points, gained)])
 
 
-def verdict(points: Mapping[str, Point | None]) -> str:
-    """Whether learning was worth it, in plain words."""
+def verdict(points: Mapping[str, Point | None], gained: Estimate | None) -> str:
+    """Whether learning was worth it, in plain words. gained: what the policy is better than detail at its share."""
     shares = {rule: 1.0 if point is None else point.looked for rule, point in points.items()}
-    needed = ", ".join(f"{rule} {100 * share:.1f} %" for rule, share in shares.items())
-    if shares["policy"] < shares["detail"]:
-        return f"tiles needed: {needed}"
-    return f"tiles needed: {needed}; the policy is no better than the tiles with most detail"
+    needed = "tiles needed: " + ", ".join(f"{rule} {100 * share:.1f} %" for rule, share in shares.items())
+    if gained is None:
+        return f"{needed}; the policy is of no use here"
+    shown = f"{100 * gained.value:+.1f} [{100 * gained.low:+.1f}, {100 * gained.high:+.1f}] points"
+    better = "is better" if gained.low > 0 else "is not shown to be better"
+    return f"{needed}\nthe policy {better} than the tiles with most detail: {shown} at its share"
 
 
 def told(artifact: Artifact) -> str:
