@@ -1,9 +1,7 @@
-"""``resight adapt --by patches``: what a choice of tiles answers, how the choice is learned, and the artefact."""
+"""``resight adapt --by patches``: what a choice of tiles answers, and how the choice is learned."""
 
 from __future__ import annotations
 
-import json
-import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,85 +9,24 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
-from tests.inference.tiny import make_run
-from tests.training.tiny import CLASSES, Recorder, pattern
+from tests.adapting.looking import COSTS, SETTINGS, config_of, copied, invented
+from tests.training.tiny import Recorder
 
-import resight
-from resight.adapting.learning import policy_config
-from resight.adapting.patches import making
 from resight.adapting.patches.curve import SHARES, Point, answered, curve, gain, in_order, mean_curve, operating_point
 from resight.adapting.patches.facts import Facts, load_facts
-from resight.adapting.patches.learning import learn_to_look, look_config
-from resight.adapting.patches.making import patches
+from resight.adapting.patches.learning import learn_to_look
 from resight.adapting.patches.policy import Looked, LookPictures, LookSettings, TileCosts, TilePolicy, pooled
 from resight.adapting.patches.table import to_text, verdict
-from resight.adapting.patches.timing import TilePace
 from resight.adapting.reinforce import bounded
 from resight.commands.own_data import load_own
-from resight.errors import AdaptationError, Interrupted, RunError, UsageError
+from resight.errors import RunError, UsageError
 from resight.evaluation import softmax
-from resight.images import cut, decode, tile_boxes
-from resight.inference import Predictor
-from resight.inference.patches import PLAN, Patches, best, detail, looked_at, read_looking
+from resight.inference.patches import best, detail, looked_at
 from resight.models.from_run import network_of
 from resight.recipes import TrainConfig
-from resight.runs import CONFIG, Run
+from resight.runs import Run
 from resight.samples import Sample
 from resight.training.loader import TrainLoader
-from resight.training.objective import Normalize
-
-SETTINGS = LookSettings(tile=8, side=12, samples=4)
-COSTS = TileCosts(0.0001, 0.01)
-
-
-@pytest.fixture(scope="module")
-def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of several sizes: a pattern of 28 px somewhere in noise."""
-    root = tmp_path_factory.mktemp("large")
-    for label, kind in enumerate(CLASSES):
-        (root / kind).mkdir()
-        for number in range(12):
-            random = np.random.default_rng(1000 * label + number)
-            height, width = random.integers(30, 90, 2)
-            pixels = random.integers(100, 150, (height, width, 3), dtype=np.uint8)
-            y, x = random.integers(0, height - 27), random.integers(0, width - 27)
-            pixels[y : y + 28, x : x + 28] = pattern(kind, number)
-            Image.fromarray(pixels).save(root / kind / f"{number:02d}.png")
-    return root
-
-
-@pytest.fixture(scope="module")
-def sealed(large: Path, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    return resight.train(
-        large, model="resnet8", image_size=28, epochs=1, seed=1, workers=0, device="cpu",
-        out=tmp_path_factory.mktemp("sealed") / "run",
-        set={"data.geometry": "tiles", "tiles.side": 32, "tiles.bag": 6, "model.options.stem": "tiny"},
-    )  # fmt: skip
-
-
-def config_of(run: Run, **more: Any) -> TrainConfig:
-    config = TrainConfig.from_json(run.read(CONFIG), "config.json")
-    given = {"epochs": 2, "batch": 4, "seed": 3, "joint": 1.0} | more
-    return look_config(policy_config(run, config, **given))
-
-
-def invented(pictures: int, seed: int = 0, classes: int = 3, channels: int = 3) -> Facts:
-    """Of each picture one tile, a bright one, knows the class; all others, dark, are a little wrong and attended to."""
-    random = np.random.default_rng(seed)
-    windows, attention, logits, labels = [], [], [], random.integers(0, classes, pictures)
-    for label in labels:
-        count = int(random.integers(6, 14))
-        seen = random.integers(0, 60, (count, 12, 12, channels), dtype=np.uint8)
-        says = np.zeros((count, classes), np.float32)
-        says[:, (label + 1) % classes] = 1.0
-        place = random.integers(count)
-        seen[place] += 150
-        says[place] = 40.0 * np.eye(classes)[label]
-        windows.append(seen)
-        attention.append(np.zeros(count, np.float32))
-        logits.append(says)
-    return Facts(tuple(windows), tuple(attention), tuple(logits), labels)
 
 
 def of(number: int) -> list[Sample]:
@@ -206,10 +143,10 @@ def slow_loss(objective: Looked, batch: Any, facts: Facts, drawn: torch.Tensor) 
     return torch.stack(terms).mean() - settings.entropy * entropy
 
 
-def test_the_gradient_is_reinforce_over_tiles_with_the_greedy_baseline(sealed: Run) -> None:
-    facts, config = invented(8), config_of(sealed)
+def test_the_gradient_is_reinforce_over_tiles_with_the_greedy_baseline(tiled_run: Run) -> None:
+    facts, config = invented(8), config_of(tiled_run)
     torch.manual_seed(0)
-    objective = Looked(TilePolicy(3, 12, network_of(sealed).spec), config, SETTINGS, COSTS)
+    objective = Looked(TilePolicy(3, 12, network_of(tiled_run).spec), config, SETTINGS, COSTS)
     objective.net.linear.bias.data.zero_()  # some tiles are greedily left out
     objective.net.linear.weight.data.normal_()
     batch = TrainLoader(LookPictures(of(8), facts), config).make(1)
@@ -237,19 +174,16 @@ def learned(run: Run, config: TrainConfig, report: Any, settings: LookSettings =
     )
 
 
-def copied(run: Run, folder: Path) -> Run:
-    shutil.copytree(run.path, folder / "run", ignore=shutil.ignore_patterns("artifacts"))
-    return Run.open(folder / "run")
-
-
-def test_a_policy_learns_to_look_at_what_knows(sealed: Run, tmp_path: Path) -> None:
-    found = learned(copied(sealed, tmp_path), config_of(sealed, epochs=10), Recorder(), replace(SETTINGS, samples=32))
+def test_a_policy_learns_to_look_at_what_knows(tiled_run: Run, tmp_path: Path) -> None:
+    found = learned(
+        copied(tiled_run, tmp_path), config_of(tiled_run, epochs=10), Recorder(), replace(SETTINGS, samples=32)
+    )
     last = found.history[-1]
     assert last["val_accuracy"] > 0.9
     assert last["val_looked"] < 0.3  # one of 6 to 13 would do; all would be right as well, most others wrong
 
 
-def test_what_was_interrupted_goes_on_bitwise(sealed: Run, tmp_path: Path) -> None:
+def test_what_was_interrupted_goes_on_bitwise(tiled_run: Run, tmp_path: Path) -> None:
     class Stop(Exception):
         pass
 
@@ -260,7 +194,7 @@ def test_what_was_interrupted_goes_on_bitwise(sealed: Run, tmp_path: Path) -> No
     results = []
     for name, interrupted in (("whole", False), ("parts", True)):
         (tmp_path / name).mkdir()
-        run, config = copied(sealed, tmp_path / name), config_of(sealed)
+        run, config = copied(tiled_run, tmp_path / name), config_of(tiled_run)
         config.save_steps = 3
         if interrupted:
             with pytest.raises(Stop):
@@ -277,155 +211,3 @@ def test_what_was_interrupted_goes_on_bitwise(sealed: Run, tmp_path: Path) -> No
     assert all(torch.equal(one[name], other[name]) for name in one)
     strip = [[{k: v for k, v in entry.items() if k != "seconds"} for entry in result.history] for result in results]
     assert strip[0] == strip[1]
-
-
-def timed(times: float) -> Any:
-    """Stands in for a measurement."""
-    return lambda whole, some, choose, pictures: TilePace((times,) * 3, times, 0.01, 0.02, len(pictures), 1)
-
-
-@pytest.fixture(scope="module", params=["detail", "policy"])
-def adapted(request: pytest.FixtureRequest, sealed: Run, tmp_path_factory: pytest.TempPathFactory) -> Run:
-    """By each of the rules, whichever is better here."""
-    run = copied(sealed, tmp_path_factory.mktemp("adapted"))
-    how: dict[str, Any] = {"name": "patches", "settings": SETTINGS, "report": Recorder(), "threads": 1}
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(making, "in_order", lambda points, gained: [(request.param, points[request.param])])
-        how |= {"samples": load_own(run), "config": config_of(run, epochs=1), "max_drop": 60.0}
-        if request.param == "policy":
-            with pytest.raises(AdaptationError, match="none is faster"):
-                patches(run, timing=timed(0.9), **how)
-            assert not (run.path / "artifacts" / "patches").exists()
-        patches(run, timing=timed(2.0), **how)  # what was learned and seen is kept
-    about = resight.runs.open_artifact(run, "patches").card.adaptive
-    assert about["by"] == request.param
-    graphs = {"policy": ["policy", "network"], "detail": ["network"]}[request.param]
-    assert [graph["name"] for graph in about["graphs"]] == graphs
-    assert (run.path / "artifacts" / "patches" / "policy.onnx").exists() == (request.param == "policy")
-    return run
-
-
-def chosen_by_hand(run: Run, picture: Any) -> tuple[Any, int, int]:
-    """The answer (K,), PyTorch's, from the tiles with the best scores; at how many was looked, of how many."""
-    artifact = resight.runs.open_artifact(run, "patches")
-    plan = read_looking(artifact.graph, artifact.sha256)
-    geometry, boxes = run.card.geometry, tile_boxes(run.card.geometry, *picture.shape[:2])
-    patches_ = Predictor(run, artifact="patches", threads=1)._sessions.any
-    wanted = best(patches_.scores(geometry, picture, boxes), looked_at(plan.share, len(boxes)))  # type: ignore[attr-defined]
-    net, normalize = network_of(run).eval(), Normalize(run.card.mean, run.card.std)
-    tiles = torch.from_numpy(cut(geometry, picture, boxes[wanted])).permute(0, 3, 1, 2)
-    with torch.inference_mode():
-        seen = net.embedding(normalize(tiles))
-        share = net.attention(seen).softmax(0)
-        logits = (share[:, None] * net.fc(seen)).sum(0)
-    return torch.softmax(logits / artifact.card.temperature, 0).numpy(), len(wanted), len(boxes)
-
-
-def test_an_artefact_looks_at_the_best_tiles_only_and_answers_as_pytorch(adapted: Run, large: Path) -> None:
-    files = sorted(large.glob("*/*.png"))[::7]
-    predictor = Predictor(adapted, artifact="patches", threads=2)
-    together = list(predictor.predict(files, top=3))
-    for file, answer in zip(files, together, strict=True):
-        chances, looked, count = chosen_by_hand(adapted, decode(file))
-        assert answer.tiles == (looked, count)
-        ours = dict(answer.top)
-        np.testing.assert_allclose([ours[name] for name in adapted.classes], chances, atol=1e-5)
-        (alone,) = predictor.predict([file], top=3)
-        assert dict(alone.top) == pytest.approx(ours, abs=1e-6)
-    assert any(answer.tiles[0] < answer.tiles[1] for answer in together if answer.tiles)
-    everything = list(Predictor(adapted, threads=1).predict(files))
-    assert all(answer.tiles is None for answer in everything)
-
-
-def test_openvino_chooses_and_answers_alike(adapted: Run, large: Path, tmp_path: Path) -> None:
-    pytest.importorskip("openvino")
-    folder = tmp_path / "openvino"
-    shutil.copytree(adapted.path / "artifacts" / "patches", folder)
-    plan = read_looking(folder / PLAN, None)
-    routes = {name: getattr(plan, name) for name in ("policy", "network") if getattr(plan, name)}
-    other = replace(plan, **{name: replace(route, backend="openvino") for name, route in routes.items()})
-    (folder / PLAN).write_bytes(other.to_json())
-    ours, theirs = Patches(adapted.path / "artifacts" / "patches" / PLAN), Patches(folder / PLAN)
-    picture, geometry = decode(sorted(large.glob("*/*.png"))[5]), adapted.card.geometry
-    boxes = tile_boxes(geometry, *picture.shape[:2])
-    np.testing.assert_allclose(
-        ours.scores(geometry, picture, boxes), theirs.scores(geometry, picture, boxes), atol=1e-4
-    )
-    tiles = cut(geometry, picture, boxes)
-    for mine, its in zip(*(side.answer(tiles, ("probabilities", "attention")) for side in (ours, theirs)), strict=True):
-        np.testing.assert_allclose(mine, its, atol=1e-4)
-
-
-def test_its_card_says_what_was_tried_lost_and_measured(adapted: Run) -> None:
-    card = resight.runs.open_artifact(adapted, "patches").card
-    about = card.adaptive
-    assert set(about["curves"]) == {"policy", "detail", "random"}
-    assert about["pace"]["times"] == [2.0, 2.0, 2.0]
-    assert set(about["lost"]) == {"val", "test"}
-    assert card.unknown == {}
-    assert card.metrics["test"]["metrics"]["accuracy"]["value"] >= 0
-    folder = adapted.path / "artifacts"
-    assert (folder / "patches" / "curve.png").stat().st_size > 5000
-    assert [path.name for path in folder.iterdir() if path.name.startswith((".training", ".seen", ".draft"))] == []
-    found = resight.evaluate_run(adapted, artifact="patches")
-    assert found.to_dict()["looked"] == pytest.approx(about["looked"]["test"])
-    assert found.evaluation.to_dict() == card.metrics["test"]
-    assert "of the tiles" in found.to_text()
-
-
-def test_every_form_of_answers_says_how_many_tiles(adapted: Run, large: Path, tmp_path: Path) -> None:
-    files = sorted(large.glob("*/*.png"))[:3]
-    found = resight.predict(adapted, files, artifact="patches")
-    (looked, count) = found[0].tiles
-    found.to_json(tmp_path / "a.json")
-    assert json.loads((tmp_path / "a.json").read_text())[0]["tiles"] == {"looked": looked, "all": count}
-    found.to_csv(tmp_path / "a.csv")
-    head, first = (tmp_path / "a.csv").read_text().splitlines()[:2]
-    row = dict(zip(head.replace('"', "").split(","), first.replace('"', "").split(","), strict=True))
-    assert (row["looked"], row["tiles"]) == (str(looked), str(count))
-    parquet = pytest.importorskip("pyarrow.parquet")
-    found.to_parquet(tmp_path / "a.parquet")
-    assert parquet.read_table(tmp_path / "a.parquet").column("tiles")[0].as_py() == {"looked": looked, "all": count}
-
-
-def test_what_it_cannot_do_is_refused(adapted: Run, large: Path, tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="some tiles of a picture only"):
-        resight.explain(adapted, large, artifact="patches", out=tmp_path / "maps")
-    with pytest.raises(UsageError, match=r"adapt --by cascade is for"):
-        resight.adapt(adapted, by="cascade", with_=adapted)
-    with pytest.raises(UsageError, match="names the backends"):
-        Predictor(adapted, artifact="patches", backend="onnxruntime")
-
-
-@pytest.mark.parametrize("changes", [{"share": 0}, {"share": True}, {"side": 1000}, {"more": 1}, {"temperature": -1}])
-def test_a_plan_that_says_nonsense_is_refused(adapted: Run, changes: dict[str, Any], tmp_path: Path) -> None:
-    plain = json.loads((adapted.path / "artifacts" / "patches" / PLAN).read_bytes())
-    (tmp_path / PLAN).write_text(json.dumps(plain | changes))
-    with pytest.raises(RunError, match="which tiles are looked at"):
-        read_looking(tmp_path / PLAN, None)
-    with pytest.raises(RunError, match="changed"):
-        read_looking(tmp_path / PLAN, "0" * 64)
-
-
-def test_the_command_reaches_the_policy_and_says_how_to_go_on(sealed: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: dict[str, Any] = {}
-
-    def stopped(run: Run, samples: Any, config: TrainConfig, **more: Any) -> None:
-        given.update(more, epochs=config.epochs, seed=config.seed)
-        raise Interrupted("stopped at step 3 of 9, saved", signal_number=2, hint="resight resume elsewhere")
-
-    monkeypatch.setattr(making, "patches", stopped)
-    with pytest.raises(Interrupted, match="stopped at step 3") as caught:
-        resight.adapt(sealed, by="patches", epochs=7, penalty=2.5, seed=11, threads=1)
-    assert caught.value.exit_code == 130
-    assert caught.value.hint == "the same command goes on from there"
-    assert (given["epochs"], given["seed"], given["name"]) == (7, 11, "patches")
-    assert given["settings"] == LookSettings(penalty=2.5)
-    with pytest.raises(UsageError, match="--size has an effect only"):
-        resight.adapt(sealed, by="patches", sizes=[16])
-
-
-def test_a_run_that_sees_pictures_at_once_has_no_tiles_to_choose(tmp_path: Path) -> None:
-    run = make_run(tmp_path / "squares")
-    with pytest.raises(UsageError, match="sees a picture at once"):
-        resight.adapt(run, by="patches")
