@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from resight.errors import ImageTooLarge, RunError, UsageError
-from resight.images import MAX_PIXELS, Geometry, cut, decode_for, tile_boxes, tiles_of
+from resight.images import MAX_PIXELS, Geometry, cut, decode_for, tile_boxes, tiles_of, windows_of
 
 
 def tiles(size: int = 8, tile: int = 8, stride: int = 4) -> Geometry:
@@ -109,3 +109,24 @@ def test_large_pictures_are_for_tiles_alone_and_decoded_in_full(tmp_path: Path) 
         decode_for(Geometry("squash", 8), path, channels=1)
     assert decode_for(tiles(), path, channels=1).size > MAX_PIXELS
     assert tiles().reduction(10_000, 10_000) == 1
+
+
+@pytest.mark.parametrize("size", [(40, 64), (9, 30), (5, 5), (33, 100)])
+def test_windows_show_what_lies_about_each_tile_coarsely(size: tuple[int, int]) -> None:
+    geometry = tiles(size=16, tile=16, stride=8)
+    pixels = np.random.default_rng(3).integers(0, 256, (*size, 3), dtype=np.uint8)
+    boxes = tile_boxes(geometry, *size)
+    height, width = (max(1, round(length * 4 / 16)) for length in size)
+    small = np.asarray(Image.fromarray(pixels).resize((width, height), Image.Resampling.BILINEAR))
+    parts = list(windows_of(geometry, pixels, boxes, 4, 7, 5))
+    assert max(map(len, parts)) <= 5
+    found = np.concatenate(parts)
+    assert found.shape == (len(boxes), 7, 7, 3)
+    for (left, top, right, bottom), window in zip(boxes.tolist(), found, strict=True):
+        x = int(np.floor((left + right) / 2 * width / size[1] - 3.5 + 0.5))
+        y = int(np.floor((top + bottom) / 2 * height / size[0] - 3.5 + 0.5))
+        for row in range(7):
+            for column in range(7):
+                inside = 0 <= y + row < height and 0 <= x + column < width
+                expected = small[y + row, x + column] if inside else (114, 114, 114)
+                assert tuple(window[row, column]) == tuple(expected)

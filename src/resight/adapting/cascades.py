@@ -281,7 +281,12 @@ def _warn(drop: Any, pictures: int, max_drop: float, point: Point, say: Callable
 def refused(run: Run, rows: Sequence[Row], max_drop: float, instead: str = "the Run itself") -> AdaptationError:
     """Where nothing is good. instead: what there is to answer with."""
     tried = [f"{row.name}: {row.verdict}" for row in rows if row.verdict not in ("", COMPARED)]
+    return refused_because(run, max_drop, "; ".join(tried), instead)
+
+
+def refused_because(run: Run, max_drop: float, why: str, instead: str = "the Run itself") -> AdaptationError:
+    """With the reason in plain words."""
     return AdaptationError(
-        f"no adaptive form of {run.path} is both faster and within {max_drop:g} points: {'; '.join(tried)}",
+        f"no adaptive form of {run.path} is both faster and within {max_drop:g} points: {why}",
         hint=f"allow more with --max-drop, or use {instead}; what was there before is kept",
     )

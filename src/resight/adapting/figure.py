@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from resight.adapting.cascade import Point
+from resight.adapting.patches.curve import Point as TilePoint
 from resight.images import printable
 from resight.runs.storage import write_atomic
 
@@ -73,6 +74,38 @@ def save_history(path: Path, history: Sequence[Mapping[str, float]]) -> None:
         place.set_xlabel("updates", fontsize=8)
         place.grid(color="#dfe3e8", linewidth=0.6)
         place.spines[["top", "right"]].set_visible(False)
+    stream = io.BytesIO()
+    figure.savefig(stream, format="png", dpi=120)
+    write_atomic(path, stream.getvalue())
+
+
+def save_tile_curves(
+    path: Path, curves: Mapping[str, Sequence[TilePoint]], accuracy: float, rule: str, point: TilePoint
+) -> None:
+    """A line for each rule: accuracy on validation against the share of tiles that are looked at. accuracy: of all
+    tiles. rule, point: what was made. Raises StorageError.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(7, 4.6), layout="constrained")
+    axes = figure.subplots()
+    for colour, (name, points) in zip(COLOURS, curves.items(), strict=False):
+        axes.plot(
+            [100 * one.looked for one in points],
+            [100 * one.accuracy for one in points],
+            color=colour,
+            marker="o",
+            markersize=3,
+            label=printable(name),
+        )
+    axes.plot([100], [100 * accuracy], "s", color="black", label="all tiles", markersize=6)
+    chosen = f"chosen: {rule}, {100 * point.looked:.1f} % of the tiles"
+    axes.plot([100 * point.looked], [100 * point.accuracy], "*", color=RED, markersize=14, label=chosen)
+    axes.set_xlabel("tiles looked at in full, %")
+    axes.set_ylabel("accuracy on validation, %")
+    axes.grid(color="#dfe3e8", linewidth=0.6)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False, fontsize=9, loc="lower right")
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=120)
     write_atomic(path, stream.getvalue())

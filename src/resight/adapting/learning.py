@@ -126,27 +126,13 @@ def learn(
     state saved.
     """
     settings.check()
-    folder = run.path / ARTIFACTS / f".training-{name}"
     train, val = reading.train_pictures(samples, config), reading.eval_pictures(samples, "val", config)
     config = config.model_copy(deep=True)
     prepare.resolve_steps(config, len(train))
     asked = {"config": config.model_dump(mode="json"), "settings": asdict(settings), "data": samples.fingerprint()}
     asked["conditions"] = dict(conditions)
-    if (folder / POLICY).is_file():
-        known = read_json((folder / POLICY).read_bytes())
-        if {key: known.get(key) for key in asked} != asked:
-            raise UsageError(
-                f"{printable(str(folder))} holds a training with other settings, or of other data",
-                hint="ask as it was begun, or remove that folder to start over",
-            )
-        table = Costs(float(known["costs"]["fixed"]), tuple(known["costs"]["blocks"]))
-        work = Run.open(folder, sealed=False)
-    else:
-        table = costs()
-        shutil.rmtree(folder, ignore_errors=True)  # what a kill left before its first file
-        work = Run.create(folder, _card(run))
-        write_atomic(folder / CONFIG, config.to_json())
-        write_atomic(folder / POLICY, json_bytes(asked | {"costs": asdict(table)}))
+    work, known = begun(run, name, config, asked, lambda: asdict(costs()))
+    folder, table = work.path, Costs(float(known["fixed"]), tuple(known["blocks"]))
     torch.manual_seed(config.seed)
     gated = Gated(network_of(run))
     objective = Reinforced(gated, config, settings, table)
@@ -161,6 +147,36 @@ def learn(
             watch.measure(training.state.step)
     training.fit()
     return Learned(gated, objective.normalize, table, settings.joint < 1, watch.history, folder)
+
+
+def begun(
+    run: Run, name: str, config: TrainConfig, asked: Mapping[str, Any], costs: Callable[[], dict[str, Any]]
+) -> tuple[Run, dict[str, Any]]:
+    """The folder of a training in progress, as a Run, and its costs: as they were measured when it began, or now, where
+    it begins. asked: plain values that must be the same for it to go on.
+
+    Raises UsageError where a training of other settings was begun under this name.
+    """
+    folder = training_folder(run, name)
+    if (folder / POLICY).is_file():
+        known = read_json((folder / POLICY).read_bytes())
+        if {key: known.get(key) for key in asked} != dict(asked):
+            raise UsageError(
+                f"{printable(str(folder))} holds a training with other settings, or of other data",
+                hint="ask as it was begun, or remove that folder to start over",
+            )
+        return Run.open(folder, sealed=False), known["costs"]
+    measured_ = costs()
+    shutil.rmtree(folder, ignore_errors=True)  # what a kill left before its first file
+    work = Run.create(folder, _card(run))
+    write_atomic(folder / CONFIG, config.to_json())
+    write_atomic(folder / POLICY, json_bytes(dict(asked) | {"costs": measured_}))
+    return work, measured_
+
+
+def training_folder(run: Run, name: str) -> Path:
+    """Where what going on needs lies while a policy is trained."""
+    return run.path / ARTIFACTS / f".training-{name}"
 
 
 def _card(run: Run) -> RunCard:

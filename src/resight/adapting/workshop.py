@@ -63,6 +63,16 @@ def bench(run: Run, samples: SampleSet, backend: str, threads: int, folder: Path
     """Answers validation with the whole network. Raises UsageError for a Run with any number of labels, DataError for
     data without a validation part or with bad pictures.
     """
+    indices = check_parts(run, samples)
+    pixels = stored_squares(run, samples, indices, folder / "val.npy", threads)
+    whole = open_backend(backend, run.file(ONNX), threads, sha256=run.card.files[ONNX])
+    (logits,) = answers(whole, pixels, ("logits",))
+    labels = samples.targets([samples.samples[i] for i in indices])
+    return Bench(run, samples, pixels, labels, whole, logits, backend, threads, folder)
+
+
+def check_parts(run: Run, samples: SampleSet) -> list[int]:
+    """Positions of the validation pictures. Raises as ``bench`` does."""
     only_single(run, "an adaptive network")
     if samples.classes != run.classes:
         raise DataError("the classes of the data are not those of the Run, in the same order")
@@ -72,11 +82,7 @@ def bench(run: Run, samples: SampleSet, backend: str, threads: int, folder: Path
             "there are no validation pictures, so what an adaptive network loses cannot be measured",
             hint="give data that has train and val",
         )
-    pixels = stored_squares(run, samples, indices, folder / "val.npy", threads)
-    whole = open_backend(backend, run.file(ONNX), threads, sha256=run.card.files[ONNX])
-    (logits,) = answers(whole, pixels, ("logits",))
-    labels = samples.targets([samples.samples[i] for i in indices])
-    return Bench(run, samples, pixels, labels, whole, logits, backend, threads, folder)
+    return indices
 
 
 def check_budget(max_drop: float) -> None:
@@ -127,7 +133,7 @@ def finish(
         temperature=plan.temperature,
         unknown={},
         adaptive=about | {"routes": [{"name": r.name, "backend": r.backend} for r in plan.routes]},
-        environment=_environment(packages),
+        environment=environment(packages),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         notes=_notes(run, pace),
     )
@@ -200,7 +206,8 @@ def _notes(run: Run, pace: Pace) -> tuple[str, ...]:
     return tuple(notes)
 
 
-def _environment(packages: Sequence[str]) -> dict[str, str]:
+def environment(packages: Sequence[str]) -> dict[str, str]:
+    """Versions of these packages, and of what everything needs, for a card."""
     return {
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.machine()}",

@@ -17,7 +17,7 @@ def adapt(
         Path | None, typer.Argument(help="Labelled pictures with a validation part; default: the Run's own data.")
     ] = None,
     by: Annotated[
-        str, typer.Option(metavar="cascade|resolution|blocks", help="What easy pictures are spared.")
+        str, typer.Option(metavar="cascade|resolution|blocks|patches", help="What easy pictures are spared.")
     ] = "cascade",
     with_: Annotated[
         list[str] | None,
@@ -33,12 +33,16 @@ def adapt(
         list[int] | None, typer.Option(metavar="PX", help="With --by resolution: a smaller size to try; repeatable.")
     ] = None,
     epochs: Annotated[
-        float | None, typer.Option(help="With --by blocks: passes of the policy over the training part; default: 10.")
+        float | None,
+        typer.Option(
+            help="With --by blocks or patches: passes of the policy over the training part; default: 10 or 30."
+        ),
     ] = None,
     penalty: Annotated[
-        float | None, typer.Option(min=0, help="With --by blocks: what a wrong answer costs; default: 5.")
+        float | None,
+        typer.Option(min=0, help="With --by blocks or patches: what a wrong answer costs; default: 5 or 0.5."),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="With --by blocks: of the policy's training.")] = None,
+    seed: Annotated[int | None, typer.Option(help="With --by blocks or patches: of the policy's training.")] = None,
     max_drop: Annotated[
         float | None,
         typer.Option(metavar="POINTS", help="Most that accuracy may lose on validation; default: 0.5."),

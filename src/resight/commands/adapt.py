@@ -1,4 +1,4 @@
-"""``resight adapt``: a form of a Run that computes as much as a picture needs. PyTorch only for ``blocks``."""
+"""``resight adapt``: a form of a Run that computes as much as a picture needs. PyTorch only to learn policies."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ from typing import TYPE_CHECKING, Any
 from resight.commands.extras import need
 from resight.commands.own_data import is_own, learned, load_own, match_classes
 from resight.commands.predict import resolve_run
-from resight.errors import DataError, UsageError
+from resight.errors import DataError, Interrupted, UsageError
 from resight.images import printable
 from resight.inference.backend import BACKENDS, check_backend, thread_count
-from resight.inference.tiled import only_whole
+from resight.inference.tiled import only_tiles, only_whole
 from resight.runs import Run
 from resight.samples import SampleSet, load
 
 if TYPE_CHECKING:
     from resight.adapting.cascades import Adapted
+    from resight.adapting.patches.making import Adapted as AdaptedTiles
+    from resight.recipes import TrainConfig
 
-KINDS = ("cascade", "resolution", "blocks")
+KINDS = ("cascade", "resolution", "blocks", "patches")
+LEARNED = ("blocks", "patches")
 
 
 def adapt(
@@ -39,7 +42,7 @@ def adapt(
     backend: str | None = None,
     threads: int | None = None,
     say: Callable[[str], None] = lambda _: None,
-) -> Adapted:
+) -> Adapted | AdaptedTiles:
     """Make ``artifacts/NAME`` of a Run: several graphs, and a rule which of them answers for a picture. It is the
     quickest that loses at most ``max_drop`` points of accuracy on validation and is faster as measured here.
 
@@ -49,11 +52,12 @@ def adapt(
     (pixels; default: about a half, five eighths and three quarters). A Run in ``with_`` may be followed by ``:NAME``,
     which asks its artefact of this name, such as ``small:openvino-int8``; artifact: the same for the whole network.
     What is lost is counted against the Run's own graph in fp32 also then. ``blocks``: a policy decides for each picture
-    which residual blocks it needs. It is learned by reinforcement in ``epochs`` passes over the training pictures
-    (default 10), where a wrong answer costs ``penalty`` (default 5) and a right one earns the more the less time it
-    took; begun and interrupted, the same call goes on. seed: of this training; default: the Run's. name: default: what
-    ``by`` says. backend: what computes the Runs'
-    own graphs; artefacts have their own; default: onnxruntime.
+    which residual blocks it needs; ``patches``, of a Run that cuts pictures into tiles: from the whole picture at low
+    resolution it is decided which tiles are looked at. A policy is learned by reinforcement in ``epochs`` passes over
+    the training pictures (default 10, of patches 30), where a wrong answer costs ``penalty`` (default 5, of patches
+    0.5) and a right one earns the more the less time it took; begun and interrupted, the same call goes on. seed: of
+    this training; default: the Run's. name: default: what ``by`` says. backend: what computes the Runs' own graphs;
+    artefacts have their own; default: onnxruntime.
 
     Raises AdaptationError where nothing is both faster and within the budget: an earlier artefact of the name stays.
     UsageError, DataError, RunError and MissingExtra for what cannot be used; RunLocked, StorageError.
@@ -74,8 +78,11 @@ def adapt(
 
     opened, first = resolve_run(run), [_with_artifact(other) for other in others]
     runs = [other for other, _ in first]
-    for each in (opened, *runs):
-        only_whole(each, "resight adapt")
+    if by == "patches":
+        only_tiles(opened, "--by patches")
+    else:
+        for each in (opened, *runs):
+            only_whole(each, f"resight adapt --by {by}")
     opened.verify()
     samples = _samples(opened, data)
     _say_learned([opened, *runs], samples, say)
@@ -86,8 +93,13 @@ def adapt(
         raise UsageError(
             f"the artefact {arguments['name']} cannot be replaced by one that is made of it", hint="give another --name"
         )
-    if by == "blocks":
-        return _blocks(opened, samples, data, epochs, penalty, seed, arguments)
+    if by in LEARNED:
+        learned_ = _blocks if by == "blocks" else _patches
+        try:
+            return learned_(opened, samples, data, epochs, penalty, seed, arguments)
+        except Interrupted as error:  # the loop's own hint is for a training that is a Run
+            hint = "the same command goes on from there"
+            raise Interrupted(error.message, signal_number=error.exit_code - 128, hint=hint) from error
     last = None if artifact is None else graph_of(opened, artifact, chosen)
     side = opened.card.geometry.size
     whole = f"{side}px" if by == "resolution" else opened.card.architecture.name
@@ -124,29 +136,64 @@ def _blocks(
     from resight.adapting.learning import BATCH, EPOCHS, policy_config
     from resight.adapting.policies import blocks
     from resight.adapting.reinforce import PolicySettings
-    from resight.recipes import TrainConfig
-    from resight.runs import CONFIG
-    from resight.training.prepare import with_path
     from resight.training.progress import reporter
 
-    if not run.records(CONFIG):
-        raise UsageError(
-            f"{run.path} was not trained here, so how its pictures were varied is not known",
-            hint="train it further first: resight train DATA --from RUN",
-        )
     settings = PolicySettings() if penalty is None else PolicySettings(penalty=penalty)
-    config = TrainConfig.from_json(run.read(CONFIG), str(run.path / CONFIG))
-    if data is not None:
-        with_path(config, data)
     config = policy_config(
         run,
-        config,
+        _trained_with(run, data),
         epochs=EPOCHS if epochs is None else epochs,
         batch=min(BATCH, int(samples.counts()["train"].sum())),
         seed=run.card.seed if seed is None else seed,
         joint=settings.joint,
     )
     return blocks(run, samples, config, settings=settings, report=reporter(True), **arguments)
+
+
+def _patches(
+    run: Run,
+    samples: SampleSet,
+    data: str | Path | None,
+    epochs: float | None,
+    penalty: float | None,
+    seed: int | None,
+    arguments: dict[str, Any],
+) -> AdaptedTiles:
+    """Raises UsageError for an imported Run, whose training is not known."""
+    need("a policy over tiles", "train", "torch", "accelerate", "pydantic")
+    from resight.adapting.learning import policy_config
+    from resight.adapting.patches.learning import BATCH, EPOCHS, look_config
+    from resight.adapting.patches.making import patches
+    from resight.adapting.patches.policy import LookSettings
+    from resight.training.progress import reporter
+
+    settings = LookSettings() if penalty is None else LookSettings(penalty=penalty)
+    config = policy_config(
+        run,
+        _trained_with(run, data),
+        epochs=EPOCHS if epochs is None else epochs,
+        batch=min(BATCH, int(samples.counts()["train"].sum())),
+        seed=run.card.seed if seed is None else seed,
+        joint=1.0,
+    )
+    return patches(run, samples, look_config(config), settings=settings, report=reporter(True), **arguments)
+
+
+def _trained_with(run: Run, data: str | Path | None) -> TrainConfig:
+    """The configuration of a Run's training, with the path of other data. Raises UsageError for an imported Run."""
+    from resight.recipes import TrainConfig
+    from resight.runs import CONFIG
+    from resight.training.prepare import with_path
+
+    if not run.records(CONFIG):
+        raise UsageError(
+            f"{run.path} was not trained here, so how its pictures were varied is not known",
+            hint="train it further first: resight train DATA --from RUN",
+        )
+    config = TrainConfig.from_json(run.read(CONFIG), str(run.path / CONFIG))
+    if data is not None:
+        with_path(config, data)
+    return config
 
 
 def _check_asked(
@@ -158,12 +205,12 @@ def _check_asked(
         )
     if by != "cascade" and others:
         raise UsageError("--with has an effect only with --by cascade")
-    if by == "blocks" and artifact is not None:
-        raise UsageError("--artifact has no effect with --by blocks: its blocks are those of the Run's own graph")
+    if by in LEARNED and artifact is not None:
+        raise UsageError(f"--artifact has no effect with --by {by}: its policy is over the Run's own graph")
     if by != "resolution" and sizes is not None:
         raise UsageError("--size has an effect only with --by resolution")
-    if by != "blocks" and (given := [option for option, value in learning.items() if value is not None]):
-        raise UsageError(f"{given[0]} has an effect only with --by blocks")
+    if by not in LEARNED and (given := [option for option, value in learning.items() if value is not None]):
+        raise UsageError(f"{given[0]} has an effect only with --by blocks or patches")
 
 
 def _samples(run: Run, data: str | Path | None) -> SampleSet:

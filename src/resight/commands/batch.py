@@ -236,7 +236,7 @@ def _published(work: _Work, stop: StopRequest) -> None:
     name = journal.ANSWERS
     if work.format == PARQUET:
         name = journal.OUTPUT
-        write_parquet(_rows(work, stop), work.folder / name, schema(route=bool(work.predictor.routes)))
+        write_parquet(_rows(work, stop), work.folder / name, schema(**dict.fromkeys(work.predictor.told, True)))
     if (work.folder / name).exists():
         journal.publish(work.folder, name, work.out)
     journal.remove(work.folder)
@@ -278,10 +278,11 @@ def _job(work: _Work) -> dict[str, Any]:
 
 
 def _backends(predictor: Predictor) -> list[str]:
-    """What computes: one, or those of an adaptive artefact's routes."""
+    """What computes: one, or those of an adaptive artefact's graphs."""
     if predictor.choice.name in BACKENDS or predictor.artifact is None:
         return [predictor.choice.name]
-    return sorted({route["backend"] for route in predictor.artifact.card.adaptive["routes"]})
+    about = predictor.artifact.card.adaptive
+    return sorted({graph["backend"] for graph in about.get("routes") or about["graphs"]})
 
 
 def _files(ready: Ready) -> list[Path]:

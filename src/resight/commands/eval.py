@@ -45,7 +45,8 @@ class EvalResult:
     95 % interval; None where the Run cannot tell. against: another Run on the same pictures. robustness: on corrupted
     pictures; augmented: with test-time augmentation; all three where asked for. artifact: the name of what answered, if
     not model.onnx. routes: int64 (N,), positions in ``route_names``: which graph of an adaptive artefact answered; None
-    of anything else.
+    of anything else. looked: float32 (N, 2), at how many tiles of each picture was looked, of how many; None where it
+    is all, or there are none.
     """
 
     run: Path
@@ -66,6 +67,7 @@ class EvalResult:
     artifact: str | None = None
     routes: NDArray[np.int64] | None = None
     route_names: tuple[str, ...] = ()
+    looked: NDArray[np.float32] | None = None
 
     @property
     def predicted(self) -> NDArray[np.int64]:
@@ -78,6 +80,7 @@ class EvalResult:
         return (
             plain(self)
             | ({"routes": self.route_shares} if self.routes is not None else {})
+            | ({"looked": self.looked_share} if self.looked is not None else {})
             | {
                 "against": None if self.against is None else self.against.to_dict(),
                 "robustness": None if self.robustness is None else self.robustness.to_dict(),
@@ -90,6 +93,8 @@ class EvalResult:
         more = (self.against, self.robustness, self.augmented)
         shares = [f"{name} {100 * share:.1f} %" for name, share in self.route_shares.items()]
         own = [f"answered by: {', '.join(shares)}"] if shares else []
+        if self.looked is not None:
+            own.append(f"looked at {100 * self.looked_share:.1f} % of the tiles")
         return "\n\n".join([*paragraphs(self), *own, *(part.to_text() for part in more if part is not None)])
 
     @property
@@ -98,6 +103,11 @@ class EvalResult:
         if self.routes is None:
             return {}
         return {name: float((self.routes == k).mean()) for k, name in enumerate(self.route_names)}
+
+    @property
+    def looked_share(self) -> float:
+        """Of all pictures' tiles, those that were looked at, 0 … 1."""
+        return 1.0 if self.looked is None else float(self.looked[:, 0].sum() / self.looked[:, 1].sum())
 
     def save_predictions(self, path: Path) -> None:
         """Write a CSV file with source, true, predicted, probability (of the predicted class), atomically.
@@ -225,6 +235,7 @@ def evaluate_run(
         artifact=artifact,
         routes=None if found.route is None else found.route.astype(np.int64),
         route_names=predictor.routes,
+        looked=found.looked,
     )
     if predictions is not None:
         result.save_predictions(predictions)

@@ -21,7 +21,7 @@ from resight.images.formats import EXTENSIONS, FORMATS, UNSUPPORTED_EXTENSIONS, 
 from resight.images.geometry import Geometry, center_crop, resize, resize_short
 from resight.images.limits import MAX_BYTES, MAX_PIXELS, MAX_TILED_PIXELS, check_bytes, check_pixels
 from resight.images.printable import printable
-from resight.images.tiles import cut, tile_boxes, tiles_of
+from resight.images.tiles import cut, tile_boxes, tiles_of, windows_of
 
 __all__ = [
     "EXTENSIONS",
@@ -57,4 +57,5 @@ __all__ = [
     "tiles_of",
     "verify",
     "visible",
+    "windows_of",
 ]

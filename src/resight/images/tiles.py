@@ -49,12 +49,36 @@ def cut(geometry: Geometry, pixels: Pixels, boxes: Boxes) -> Pixels:
     return out
 
 
-def tiles_of(geometry: Geometry, pixels: Pixels, batch: int) -> Iterator[tuple[Boxes, Pixels]]:
-    """All tiles of a picture, at most ``batch`` at a time: their boxes (n, 4) and pixels (n, S, S, C)."""
-    boxes = tile_boxes(geometry, *pixels.shape[:2])
+def tiles_of(
+    geometry: Geometry, pixels: Pixels, batch: int, boxes: Boxes | None = None
+) -> Iterator[tuple[Boxes, Pixels]]:
+    """All tiles of a picture, or those of ``boxes`` (N, 4), at most ``batch`` at a time: their boxes (n, 4) and pixels
+    (n, S, S, C).
+    """
+    boxes = tile_boxes(geometry, *pixels.shape[:2]) if boxes is None else boxes
     for start in range(0, len(boxes), batch):
         part = boxes[start : start + batch]
         yield part, cut(geometry, pixels, part)
+
+
+def windows_of(geometry: Geometry, pixels: Pixels, boxes: Boxes, tile: int, side: int, batch: int) -> Iterator[Pixels]:
+    """What lies about each of the tiles ``boxes`` (N, 4), seen coarsely, in order, at most ``batch`` at a time: uint8
+    (n, side, side, C).
+
+    The whole picture is resized once, so that a tile has ``tile`` pixels a side; of that, a window of ``side`` pixels
+    about each tile's middle, to the nearest pixel, and grey (114) beyond the picture.
+    """
+    _check(geometry)
+    size = pixels.shape[:2]
+    height, width = (max(1, round(length * tile / geometry.tile)) for length in size)
+    coarse = resize(pixels, height, width, geometry.interpolation)
+    padded = np.pad(coarse, ((side, side), (side, side), (0, 0)), constant_values=PADDING)
+    views = np.lib.stride_tricks.sliding_window_view(padded, (side, side), axis=(0, 1))  # (…, …, C, side, side)
+    middle = (boxes[:, 1::-1] + boxes[:, :1:-1]) / 2 * (np.array([height, width]) / np.array(size))  # y, x
+    corner = np.floor(middle - side / 2 + 0.5).astype(np.int64) + side
+    for start in range(0, len(boxes), batch):
+        top, left = corner[start : start + batch].T
+        yield np.ascontiguousarray(np.moveaxis(views[top, left], 1, -1))
 
 
 def _part(pixels: Pixels, left: int, top: int, right: int, bottom: int) -> Pixels:

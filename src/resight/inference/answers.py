@@ -33,7 +33,8 @@ class Answers:
     SampleSet.
     bad: (source, reason) of the others, names exact. unlike: float32 (N,), how unlike the training data each is, by
     the Run's score; None where the Run has none. route: float32 (N,), which of an adaptive artefact's graphs answered,
-    from 0; None where there is one graph.
+    from 0; None where there is one graph. looked: float32 (N, 2), at how many tiles was looked, of how many; None where
+    it is all.
     """
 
     logits: Floats
@@ -42,6 +43,7 @@ class Answers:
     bad: tuple[tuple[str, str], ...]
     unlike: Floats | None = None
     route: Floats | None = None
+    looked: Floats | None = None
 
 
 def bad_files(bad: Sequence[tuple[str, str]]) -> DataError:

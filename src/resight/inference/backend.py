@@ -34,7 +34,7 @@ DESCRIBING = ("embedding", "features")
 ATTENTION = "attention"
 ROUTE = "route"
 """What a backend over several graphs gives besides: see ``Adaptive``."""
-AUTO, ADAPTIVE = "auto", "adaptive"
+AUTO, ADAPTIVE, PATCHES = "auto", "adaptive", "patches"
 
 
 class Backend(Protocol):
@@ -83,8 +83,11 @@ BACKENDS: dict[str, Kind] = {
     "onnxruntime": Kind("resight.inference.onnxruntime", "OnnxRuntime", "onnxruntime"),
     "openvino": Kind("resight.inference.openvino", "OpenVino", "openvino", extra="openvino"),
 }
-_ADAPTIVE = Kind("resight.inference.adaptive", "Adaptive", "numpy")
-"""No line of the table: it opens only what `resight adapt` made, and nobody chooses it by its name."""
+PLANS = {
+    ADAPTIVE: Kind("resight.inference.adaptive", "Adaptive", "numpy"),
+    PATCHES: Kind("resight.inference.patches", "Patches", "numpy"),
+}
+"""No lines of the table: they open only what `resight adapt` made, and nobody chooses them by their names."""
 
 
 def installed_backends() -> list[str]:
@@ -114,7 +117,7 @@ def open_backend(
     weights: str | None = None,
     callers: int = 1,
 ) -> Backend:
-    """Open ``path`` with the backend of this name, not ``auto``, or a plan of several graphs with ``ADAPTIVE``; the
+    """Open ``path`` with the backend of this name, not ``auto``, or a plan of several graphs with one of ``PLANS``; the
     arguments are those of ``OnnxRuntime``. weights: what the second file of a graph of two must hash to, see
     ``OpenVino``.
 
@@ -122,9 +125,9 @@ def open_backend(
     """
     if name == AUTO:
         raise UsageError("a backend must be chosen before it is opened")
-    if name != ADAPTIVE:
+    if name not in PLANS:
         check_backend(name)
-    kind = _ADAPTIVE if name == ADAPTIVE else BACKENDS[name]
+    kind = PLANS[name] if name in PLANS else BACKENDS[name]
     more = {} if weights is None else {"weights": weights}
     made = getattr(import_module(kind.module), kind.name)
     backend: Backend = made(path, threads, sha256=sha256, callers=callers, **more)

@@ -19,7 +19,7 @@ from typing import Any
 
 from resight.errors import RunError, StorageError, UsageError
 from resight.images import printable
-from resight.inference.backend import ADAPTIVE, AUTO, BACKENDS, check_backend, installed_backends
+from resight.inference.backend import AUTO, BACKENDS, PLANS, check_backend, installed_backends
 from resight.runs import Artifact
 from resight.runs.plain_json import json_bytes, read_json
 from resight.runs.storage import cache_directory, make_cache, write_atomic
@@ -90,9 +90,11 @@ def only_choice(backend: str, artifact: Artifact) -> Choice:
     name, own = artifact.card.name, artifact.card.backend
     if own is None:
         raise UsageError(f"nothing here answers with the artefact {name!r}: it is for {artifact.card.target}")
-    if own == ADAPTIVE and artifact.graph.suffix == ".json":
+    if own in PLANS and artifact.graph.suffix == ".json":
         if backend != AUTO:
-            raise UsageError(f"the artefact {name!r} names the backend of each path", hint="leave --backend out")
+            raise UsageError(
+                f"the artefact {name!r} names the backends of its graphs itself", hint="leave --backend out"
+            )
         return Choice(own, f"which the artefact {name} is for")
     if own not in BACKENDS or (artifact.graph.suffix == ".xml") != (own == "openvino"):
         raise RunError(

@@ -40,7 +40,7 @@ class BatchPredictor:
     ``{"class", "probability"}``, best first), ``labels`` (the same, None for a Run that answers with one class),
     ``unknown`` (bool, None where the Run cannot tell), ``score`` (``{"name", "value", "threshold"}`` or None), and
     ``error`` (str, None for an answer): a picture that cannot be used does not stop the others. With an adaptive
-    artefact also ``route``: which of its graphs answered.
+    artefact also ``route``, which of its graphs answered, or ``tiles``, ``{"looked", "all"}``.
 
     Pickled, it is its arguments: whoever unpickles it opens the Run anew.
 
@@ -80,7 +80,7 @@ class BatchPredictor:
         if self.column not in batch:
             there = ", ".join(printable(name) for name in batch)
             raise UsageError(f"there is no column {printable(self.column)!r}, only {there}", hint="say column=…")
-        added_names = (*ADDED, "route") if self.predictor.routes else ADDED
+        added_names = (*ADDED, *self.predictor.told)
         names = [self.prefix + name for name in added_names]
         if taken := [name for name in names if name in batch]:
             raise UsageError(

@@ -12,7 +12,8 @@ A row for each picture, in order; the columns are those of JSON:
     score          struct<name: string, value: float32, threshold: float32>
     error          string                                          null for an answer
 
-Of an adaptive artefact ``route``, string, comes last: which of its graphs answered.
+Of an adaptive artefact ``route``, string, comes last: which of its graphs answered; of one that looks at some tiles
+only ``tiles``, struct<looked: int64, all: int64>: at how many, of how many.
 
 Text in Parquet is UTF-8, always. A name that is not has its stray bytes in ``source`` as JSON writes them
 (``\\udcff``), and all of its bytes, exactly, in ``source_bytes``. Names of classes have no second column.
@@ -47,8 +48,8 @@ def load_pyarrow() -> Any:
     return pyarrow
 
 
-def schema(*, route: bool = False) -> pyarrow.Schema:
-    """The columns and their types, as in the head of this module. route: also this one. Raises MissingExtra."""
+def schema(*, route: bool = False, tiles: bool = False) -> pyarrow.Schema:
+    """The columns and their types, as in the head of this module. route, tiles: also these. Raises MissingExtra."""
     pa = load_pyarrow()
     pairs = pa.list_(pa.struct([("class", pa.string()), ("probability", pa.float32())]))
     score = pa.struct([("name", pa.string()), ("value", pa.float32()), ("threshold", pa.float32())])
@@ -64,6 +65,7 @@ def schema(*, route: bool = False) -> pyarrow.Schema:
             ("score", score),
             ("error", pa.string()),
             *([("route", pa.string())] if route else []),
+            *([("tiles", pa.struct([("looked", pa.int64()), ("all", pa.int64())]))] if tiles else []),
         ]
     )
 

@@ -101,9 +101,9 @@ def read_plan(path: Path, sha256: str | None) -> Plan:
         if not isinstance(plain, dict) or plain.pop("schema", None) != SCHEMA:
             raise ValueError(f"it is not of schema {SCHEMA}")
         gate = plain.pop("gate")
-        routes = tuple(_route(one) for one in plain.pop("routes"))
+        routes = tuple(read_route(one) for one in plain.pop("routes"))
         thresholds = tuple(plain.pop("thresholds"))
-        plan = Plan(routes, thresholds, None if gate is None else _route(gate), plain.pop("temperature"))
+        plan = Plan(routes, thresholds, None if gate is None else read_route(gate), plain.pop("temperature"))
         if plain:
             raise ValueError(f"unknown fields: {', '.join(sorted(plain))}")
         _check(plan)
@@ -112,7 +112,8 @@ def read_plan(path: Path, sha256: str | None) -> Plan:
     return plan
 
 
-def _route(plain: Mapping[str, Any]) -> Route:
+def read_route(plain: Mapping[str, Any]) -> Route:
+    """Raises ValueError, TypeError or AttributeError for what is no route."""
     route = Route(**plain)
     if not (_NAME.fullmatch(route.name) and _SHA256.fullmatch(route.sha256)):
         raise ValueError("a route has an impossible name or SHA-256")
@@ -122,7 +123,7 @@ def _route(plain: Mapping[str, Any]) -> Route:
         raise ValueError("a route has an impossible SHA-256")
     if not route.graph or Path(route.graph).name != route.graph or "\\" in route.graph or "\0" in route.graph:
         raise ValueError("a graph lies elsewhere")
-    if not _is_positive(route.temperature):
+    if not is_positive(route.temperature):
         raise ValueError(f"the route {route.name} has the temperature {route.temperature!r}")
     return route
 
@@ -134,9 +135,10 @@ def _check(plan: Plan) -> None:
         raise ValueError("expected a threshold for each route but the last, or a gate")
     if not all(isinstance(one, int | float) and 0 <= one <= 1 for one in plan.thresholds):
         raise ValueError("a threshold is not in 0 … 1")
-    if not _is_positive(plan.temperature):
+    if not is_positive(plan.temperature):
         raise ValueError(f"its temperature is {plan.temperature!r}")
 
 
-def _is_positive(value: Any) -> bool:
+def is_positive(value: Any) -> bool:
+    """Whether it is a number above 0, and finite."""
     return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf

@@ -23,9 +23,11 @@ def predicted(
     unknowns: Unknowns | None = None,
     route: Floats | None = None,
     routes: Sequence[str] = (),
+    looked: Floats | None = None,
 ) -> Prediction:
     """For one picture: probabilities (K,) of the card's classes; how unlike the training data it is, and the Run's way
-    to tell; which of the ``routes`` answered, from 0. The last ones are numbers, None where they are not known.
+    to tell; which of the ``routes`` answered, from 0; at how many tiles was looked, of how many (2,). The last ones are
+    numbers, None where they are not known.
     """
     best = np.argsort(-probabilities, kind="stable")[:top]
     pairs = tuple((card.classes[k], float(probabilities[k])) for k in best)
@@ -36,6 +38,7 @@ def predicted(
         top=pairs,
         labels=labels_of(card, probabilities),
         route=None if route is None else routes[int(route)],
+        tiles=None if looked is None else (int(looked[0]), int(looked[1])),
     )
 
 

@@ -39,7 +39,8 @@ class Prediction:
     labels: of a multi-label Run the answer: (class, probability) of all classes from their thresholds on, most probable
     first, perhaps none; None of other Runs, and for errors. ``label`` is then the most probable class, given or not.
 
-    route: which of several graphs answered, where an adaptive artefact did; else None.
+    route: which of several graphs answered, where an adaptive artefact did; else None. tiles: where an artefact looks
+    at some tiles of a picture only, at how many it looked, and how many there are; else None.
     """
 
     source: str
@@ -51,6 +52,7 @@ class Prediction:
     score: Unlikeness | None = None
     labels: tuple[tuple[str, float], ...] | None = None
     route: str | None = None
+    tiles: tuple[int, int] | None = None
 
 
 class Predictions(Sequence[Prediction]):
@@ -93,7 +95,10 @@ class Predictions(Sequence[Prediction]):
         """Write a Parquet file, atomically; its columns: :mod:`resight.inference.parquet`. Raises StorageError,
         MissingExtra.
         """
-        columns = parquet.schema(route=any(prediction.route is not None for prediction in self))
+        columns = parquet.schema(
+            route=any(prediction.route is not None for prediction in self),
+            tiles=any(prediction.tiles is not None for prediction in self),
+        )
         parquet.save((writers.plain(prediction) for prediction in self), Path(path), columns)
 
     def to_text(self) -> str:

@@ -14,9 +14,10 @@ from numpy.typing import NDArray
 from resight.errors import DataError, ImageError, RunError, UsageError
 from resight.images import FORMATS
 from resight.inference.answers import Answers, Outputs, bad_files, reasons
-from resight.inference.backend import AUTO, ROUTE, Backend, Floats, Pixels, thread_count
+from resight.inference.backend import AUTO, PATCHES, ROUTE, Backend, Floats, Pixels, thread_count
 from resight.inference.choose import choose, only_choice
 from resight.inference.fits import check_fits
+from resight.inference.patches import LOOKED, check_looking
 from resight.inference.plan import check_routes
 from resight.inference.predicted import described, predicted
 from resight.inference.prediction import Prediction
@@ -87,6 +88,7 @@ class Predictor:
             self.graph, sha256, weights = self.artifact.graph, self.artifact.sha256, self.artifact.weights
             self.choice = only_choice(backend, self.artifact)
             check_routes(self.artifact)
+            check_looking(self.artifact)
         self._sessions = Sessions(
             self.choice.name, self.graph, self.threads, sha256=sha256, callers=callers, weights=weights
         )
@@ -202,18 +204,30 @@ class Predictor:
     def prediction(self, name: str, row: Sequence[Floats], top: int) -> Prediction:
         """The answer for one picture, of its row of each of ``needed``: what ``predict`` gives for it."""
         own = dict(zip(self.needed, row, strict=True))
-        return predicted(name, self.card, row[0], top, own.get(UNLIKE), self.unknowns, own.get(ROUTE), self.routes)
+        routes = own.get(ROUTE), self.routes
+        return predicted(name, self.card, row[0], top, own.get(UNLIKE), self.unknowns, *routes, own.get(LOOKED))
 
     @property
     def routes(self) -> tuple[str, ...]:
         """Of an adaptive artefact: names of the graphs of which one answers for each picture; else none."""
         return () if self.artifact is None else self.artifact.card.routes
 
+    @property
+    def looks(self) -> bool:
+        """Whether it looks at some tiles of a picture only."""
+        return self.choice.name == PATCHES
+
+    @property
+    def told(self) -> tuple[str, ...]:
+        """What answers say besides, for the artefact that gives them: the names in JSON."""
+        return (*(("route",) if self.routes else ()), *(("tiles",) if self.looks else ()))
+
     def _asked(self, *outputs: str) -> tuple[str, ...]:
-        """These outputs, the score where the Run has one, the path where there are several. Reads the reference before
-        threads want it.
+        """These outputs, the score where the Run has one, the path where there are several, the tiles where some are
+        chosen. Reads the reference before threads want it.
         """
-        return outputs + ((UNLIKE,) if self.unknowns else ()) + ((ROUTE,) if self.routes else ())
+        more = ((UNLIKE, self.unknowns), (ROUTE, self.routes), (LOOKED, self.looks))
+        return (*outputs, *(name for name, there in more if there))
 
     def predict(self, sources: Iterable[Source], top: int = 5, *, start: int = 0) -> Iterator[Prediction]:
         """Answer each picture, in order: files, encoded pictures (bytes), or decoded ones (uint8 (H, W) or
@@ -265,7 +279,7 @@ class Predictor:
         logits, probabilities, *more = rows
         calibrated = (logits / self.card.temperature).astype(np.float32)
         own = dict(zip(self._asked(), more, strict=True))
-        return Answers(calibrated, probabilities, kept, bad, own.get(UNLIKE), own.get(ROUTE))
+        return Answers(calibrated, probabilities, kept, bad, own.get(UNLIKE), own.get(ROUTE), own.get(LOOKED))
 
     def embeddings(self, samples: SampleSet, indices: Sequence[int]) -> Floats:
         """float32 (N, D) of the samples at these positions, in order. Raises DataError that lists all pictures which

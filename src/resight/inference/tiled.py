@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from resight.errors import ImageError, UsageError
-from resight.images import tiles_of
+from resight.images import Geometry, tile_boxes, tiles_of
 from resight.images.tiles import Boxes
 from resight.inference.backend import ATTENTION, Backend, Floats, Pixels
+from resight.inference.patches import LOOKED
 from resight.inference.pipeline import map_ordered
 from resight.inference.pooling import Pool
 from resight.inference.sessions import Sessions
@@ -35,11 +36,27 @@ def only_whole(run: Run, what: str) -> None:
         )
 
 
+def only_tiles(run: Run, what: str) -> None:
+    """Raises UsageError where ``run`` sees a picture at once: ``what`` chooses among tiles."""
+    if run.card.geometry.kind != "tiles":
+        raise UsageError(
+            f"{what} is for Runs that cut pictures into tiles; {run.path} sees a picture at once",
+            hint="see docs/tiles.md for when and how to train with tiles",
+        )
+
+
 class HasCard(Protocol):
     """Whoever answers by a card: a Predictor."""
 
     @property
     def card(self) -> RunCard: ...
+
+
+@runtime_checkable
+class Chooses(Protocol):
+    """A backend that looks at some tiles of a picture only: see ``Patches.chosen``."""
+
+    def chosen(self, geometry: Geometry, picture: Pixels, boxes: Boxes) -> Boxes: ...
 
 
 class TiledSharing:
@@ -104,17 +121,20 @@ class TiledSharing:
 
     def _pooled(self, session: Backend, picture: Pixels, outputs: Sequence[str]) -> list[Floats]:
         wide = EMBEDDING in outputs or UNLIKE in outputs
-        pool = Pool()
-        for _, (attention, *values) in self.tiles(
+        pool, looked = Pool(), 0
+        for boxes, (attention, *values) in self.tiles(
             picture, (ATTENTION, LOGITS, *((EMBEDDING,) if wide else ())), session
         ):
             pool.add(attention, *values)
+            looked += len(boxes)
         logits, *rest = pool.result()
         found = {LOGITS: logits.astype(np.float32)}
         chances = probabilities_of(self._answering.card, found[LOGITS][None])[0]
         found["probabilities"] = chances.astype(np.float32)
         if wide:
             found[EMBEDDING] = rest[0].astype(np.float32)
+        if LOOKED in outputs:
+            found[LOOKED] = np.array([looked, len(tile_boxes(self._geometry, *picture.shape[:2]))], np.float32)
         if UNLIKE in outputs:
             found[UNLIKE] = self._unlike(found[EMBEDDING][None])[0]
         if unknown := [name for name in outputs if name not in found]:
@@ -124,7 +144,12 @@ class TiledSharing:
     def tiles(
         self, picture: Pixels, outputs: Sequence[str], session: Backend | None = None
     ) -> Iterator[tuple[Boxes, list[Floats]]]:
-        """All tiles of a picture, some at a time: their boxes (n, 4) and what the graph says of each, (n, …)."""
+        """All tiles of a picture, or those that the session chooses, some at a time: their boxes (n, 4) and what the
+        graph says of each, (n, …).
+        """
         session = session or self._sessions.of(1)
-        for boxes, pixels in tiles_of(self._geometry, picture, self.at_once):
+        wanted = tile_boxes(self._geometry, *picture.shape[:2])
+        if isinstance(session, Chooses):
+            wanted = session.chosen(self._geometry, picture, wanted)
+        for boxes, pixels in tiles_of(self._geometry, picture, self.at_once, wanted):
             yield boxes, self._compute(session, pixels, outputs)

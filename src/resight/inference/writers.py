@@ -48,7 +48,8 @@ def csv_text(predictions: Iterable[Prediction]) -> Iterator[str]:
     """Columns: source, label, probability, error, unknown (true, false, or nothing where the Run cannot tell), score,
     threshold, then class_1, p_1, class_2, p_2, … of the best classes. Of a multi-label Run ``labels`` comes after
     threshold: the names that are answered, as in a table of data (:mod:`resight.samples.cells`), empty for none. Of an
-    adaptive artefact ``route`` comes there: which of its graphs answered.
+    adaptive artefact ``route`` comes there: which of its graphs answered; of one that looks at some tiles only,
+    ``looked`` and ``tiles``: at how many, of how many.
 
     As many of these as the first picture with an answer has; where there is none, those columns are missing.
     """
@@ -63,7 +64,9 @@ def csv_text(predictions: Iterable[Prediction]) -> Iterator[str]:
     multi = bool(leading) and leading[-1].labels is not None
     adaptive = bool(leading) and leading[-1].route is not None
     heads = ["source", "label", "probability", "error", "unknown", "score", "threshold"]
-    heads += [*(["labels"] if multi else []), *(["route"] if adaptive else []), *names]
+    some = bool(leading) and leading[-1].tiles is not None
+    heads += [*(["labels"] if multi else []), *(["route"] if adaptive else []), *(["looked", "tiles"] if some else [])]
+    heads += names
     yield csv_row(heads)
     for group in (leading, queue):
         for prediction in group:
@@ -75,6 +78,8 @@ def csv_text(predictions: Iterable[Prediction]) -> Iterator[str]:
                 cells.append(join(name for name, _ in prediction.labels or ()))
             if adaptive:
                 cells.append(prediction.route)
+            if some:
+                cells += prediction.tiles or (None, None)
             cells += [cell for pair in prediction.top for cell in pair]
             yield csv_row(cells + [None] * (len(heads) - len(cells)))
 
@@ -249,6 +254,8 @@ def plain(prediction: Prediction) -> dict[str, Any]:
         values["labels"] = [{"class": name, "probability": _number(p)} for name, p in prediction.labels]
     if prediction.route is not None:
         values["route"] = prediction.route
+    if prediction.tiles is not None:
+        values["tiles"] = dict(zip(("looked", "all"), prediction.tiles, strict=True))
     if prediction.score is not None:
         value, limit = map(_number, (prediction.score.value, prediction.score.threshold))
         values["score"] = {"name": prediction.score.name, "value": value, "threshold": limit}

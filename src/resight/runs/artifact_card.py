@@ -94,6 +94,8 @@ class ArtifactCard:
     @property
     def no_maps(self) -> str:
         """Why there are no class activation maps of what this artefact answers; empty where there are."""
+        if self.backend == "patches":
+            return "this artefact looks at some tiles of a picture only: explain the Run itself, which looks at all"
         if self.routes and self.precision == "fp32":
             known = all(route.get("maps") for route in self.adaptive["routes"])
             return "" if known else "the last layers of its routes are not in this artefact: make it again"
