@@ -126,7 +126,7 @@ def main() -> None:
             found = cases.setdefault(net, {})[what] = measure(command)
             print(net, what, found, flush=True)
             done = {"machine": machine(1), "cases": cases}
-            (RESULTS / "depth-memory.json").write_text(json.dumps(done, indent=2) + "\n")
+            (RESULTS / "deep" / "memory.json").write_text(json.dumps(done, indent=2) + "\n")
 
 
 if __name__ == "__main__":
