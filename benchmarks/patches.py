@@ -6,9 +6,10 @@ On the Run of `tiles.py`, or on any other that cuts pictures into tiles, with it
     python benchmarks/patches.py rules --run RUN --work W --seeds 0 1 2 --epochs 30
 
 What the network says of every tile is known then, so a policy is learned and every choice is answered without it.
-Each rule's share of tiles is chosen on validation (at most --max-drop points lost, there and with every larger share);
-the test part is answered once, with that share. Differences to all tiles are paired (Newcombe 1998). The policy is the
-one of ``resight adapt --by patches``, from three seeds. It says accuracy only: how long each takes, `adapt` measures.
+Each rule's share of tiles is chosen on validation (at most --max-drop points lost, there and with every larger share).
+The test part is answered with every share, for the curves, and chooses nothing here. Differences to all tiles are
+paired (Newcombe 1998). The policy is the one of ``resight adapt --by patches``, from three seeds. It says accuracy
+only: how long each takes, `adapt` measures.
 """
 
 from __future__ import annotations

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.adapting.small import LEANING, pictures, rating, timing, two_runs
-from tests.inference.tiny import graph, last_layer
+from tests.adapting.small import LEANING, pictures, rating, tensors, timing, two_runs
+from tests.inference.tiny import SIZE, graph, last_layer, make_run
 from typer.testing import CliRunner
 
 from resight.adapting.cascade import Two, curve, operating_point
@@ -23,9 +23,10 @@ from resight.commands.eval import evaluate_run
 from resight.commands.predict import predict
 from resight.errors import AdaptationError, RunError, UsageError
 from resight.explaining import class_activation
+from resight.images import Geometry
 from resight.inference import Predictor, open_backend, plain
 from resight.inference.plan import read_plan
-from resight.runs import Run, open_artifact
+from resight.runs import Architecture, Run, open_artifact
 from resight.serving.heat import OUTPUTS, draw
 from resight.serving.limits import Limits
 from resight.serving.models import open_model
@@ -195,6 +196,39 @@ def test_maps_are_of_the_network_that_answered(ready: Path, tmp_path: Path) -> N
             expected = class_activation(features, np.repeat(head[[label]], mine.sum(), axis=0))
             np.testing.assert_allclose(maps[mine][:, label], expected / plan.routes[number].temperature, atol=1e-4)
     np.testing.assert_allclose(maps.mean((2, 3)), logits, atol=1e-4)
+
+
+def test_maps_of_a_network_that_sees_fewer_pixels_are_alike_alone_and_in_any_batch(tmp_path: Path) -> None:
+    whole, _, data = two_runs(tmp_path)
+    less = {"geometry": Geometry("crop", 5, 5)}
+    small = make_run(
+        tmp_path / "less",
+        data=data,
+        model=graph(size=5, head=LEANING).SerializeToString(),
+        fields=less,
+        tensors=tensors(LEANING),
+    )
+    arguments = {"name": "cascade", "rule": "cascade", "timing": timing(), "rating": rating(resnet18=1e3)}
+    cascade(whole, data, [small_of(whole, small)], **arguments)
+    predictor, squares = Predictor(whole, artifact="cascade", threads=2), pictures(40, seed=3)
+    maps, logits, route = predictor.ask(squares, ("features", "logits", "route"))
+    assert set(route.tolist()) == {0.0, 1.0}
+    assert maps.shape == (40, 3, SIZE, SIZE)
+    np.testing.assert_allclose(maps.mean((2, 3)), logits, atol=1e-4)
+    for square, one in zip(squares, maps, strict=True):
+        np.testing.assert_allclose(predictor.ask(square[None], ("features",))[0][0], one, atol=1e-5)
+
+
+def test_a_strangers_name_writes_nothing_elsewhere(tmp_path: Path) -> None:
+    whole, _, data = two_runs(tmp_path)
+    (tmp_path / "victim.onnx").write_text("precious")
+    name = {"architecture": Architecture(str(tmp_path / "victim"))}
+    stranger = make_run(tmp_path / "stranger", data=data, model=graph(head=LEANING).SerializeToString(), fields=name)
+    with pytest.raises(RunError, match="a route cannot be called"):
+        cascade(
+            whole, data, [small_of(whole, stranger)], name="cascade", rule="cascade", timing=timing(), rating=rating()
+        )
+    assert (tmp_path / "victim.onnx").read_text() == "precious"
 
 
 def test_what_is_explained_says_who_answered(ready: Path, tmp_path: Path) -> None:

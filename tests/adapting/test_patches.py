@@ -56,9 +56,13 @@ def test_facts_are_kept_as_they_are(tmp_path: Path) -> None:
     for name in ("windows", "attention", "logits"):
         for one, other in zip(getattr(facts, name), getattr(again, name), strict=True):
             np.testing.assert_array_equal(one, other)
-    (tmp_path / "kept.npz").write_bytes(b"PK damaged")
-    with pytest.raises(RunError, match="damaged"):
-        load_facts(tmp_path / "kept.npz")
+    sound = (tmp_path / "kept.npz").read_bytes()
+    middle = len(sound) // 2
+    flipped = sound[:middle] + bytes([sound[middle] ^ 255]) + sound[middle + 1 :]
+    for damaged in (b"PK damaged", sound[:-40], flipped, b""):
+        (tmp_path / "kept.npz").write_bytes(damaged)
+        with pytest.raises(RunError, match="damaged"):
+            load_facts(tmp_path / "kept.npz")
 
 
 def test_the_point_is_where_no_larger_share_loses_more() -> None:

@@ -115,7 +115,6 @@ def test_its_card_says_what_was_tried_lost_and_measured(adapted: Run) -> None:
     assert about["pace"]["times"] == [2.0, 2.0, 2.0]
     assert set(about["lost"]) == {"val", "test"}
     assert card.unknown == {}
-    assert card.metrics["test"]["metrics"]["accuracy"]["value"] >= 0
     folder = adapted.path / "artifacts"
     assert (folder / "patches" / "curve.png").stat().st_size > 5000
     assert [path.name for path in folder.iterdir() if path.name.startswith((".training", ".seen", ".draft"))] == []

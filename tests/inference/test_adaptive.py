@@ -18,7 +18,7 @@ from tests.inference.tiny import graph
 
 from resight.errors import RunError, UsageError
 from resight.inference import open_backend
-from resight.inference.heads import Head, of_one_size
+from resight.inference.heads import Head, resampled
 from resight.inference.plan import Plan, Route, read_plan
 
 OUTPUTS = ("route", "probabilities", "logits")
@@ -105,6 +105,10 @@ def test_embeddings_are_the_whole_networks_for_every_picture(tmp_path: Path) -> 
         (lambda plain: plain.update(temperature=0), "its temperature is 0"),
         (lambda plain: plain["routes"].pop(), "expected 2 to 8 routes"),
         (lambda plain: plain["routes"][0].update(graph="../whole.onnx"), "lies elsewhere"),
+        (lambda plain: plain["routes"][0].update(graph=".."), "nothing here answers with the route small"),
+        (lambda plain: plain["routes"][0].update(graph="small.xml", weights="0" * 64), "nothing here answers"),
+        (lambda plain: plain["routes"][0].update(name="../small"), "a route cannot be called"),
+        (lambda plain: plain["routes"][0].update(head="../x"), "impossible SHA-256"),
         (lambda plain: plain["routes"][0].update(backend="adaptive"), "nothing here answers with the route small"),
         (lambda plain: plain["routes"][0].update(temperature=float("inf")), "Infinity|temperature"),
         (lambda plain: plain["routes"][0].update(name="whole"), "of different names"),
@@ -139,14 +143,14 @@ def test_routes_of_other_classes_are_refused(tmp_path: Path) -> None:
         opened(tmp_path, wide).answer(pictures(2), ("logits",))
 
 
-def test_maps_of_several_sizes_keep_their_means() -> None:
-    random = np.random.default_rng(0)
-    maps = [random.normal(size=(5, 3, *size)).astype(np.float32) for size in ((2, 3), (4, 2))]
-    found = of_one_size(maps)
-    assert [one.shape for one in found] == [(5, 3, 4, 6)] * 2
-    for before, after in zip(maps, found, strict=True):
-        np.testing.assert_allclose(after.mean((2, 3)), before.mean((2, 3)), atol=1e-6)
-    np.testing.assert_array_equal(found[0][..., 0:2, 0:2], np.broadcast_to(maps[0][..., :1, :1], (5, 3, 2, 2)))
+@pytest.mark.parametrize("size", [(4, 6), (7, 7), (1, 2), (2, 3)])
+def test_maps_of_another_size_keep_their_means(size: tuple[int, int]) -> None:
+    maps = np.random.default_rng(0).normal(size=(5, 3, 2, 3)).astype(np.float32)
+    found = resampled(maps, *size)
+    assert found.shape == (5, 3, *size)
+    np.testing.assert_allclose(found.mean((2, 3)), maps.mean((2, 3)), atol=1e-6)
+    if size == (4, 6):
+        np.testing.assert_allclose(found, maps.repeat(2, axis=2).repeat(2, axis=3), atol=1e-6)
 
 
 def test_a_last_layer_comes_back_from_its_file() -> None:

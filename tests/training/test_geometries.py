@@ -82,8 +82,8 @@ def test_the_end_of_a_long_picture_has_the_heat_of_its_end() -> None:
         assert placed[0, :300].max() < 0.1
 
 
-def test_validation_and_the_sealed_run_give_one_answer(odd: Path, tmp_path: Path) -> None:
-    kind = "letterbox"
+@pytest.mark.parametrize("kind", ["squash", "letterbox"])
+def test_validation_and_the_sealed_run_give_one_answer(odd: Path, tmp_path: Path, kind: str) -> None:
     wishes = {"model.name": "resnet20", "model.options.stem": "tiny", "data.geometry": kind, "augment.crop": "resized"}
     wishes |= {"total_steps": 2, "batch": 8, "device": "cpu", "data.workers": 0, "threads": 1, "data.image_size": 28}
     begin(odd, wishes, "quick", tmp_path / "run", lambda _: None)

@@ -190,7 +190,9 @@ def cascade(
             )
             return Adapted(made, tuple(rows))
         say(to_text(rows, None))
-        raise refused(run, rows, max_drop, "the Run itself" if last is None else f"{last.name} alone")
+        fits = last is not None and rows[1].drop is not None and 100 * rows[1].drop.value <= max_drop
+        instead = f"the artefact {last.artifact} alone" if last is not None and fits else "the Run itself"
+        raise refused(run, rows, max_drop, instead)
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,13 +7,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from resight.adapting.smaller import smaller, smaller_ir
-from resight.errors import UsageError
+from resight.errors import RunError, UsageError
 from resight.explaining import read_weights
 from resight.exporting.int8.targets import TARGETS
 from resight.images import printable
 from resight.inference.backend import BACKENDS, check_backend, read_graph
 from resight.inference.heads import Head
-from resight.inference.plan import Route
+from resight.inference.plan import Route, check_name
 from resight.runs import ONNX, Run, artifact_names, open_artifact
 from resight.runs.storage import storage_errors
 
@@ -34,7 +34,13 @@ class Graph:
     head: Head | None = None
 
     def put(self, folder: Path, temperature: float = 1.0) -> Route:
-        """The route, whose files are written into ``folder``. Raises StorageError."""
+        """The route, whose files are written into ``folder``. Raises StorageError, and RunError for a name, such as a
+        stranger's Run may have, that is none of a file there.
+        """
+        try:
+            check_name(self.name)
+        except ValueError as error:
+            raise RunError(str(error), hint="the names are those of the Runs' architectures and artefacts") from error
         path = folder / f"{self.name}.{'onnx' if self.weights is None else 'xml'}"
         with storage_errors(path):
             path.write_bytes(self.data)

@@ -10,7 +10,7 @@ import numpy as np
 from resight.errors import RunError, UsageError
 from resight.evaluation import softmax
 from resight.inference.backend import OUTPUTS, ROUTE, Backend, Floats, Pixels, open_backend, read_graph
-from resight.inference.heads import Head, of_one_size
+from resight.inference.heads import Head, resampled
 from resight.inference.plan import AGAIN, Route, confidence, read_plan
 
 _WHOLE = "embedding"
@@ -29,7 +29,8 @@ class Adaptive:
 
     Besides the contract there is ``route``, float32 (N,): which graph answered, from 0. ``embedding`` is the whole
     network's for every picture: asking for it computes it. ``features`` are those of the route that a picture takes,
-    already as maps of the classes, (N, K, h, w), whose means are the logits: networks differ in what channels mean.
+    already as maps of the classes, (N, K, h, w), whose means are the logits: networks differ in what channels mean. All
+    have the last route's h and w.
     """
 
     def __init__(
@@ -65,7 +66,8 @@ class Adaptive:
         return [found[name] for name in outputs]
 
     def _maps(self, pixels: Pixels, taken: Floats) -> Floats:
-        """(N, K, h, w), h and w those of the largest route or a multiple of them. Raises RunError without heads."""
+        """(N, K, h, w). Raises RunError where the plan has no last layer of a route."""
+        (whole,) = self._routes[-1].answer(pixels[:1], ("features",))
         places, maps = [], []
         for number in np.unique(taken).astype(int):
             head, route = self._heads[number], self.plan.routes[number]
@@ -74,9 +76,9 @@ class Adaptive:
             mine = np.flatnonzero(taken == number)
             (features,) = self._routes[number].answer(pixels[mine], ("features",))
             places.append(mine)
-            maps.append(head.maps(features) / route.temperature)
-        found: Floats = np.concatenate(of_one_size(maps)).astype(np.float32)
-        return found[np.argsort(np.concatenate(places))]
+            maps.append(resampled(head.maps(features) / np.float32(route.temperature), *whole.shape[2:]))
+        found: Floats = np.concatenate(maps)[np.argsort(np.concatenate(places))]
+        return found
 
     def _head(self, route: Route) -> Head:
         place = self.path.with_name(route.head_file)

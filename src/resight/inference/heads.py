@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -53,13 +52,24 @@ class Head:
 
     def maps(self, features: Floats) -> Floats:
         """(N, D, h, w) → (N, K, h, w): a map for each class, whose mean is its logit (Zhou et al. 2016, section 2)."""
-        found: Floats = np.einsum("kd,ndhw->nkhw", self.weights, features) + self.bias[:, None, None]
+        found: Floats = np.matmul(self.weights, features.reshape(*features.shape[:2], -1)).reshape(
+            len(features), len(self.bias), *features.shape[2:]
+        )
+        found += self.bias[:, None, None]
         return found
 
 
-def of_one_size(maps: Sequence[Floats]) -> list[Floats]:
-    """Maps (…, h, w) of several sizes in the smallest that is a multiple of each; values are repeated, so that no mean
-    changes.
-    """
-    height, width = (math.lcm(*(one.shape[axis] for one in maps)) for axis in (-2, -1))
-    return [one.repeat(height // one.shape[-2], axis=-2).repeat(width // one.shape[-1], axis=-1) for one in maps]
+def resampled(maps: Floats, height: int, width: int) -> Floats:
+    """Maps (…, h, w) → (…, height, width): each cell is the mean of what it covers, so that no map's mean changes."""
+    rows, columns = _covering(maps.shape[-2], height), _covering(maps.shape[-1], width)
+    found: Floats = np.asarray(rows @ maps @ columns.T, np.float32)
+    return found
+
+
+def _covering(before: int, after: int) -> Floats:
+    """float32 (after, before): which part of each of ``before`` cells lies in each of ``after``; rows add up to 1."""
+    edges = np.arange(after + 1) * before / after
+    cells = np.arange(before)
+    covered = np.minimum(edges[1:, None], cells + 1) - np.maximum(edges[:-1, None], cells)
+    found: Floats = np.asarray(np.clip(covered, 0, None) * after / before, np.float32)
+    return found

@@ -30,7 +30,7 @@ PLAN = "adaptive.json"
 SCHEMA, MOST = 1, 8
 AGAIN = "make it again: resight adapt RUN DATA"
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,31}")
+_NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 
 
 @dataclass(frozen=True)
@@ -112,17 +112,23 @@ def read_plan(path: Path, sha256: str | None) -> Plan:
     return plan
 
 
+def check_name(name: str) -> None:
+    """Raises ValueError for what cannot name a route, and so its files."""
+    if not _NAME.fullmatch(name):
+        raise ValueError(f"a route cannot be called {name!r}: expected up to 64 of a-z, 0-9, '_', '.', '-'")
+
+
 def read_route(plain: Mapping[str, Any]) -> Route:
     """Raises ValueError, TypeError or AttributeError for what is no route."""
     route = Route(**plain)
-    if not (_NAME.fullmatch(route.name) and _SHA256.fullmatch(route.sha256)):
-        raise ValueError("a route has an impossible name or SHA-256")
-    if route.backend not in BACKENDS or (route.weights is not None) != route.graph.endswith(".xml"):
-        raise ValueError(f"nothing here answers with the route {route.name}")
-    if any(one is not None and not _SHA256.fullmatch(one) for one in (route.weights, route.head)):
+    check_name(route.name)
+    if not all(_SHA256.fullmatch(one) for one in (route.sha256, route.weights, route.head) if one is not None):
         raise ValueError("a route has an impossible SHA-256")
-    if not route.graph or Path(route.graph).name != route.graph or "\\" in route.graph or "\0" in route.graph:
+    if Path(route.graph).name != route.graph or "\\" in route.graph or "\0" in route.graph:
         raise ValueError("a graph lies elsewhere")
+    kind = ".onnx" if route.weights is None else ".xml"
+    if route.backend not in (BACKENDS if route.weights is None else ("openvino",)) or not route.graph.endswith(kind):
+        raise ValueError(f"nothing here answers with the route {route.name}")
     if not is_positive(route.temperature):
         raise ValueError(f"the route {route.name} has the temperature {route.temperature!r}")
     return route

@@ -194,6 +194,11 @@ class Pictures:
         heat = self._maps.of_tiles(picture, int(self._chances[position].argmax()))
         return self._item(position, shown(shrunk(visible(picture), SIDE)), heat)
 
+    def _route(self, position: int) -> str | None:
+        """Which graph of an adaptive artefact answered."""
+        artifact, routes = self._answered.artifact, self._answered.routes
+        return None if artifact is None or routes is None else artifact.card.routes[int(routes[position])]
+
     def _item(self, position: int, picture: str, heat: str) -> dict[str, Any]:
         answered, row = self._answered, self._chances[position]
         first, second = [*np.argsort(-row, kind="stable").tolist(), None][:2]
@@ -209,6 +214,7 @@ class Pictures:
             "second_probability": 0.0 if second is None else float(row[second]),
             "true_probability": float(row[true]),
             "right": first == true,
+            "route": self._route(position),
         }
 
 

@@ -97,8 +97,10 @@ class ArtifactCard:
         if self.backend == "patches":
             return "this artefact looks at some tiles of a picture only: explain the Run itself, which looks at all"
         if self.routes and self.precision == "fp32":
-            known = all(route.get("maps") for route in self.adaptive["routes"])
-            return "" if known else "the last layers of its routes are not in this artefact: make it again"
+            maps = [route.get("maps") for route in self.adaptive["routes"]]
+            if None in maps:
+                return "the last layers of its routes are not in this artefact: make it again"
+            return "" if all(maps) else "one of its networks does not end in average pooling and one linear layer"
         if self.precision != "fp32":
             return "an int8 form rounds its last layer, so its answer is not the sum of a class activation map"
         return ""

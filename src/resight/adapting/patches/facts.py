@@ -6,6 +6,7 @@ import io
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -67,13 +68,13 @@ class Facts:
 def load_facts(path: Path) -> Facts:
     """Raises RunError for a file that was damaged."""
     try:
-        with np.load(path, allow_pickle=False) as kept:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as kept:
             ends = np.cumsum(kept["counts"])[:-1]
             windows, attention, logits = (
                 tuple(np.split(kept[name], ends)) for name in ("windows", "attention", "logits")
             )
             return Facts(windows, attention, logits, kept["labels"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, BadZipFile) as error:
         raise RunError(f"{path} is damaged: {error}", hint="remove its folder to start over") from error
 
 

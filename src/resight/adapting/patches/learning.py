@@ -13,11 +13,12 @@ import torch
 from resight.adapting.learning import begun, training_folder
 from resight.adapting.patches.facts import Facts, facts_of, load_facts
 from resight.adapting.patches.policy import Looked, LookPictures, LookSettings, TileCosts, TilePolicy, glance
+from resight.images import decoder_versions
 from resight.inference import Predictor
 from resight.models.variants import create
 from resight.recipes import TrainConfig, override
 from resight.runs import Run
-from resight.runs.plain_json import json_bytes, read_json
+from resight.runs.plain_json import json_bytes
 from resight.runs.storage import write_atomic
 from resight.samples import SampleSet
 from resight.training import prepare
@@ -62,8 +63,9 @@ def both_facts(
     """Of the training and the validation pictures. Kept beside the training in progress: looking takes minutes."""
     folder = _seen(run, name)
     about = {"data": samples.fingerprint(), "model": run.card.files, "tile": settings.tile, "side": settings.side}
+    about |= {"backend": predictor.choice.name, "decoders": decoder_versions()}
     place = folder / SEEN
-    if not place.is_file() or read_json(place.read_bytes()) != about:
+    if not place.is_file() or place.read_bytes() != json_bytes(about):
         shutil.rmtree(folder, ignore_errors=True)
         folder.mkdir(parents=True)
         write_atomic(place, json_bytes(about))

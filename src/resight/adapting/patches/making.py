@@ -16,6 +16,7 @@ import numpy as np
 
 from resight.adapting.cascades import refused_because
 from resight.adapting.figure import save_tile_curves
+from resight.adapting.learning import training_folder
 from resight.adapting.patches.curve import (
     Point,
     answered,
@@ -41,7 +42,7 @@ from resight.errors import ParityError
 from resight.evaluation import Estimate, compare, compare_answers, evaluate, fit_temperature, softmax
 from resight.exporting.int8.pictures import positions
 from resight.exporting.onnx import export_onnx
-from resight.images import Geometry, tile_boxes
+from resight.images import Geometry, printable, tile_boxes
 from resight.inference import Predictor
 from resight.inference.backend import PATCHES, Floats, Pixels
 from resight.inference.patches import PLAN, Looking, Patches
@@ -138,6 +139,8 @@ def patches(
                 break
         else:
             why = "none is faster than looking at all" if any(points.values()) else "no share is within the budget"
+            kept = printable(str(training_folder(run, name).parent))
+            say(f"what was learned stays in {kept}, for another --max-drop")
             raise refused_because(run, max_drop, f"of tiles, {why}")
         made = _finish(run, samples, card, (whole, trial), (val.whole().astype(np.float32), logits), say)
         about = card.adaptive | {

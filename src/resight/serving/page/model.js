@@ -130,7 +130,7 @@ function routes(card) {
   });
   const titles = ["Network", `Share of ${part(card)} pictures`, "Time of a picture"];
   const heads = titles.map((title, k) => el("th", { scope: "col", class: k ? "number" : null }, title));
-  const told = "Easy pictures are answered by a smaller network. Times are relative to the whole one’s.";
+  const told = "Not every picture needs the whole network. Times are relative to its own.";
   return [
     el("h3", {}, "Which network answers"),
     el("p", { class: "soft note" }, told),
