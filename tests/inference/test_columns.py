@@ -155,4 +155,4 @@ def test_answers_are_predictions(run: Run, files: list[Path]) -> None:
 
     from resight.inference.columns import ADDED
 
-    assert {*ADDED, "route"} == {field.name for field in fields(Prediction)} - {"source"}
+    assert {*ADDED, "route", "tiles"} == {field.name for field in fields(Prediction)} - {"source"}
