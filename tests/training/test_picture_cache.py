@@ -591,8 +591,8 @@ def test_another_decoder_makes_other_pictures(
 ) -> None:
     monkeypatch.setenv("RESIGHT_CACHE", str(tmp_path / "cache"))
     first = batches(photos, cache_gb=0)[2]
-    versions = prepare.decoder_versions()
-    monkeypatch.setattr(prepare, "decoder_versions", lambda: versions | {change: "other"})
+    versions = reading.decoder_versions()
+    monkeypatch.setattr(reading, "decoder_versions", lambda: versions | {change: "other"})
     assert batches(photos, cache_gb=0)[2] == first
 
 
