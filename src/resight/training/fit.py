@@ -13,7 +13,6 @@ from accelerate import Accelerator
 from accelerate.utils import broadcast
 
 from resight.errors import Interrupted, NonFiniteLoss, RunError, UsageError
-from resight.images import decoder_versions
 from resight.recipes.config import TrainConfig
 from resight.runs import CHECKPOINTS, HISTORY, Run
 from resight.runs.plain_json import json_bytes
@@ -28,6 +27,7 @@ from resight.training.checkpoint import (
 )
 from resight.training.clock import Clock
 from resight.training.compiling import compile_net
+from resight.training.conditions import conditions
 from resight.training.loader import Batch, Pictures, TrainLoader
 from resight.training.machine import accelerator_for
 from resight.training.objective import Objective
@@ -392,17 +392,3 @@ def quality(entry: Mapping[str, Any]) -> tuple[float, float]:
         return entry["step"], 0.0
     score = next(name for name in ("val_map", "val_recall", "val_accuracy") if name in entry)
     return entry[score], -entry["val_loss"]
-
-
-def conditions(config: TrainConfig, world: int) -> dict[str, str]:
-    """What a bitwise equal result depends on besides the configuration."""
-    return {
-        "threads": str(torch.get_num_threads()),
-        "processes": str(world),
-        "torch": torch.__version__,
-        "cpu": torch.backends.cpu.get_cpu_capability(),
-        **decoder_versions(),
-        "device": config.device,
-        "precision": config.precision,
-        "compile": str(config.compile),
-    }
