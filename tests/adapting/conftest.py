@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import pytest
-from PIL import Image
-from tests.training.tiny import CLASSES, pattern
+from tests.training.tiny import write_large
 
 import resight
 from resight.runs import Run
@@ -15,18 +13,7 @@ from resight.runs import Run
 
 @pytest.fixture(scope="session")
 def large(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Pictures of several sizes: a pattern of 28 px somewhere in noise."""
-    root = tmp_path_factory.mktemp("large")
-    for label, kind in enumerate(CLASSES):
-        (root / kind).mkdir()
-        for number in range(12):
-            random = np.random.default_rng(1000 * label + number)
-            height, width = random.integers(30, 90, 2)
-            pixels = random.integers(100, 150, (height, width, 3), dtype=np.uint8)
-            y, x = random.integers(0, height - 27), random.integers(0, width - 27)
-            pixels[y : y + 28, x : x + 28] = pattern(kind, number)
-            Image.fromarray(pixels).save(root / kind / f"{number:02d}.png")
-    return root
+    return write_large(tmp_path_factory.mktemp("large"))
 
 
 @pytest.fixture(scope="session")

@@ -42,6 +42,20 @@ def pattern(kind: str, seed: int, height: int = SIDE, width: int = SIDE) -> NDAr
     return pixels.astype(np.uint8)
 
 
+def write_large(root: Path) -> Path:
+    """Pictures of several sizes, 12 a class: a pattern of 28 px somewhere in noise."""
+    for label, kind in enumerate(CLASSES):
+        (root / kind).mkdir()
+        for number in range(12):
+            random = np.random.default_rng(1000 * label + number)
+            height, width = random.integers(30, 90, 2)
+            pixels = random.integers(100, 150, (height, width, 3), dtype=np.uint8)
+            y, x = random.integers(0, height - 27), random.integers(0, width - 27)
+            pixels[y : y + 28, x : x + 28] = pattern(kind, number)
+            Image.fromarray(pixels).save(root / kind / f"{number:02d}.png")
+    return root
+
+
 def write_patterns(root: Path, each: int | Sequence[int] = 20, height: int = SIDE, width: int = SIDE) -> Path:
     """A folder of three classes with ``each`` PNG files, or as many of each as it says."""
     for label, kind in enumerate(CLASSES):

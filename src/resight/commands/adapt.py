@@ -133,20 +133,13 @@ def _blocks(
 ) -> Adapted:
     """Raises UsageError for an imported Run, whose training is not known."""
     need("a policy over blocks", "train", "torch", "accelerate", "pydantic")
-    from resight.adapting.learning import BATCH, EPOCHS, policy_config
+    from resight.adapting.learning import BATCH, EPOCHS
     from resight.adapting.policies import blocks
     from resight.adapting.reinforce import PolicySettings
     from resight.training.progress import reporter
 
     settings = PolicySettings() if penalty is None else PolicySettings(penalty=penalty)
-    config = policy_config(
-        run,
-        _trained_with(run, data),
-        epochs=EPOCHS if epochs is None else epochs,
-        batch=min(BATCH, int(samples.counts()["train"].sum())),
-        seed=run.card.seed if seed is None else seed,
-        joint=settings.joint,
-    )
+    config = _policy_config(run, samples, data, EPOCHS if epochs is None else epochs, BATCH, seed, settings.joint)
     return blocks(run, samples, config, settings=settings, report=reporter(True), **arguments)
 
 
@@ -161,22 +154,30 @@ def _patches(
 ) -> AdaptedTiles:
     """Raises UsageError for an imported Run, whose training is not known."""
     need("a policy over tiles", "train", "torch", "accelerate", "pydantic")
-    from resight.adapting.learning import policy_config
     from resight.adapting.patches.learning import BATCH, EPOCHS, look_config
     from resight.adapting.patches.making import patches
     from resight.adapting.patches.policy import LookSettings
     from resight.training.progress import reporter
 
     settings = LookSettings() if penalty is None else LookSettings(penalty=penalty)
-    config = policy_config(
+    config = _policy_config(run, samples, data, EPOCHS if epochs is None else epochs, BATCH, seed, 1.0)
+    return patches(run, samples, look_config(config), settings=settings, report=reporter(True), **arguments)
+
+
+def _policy_config(
+    run: Run, samples: SampleSet, data: str | Path | None, epochs: float, batch: int, seed: int | None, joint: float
+) -> TrainConfig:
+    """How a policy is trained, from how the Run was. Raises what `_trained_with` raises."""
+    from resight.adapting.learning import policy_config
+
+    return policy_config(
         run,
         _trained_with(run, data),
-        epochs=EPOCHS if epochs is None else epochs,
-        batch=min(BATCH, int(samples.counts()["train"].sum())),
+        epochs=epochs,
+        batch=min(batch, int(samples.counts()["train"].sum())),
         seed=run.card.seed if seed is None else seed,
-        joint=1.0,
+        joint=joint,
     )
-    return patches(run, samples, look_config(config), settings=settings, report=reporter(True), **arguments)
 
 
 def _trained_with(run: Run, data: str | Path | None) -> TrainConfig:
