@@ -1,11 +1,12 @@
 """An agent of another library learns which blocks a picture needs: PPO of Stable-Baselines3 in Resight's environment.
 
     pip install 'resight[adapt,train]' stable-baselines3
-    python examples/adapt_ppo.py RUN [--decisions 20000] [--pictures 1000] [--penalty 5] [--seeds 0 1 2]
+    python examples/adapt_ppo.py RUN [--decisions 20000] [--pictures 1000] [--penalty 5] [--cost 0.1] [--seeds 0 1 2]
 
 RUN was trained here, and its data is where it was. Beside PPO learns the trainer of ``resight adapt RUN --by blocks``
 (REINFORCE), from the same training pictures, as they are, with as many decisions and the same costs; the network itself
-does not learn. What both earn on validation pictures is printed beside what three fixed rules earn.
+does not learn. Costs are measured here, or, to repeat a training elsewhere, ``--cost`` of the whole time for each
+block. What both earn on validation pictures is printed beside what three fixed rules earn.
 """
 
 import argparse
@@ -19,10 +20,13 @@ import torch
 from resight import Run
 from resight.adapting.bandit import environment_of
 from resight.adapting.environment import BlocksEnvironment
+from resight.adapting.gated import droppable
 from resight.adapting.learning import learn, policy_config
 from resight.adapting.policies import measure_costs
 from resight.adapting.reinforce import PolicySettings
+from resight.adapting.rewards import Costs
 from resight.commands.own_data import load_own
+from resight.models.from_run import network_of
 from resight.recipes import TrainConfig, override
 from resight.runs import CONFIG
 from resight.training.progress import Silent
@@ -83,12 +87,24 @@ def reinforce(run: Run, samples, costs, decisions: int, penalty: float, seed: in
     return choose
 
 
+def costs_of(run: Run, each: float | None) -> Costs:
+    """As measured here, or ``each`` of the whole time for every block."""
+    if each is None:
+        with tempfile.TemporaryDirectory() as folder:
+            return measure_costs(run, "onnxruntime", 1, Path(folder))
+    number = len(droppable(network_of(run)))
+    if not 0 < each * number <= 1:
+        raise SystemExit(f"--cost {each:g}: {number} blocks together cost more than the whole network, or nothing")
+    return Costs(1 - each * number, (each,) * number)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("run", type=Path)
     parser.add_argument("--decisions", type=int, default=20_000)
     parser.add_argument("--pictures", type=int, default=1000, help="at most so many of each part")
     parser.add_argument("--penalty", type=float, default=5.0)
+    parser.add_argument("--cost", type=float, help="of each block, as a share of the whole time; default: measured")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0])
     asked = parser.parse_args()
 
@@ -98,8 +114,7 @@ def main() -> None:
     samples = load_own(run)
     few = [one for part in ("train", "val") for one in evenly(samples, part, asked.pictures)]
     samples = replace(samples, samples=tuple(few))
-    with tempfile.TemporaryDirectory() as folder:
-        costs = measure_costs(run, "onnxruntime", 1, Path(folder))
+    costs = costs_of(run, asked.cost)
     train, validation = (
         environment_of(run, samples, costs, part=part, most=asked.pictures, penalty=asked.penalty)
         for part in ("train", "val")
