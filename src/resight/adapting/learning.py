@@ -24,6 +24,7 @@ from resight.runs.storage import write_atomic
 from resight.samples import SampleSet
 from resight.training import prepare, reading
 from resight.training.checkpoint import newest
+from resight.training.distill import Teacher
 from resight.training.fit import Training
 from resight.training.loader import Pictures, eval_batches
 from resight.training.objective import Normalize
@@ -31,7 +32,7 @@ from resight.training.objective import Normalize
 POLICY, CURVES = "policy.json", "policy.png"
 EPOCHS, BATCH, RATE = 10.0, 128, 1e-3
 SLOWER = 0.1
-"""The rate once the network learns, too, as a part of the one before."""
+"""The rate once the network learns, too, as a part of the one before; and again for the last third of that."""
 
 
 @dataclass(eq=False)
@@ -61,8 +62,9 @@ class Learned:
 def policy_config(run: Run, config: TrainConfig, *, epochs: float, batch: int, seed: int, joint: float) -> TrainConfig:
     """How a policy of this Run is trained, from the configuration that the Run was trained with: its data and
     augmentation, without what mixes pictures or labels; AdamW, a constant rate, a tenth of it once the network learns,
-    too.
+    too, and a tenth of that for the last third.
     """
+    both = 0 < joint < 1
     return override(
         config,
         {
@@ -83,9 +85,9 @@ def policy_config(run: Run, config: TrainConfig, *, epochs: float, batch: int, s
             "optimizer.layer_decay": 1.0,
             "optimizer.average_epochs": 0.0,
             "optimizer.clip": 1.0,
-            "schedule.name": "step" if 0 < joint < 1 else "constant",
+            "schedule.name": "step" if both else "constant",
             "schedule.warmup": 0.0,
-            "schedule.milestones": [joint] if 0 < joint < 1 else [],
+            "schedule.milestones": [joint, joint + (1 - joint) * 2 / 3] if both else [],
             "schedule.gamma": SLOWER,
             "balance.weights": "none",
             "balance.sampling": "none",
@@ -135,7 +137,8 @@ def learn(
     folder, table = work.path, Costs(float(known["fixed"]), tuple(known["blocks"]))
     torch.manual_seed(config.seed)
     gated = Gated(network_of(run))
-    objective = Reinforced(gated, config, settings, table)
+    teacher = Teacher(run, config, run.classes) if settings.joint < 1 and settings.taught else None
+    objective = Reinforced(gated, config, settings, table, teacher)
     watch = Watched(report, gated, objective.normalize, val, table, settings.penalty)
     training = Training(work, config, objective, train, val, watch)
     watch.path = folder / "history.json"

@@ -6,7 +6,8 @@ et al. 2017; §3.2). Three parts, each a function of the step:
 
 1. the curriculum (§3.3): first only the last block is decided and the others are kept, then one more, from the end on;
 2. the policy decides all blocks, the network is frozen;
-3. both learn together: the cross-entropy of what was sampled is added.
+3. both learn together: the cross-entropy of what was sampled is added, and what the whole network answered before, the
+   aim of every sub-network, teaches beside the labels (Hinton et al. 2015; within one network Yu and Huang 2019).
 """
 
 from __future__ import annotations
@@ -24,23 +25,27 @@ from resight.adapting.rewards import PENALTY, Costs, rewards
 from resight.errors import UsageError
 from resight.models import ResNet
 from resight.recipes import TrainConfig
+from resight.training.distill import Teacher
 from resight.training.loader import Batch
-from resight.training.objective import Logs, Objective, Supervised
+from resight.training.losses import distillation
+from resight.training.objective import Inputs, Logs, Objective, Supervised
 
 
 @dataclass(frozen=True)
 class PolicySettings:
     """penalty: γ, what a wrong answer costs. bound: α; a block is kept with probability α s + (1 − α)(1 − s), where s
-    is the policy's, so that everything is tried now and then. entropy: weight of the mean entropy of a decision.
-    curriculum, joint: the share of the updates after which all blocks are decided, and after which the network learns,
-    too; 1: never.
+    is the policy's, so that everything is tried now and then. entropy: weight of the entropy of a picture's decisions,
+    summed as their log-probabilities are. curriculum, joint: the share of the updates after which all blocks are
+    decided, and after which the network learns, too; 1: never. taught: the teacher's part of what it learns from, the
+    labels have the rest.
     """
 
     penalty: float = PENALTY
     bound: float = 0.8
-    entropy: float = 0.01
-    curriculum: float = 0.3
-    joint: float = 0.6
+    entropy: float = 0.05
+    curriculum: float = 0.2
+    joint: float = 0.4
+    taught: float = 0.5
 
     def check(self) -> None:
         """Raises UsageError."""
@@ -48,6 +53,8 @@ class PolicySettings:
             raise UsageError(f"the bound α is {self.bound:g}; expected above 0.5, at most 1")
         if self.penalty < 0 or self.entropy < 0:
             raise UsageError("the penalty and the weight of the entropy cannot be below 0")
+        if not 0 <= self.taught <= 1:
+            raise UsageError(f"the teacher's part is {self.taught:g}; expected 0 to 1")
         if not 0 <= self.curriculum <= self.joint <= 1:
             raise UsageError("the curriculum ends, within the training, before the network learns, too")
 
@@ -66,11 +73,21 @@ def bounded(logits: Tensor, bound: float) -> Tensor:
 
 
 class Reinforced(Objective):
-    """The three parts. Its network is a `Gated`; ``costs``: of its blocks."""
+    """The three parts. Its network is a `Gated`; ``costs``: of its blocks; ``teacher``: the network as it was before,
+    None: labels alone teach.
+    """
 
-    def __init__(self, gated: Gated, config: TrainConfig, settings: PolicySettings, costs: Costs) -> None:
+    def __init__(
+        self,
+        gated: Gated,
+        config: TrainConfig,
+        settings: PolicySettings,
+        costs: Costs,
+        teacher: Teacher | None = None,
+    ) -> None:
         super().__init__()
         settings.check()
+        self.teacher = teacher
         self.net = cast("ResNet", gated)
         self.gated, self.config, self.settings, self.costs = gated, config, settings, costs
         self.labels = Supervised(self.net, config)
@@ -95,12 +112,20 @@ class Reinforced(Objective):
         advantage = self._reward(right, sampled) - self._reward(baseline, greedy)
         taken, mine = sampled[:, -free:], keep[:, -free:]
         chance = torch.where(taken, mine, 1 - mine).log().sum(1)
-        entropy = F.binary_cross_entropy(mine, mine.clone())
+        entropy = F.binary_cross_entropy(mine, mine.clone(), reduction="sum") / len(mine)
         loss = -(advantage * chance).mean() - settings.entropy * entropy
         if joint:
-            loss = loss + self.labels.outcome(answers.float(), inputs, batch)[0]
+            loss = loss + self._taught(answers.float(), inputs, batch)
         seen = torch.full((), float(len(logits)), device=logits.device)
         return loss, {"loss": loss.detach() * seen, "correct": baseline.sum().float(), "seen": seen}
+
+    def _taught(self, logits: Tensor, inputs: Inputs, batch: Batch) -> Tensor:
+        """What the network learns by: the labels' loss and the teacher's together."""
+        by_label = self.labels.outcome(logits, inputs, batch)[0]
+        if self.teacher is None:
+            return by_label
+        part = self.settings.taught
+        return (1 - part) * by_label + part * distillation(logits, self.teacher(inputs.images), 1.0)
 
     def _reward(self, right: Tensor, kept: Tensor) -> Tensor:
         found = rewards(right.cpu().numpy(), self.costs.shares(kept.cpu().numpy()), self.settings.penalty)
