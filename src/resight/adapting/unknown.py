@@ -1,7 +1,7 @@
 """How the routes of a plan tell pictures that are unlike the training data. Needs no PyTorch.
 
 Distances in the embeddings of different networks cannot be compared. So each route compares with training pictures as
-it sees them itself, and its scores are divided by a threshold of its own.
+it sees them itself, and its scores are in a unit of its own: how far these pictures lie from each other.
 """
 
 from __future__ import annotations
@@ -15,30 +15,30 @@ from typing import Any
 import numpy as np
 
 from resight.adapting.graphs import opened
+from resight.evaluation import wilson
 from resight.exporting.int8.loss import answers
 from resight.exporting.int8.pictures import positions
 from resight.exporting.references import compared, how_well_known, reference_of
 from resight.exporting.squares import squares
 from resight.inference import UNLIKE, Reference
-from resight.inference.backend import ROUTE, Backend, Floats, Pixels
+from resight.inference.backend import ROUTE, Floats, Pixels
 from resight.inference.pipeline import batched
 from resight.inference.plan import Compared, Plan, open_route
-from resight.inference.unknown import NEIGHBOURS, ROUTED, describe, threshold
+from resight.inference.unknown import KEPT, NEIGHBOURS, ROUTED, describe, threshold
 from resight.runs import Run
 from resight.runs.storage import storage_errors
 from resight.samples import SampleSet
 
-LEAST = 19
-"""Validation pictures that a threshold which keeps 95 % needs."""
 _AT_ONCE = 256
 _SMALLEST = 1e-6
-"""Of a threshold: it is divided by, and 0 where validation repeats training pictures."""
+"""Of a unit: scores are divided by it, and training pictures may be all alike."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """unknown: of the card; empty where pictures are not told. routes: for each route, what the card says of it: its
-    training pictures, its threshold, how many validation pictures took it, and whether the threshold is of these.
+    """unknown: of the card; empty where pictures are not told. routes: for each route, what the card says of it: how
+    many training pictures it compares with, its unit, how many validation pictures took it, and which share of these is
+    called unknown, with Wilson's 95 % interval.
     """
 
     plan: Plan
@@ -51,15 +51,15 @@ def tell(
     run: Run, samples: SampleSet, pixels: Pixels, draft: Path, plan: Plan, threads: int, say: Callable[[str], None]
 ) -> Told:
     """Gives each route of ``plan`` a reference beside its graph in ``draft``, of the training part of ``samples``, and
-    a threshold from ``pixels``, uint8 (N, S, S, C), the validation part.
+    finds the threshold that all share, from ``pixels``, uint8 (N, S, S, C), the validation part.
 
-    The threshold of a route is the split-conformal one of the validation pictures that *take this route*: which route
-    a picture takes does not depend on its label, so a new picture that is drawn as those of validation were, and takes
-    the route, is called unknown with a probability of at most 5 %, and so is one of any route (Mondrian conformal
-    prediction: Vovk et al. 2005, section 4.5; Angelopoulos and Bates 2023, section 4.1). That is exact for a rule which
-    has not seen the validation pictures; the rule's thresholds and temperatures, a few numbers, were fitted on them.
-    Of a route that fewer than 19 of them take, the threshold is that of *all* of validation, answered by it: these are
-    other pictures than its own, so nothing is promised for it, which a note says.
+    A route's unit comes from training pictures alone (`spread`). So the score of a picture, that of the route which it
+    takes, is one function that has not seen validation, and the split-conformal threshold holds as for a Run: a new
+    picture that is drawn as those of validation were is called unknown with a probability of at most 5 %
+    (`threshold`). Which route it takes was fitted on validation by a few numbers, the rule's; for these it is not
+    exact. The 5 % are of all pictures, not of each route's: those that go on are harder and more unlike, and of them
+    more are called so, as the whole network alone would. A threshold for each route (Mondrian conformal prediction,
+    Vovk et al. 2005) keeps 95 % of each, and calls fewer foreign pictures unknown: docs/adaptive.md.
 
     A plan without a training part or with fewer than 19 validation pictures tells nothing, and a note says why.
 
@@ -68,77 +68,61 @@ def tell(
     none: tuple[dict[str, Any], ...] = tuple({} for _ in plan.routes)
     if not positions(samples, "train"):
         return Told(plan, {}, none, ("no picture is called unknown: the data has no training part to compare with",))
-    if len(pixels) < LEAST:
-        few = f"{len(pixels)} validation pictures are too few for a threshold ({LEAST} are needed)"
+    if threshold(np.zeros(len(pixels), np.float32)) is None:
+        few = f"{len(pixels)} validation pictures are too few for a threshold (19 are needed)"
         say(f"unknown: {few}, so none is called so")
         return Told(plan, {}, none, (f"no picture is called unknown: {few}",))
     say("learning what is unknown to each route …")
-    backends = [open_route(draft, route, threads) for route in plan.routes]
-    references = _references(run, samples, pixels, backends, threads)
-    made = []
-    for route, reference in zip(plan.routes, references, strict=True):
+    made, about, counts = [], [], []
+    for route, (reference, unit) in zip(
+        plan.routes, _references(run, samples, pixels, draft, plan, threads), strict=True
+    ):
         data = reference.to_bytes()
         with storage_errors(draft):
             (draft / route.reference_file).write_bytes(data)
-        known = Compared(sha256(data).hexdigest(), min(NEIGHBOURS, len(reference.bank)), 1.0)
-        made.append(replace(route, reference=known))
-    plan = replace(plan, routes=tuple(made))
-    scores, taken = answers(opened(draft, plan, threads), pixels, (UNLIKE, ROUTE))  # in units of 1: as they are
-
-    def of_all(number: int) -> Floats:
-        (embeddings,) = answers(backends[number], pixels, ("embedding",))
-        return references[number].scorer(NEIGHBOURS)(embeddings)
-
-    limits, own = thresholds(scores, taken, len(made), of_all)
-    routes = [
-        replace(route, reference=replace(route.reference, threshold=limit))
-        for route, limit in zip(made, limits, strict=True)
-        if route.reference is not None
+        pictures = len(reference.bank)
+        made.append(replace(route, reference=Compared(sha256(data).hexdigest(), min(NEIGHBOURS, pictures), unit)))
+        about.append({"pictures": pictures, "unit": unit})
+        counts.append(pictures)
+    told = replace(plan, routes=tuple(made))
+    unlike, taken = answers(opened(draft, told, threads), pixels, (UNLIKE, ROUTE))
+    unknown = describe(unlike, max(counts)) | {"score": ROUTED}
+    each = [alarms(unlike[taken == number], unknown["threshold"]) for number in range(len(made))]
+    shares = [
+        f"{route.name} {100 * one['alarms']['value']:.1f} %"
+        for route, one in zip(made, each, strict=True)
+        if one["alarms"]
     ]
-    pictures = [len(reference.bank) for reference in references]
-    unlike = (scores.astype(np.float64) / np.array(limits)[taken.astype(int)]).astype(np.float32)
-    unknown = describe(unlike, max(pictures), limit=1.0) | {"score": ROUTED}
-    mine = [int((taken == number).sum()) for number in range(len(made))]
-    about = tuple(
-        {"pictures": count, "threshold": limit, "validation": n, "own": was}
-        for count, limit, n, was in zip(pictures, limits, mine, own, strict=True)
-    )
     say(
-        f"unknown: less like {_counted(pictures)} training pictures than 95 % of the validation pictures of the same "
-        f"route; {how_well_known(unknown)}"
+        f"unknown: less like {_counted(counts)} training pictures than 95 % of validation; "
+        f"{how_well_known(unknown)} (of those that take the route {', '.join(shares)})"
     )
-    notes = tuple(
-        f"{n} validation pictures take the route {route.name}, fewer than the {LEAST} that its own threshold of "
-        "'unknown' needs: it has that of all validation pictures, and how many of its own it keeps is not known"
-        for route, n, was in zip(made, mine, own, strict=True)
-        if not was
-    )
-    return Told(replace(plan, routes=tuple(routes)), unknown, about, notes)
+    return Told(told, unknown, tuple(one | two for one, two in zip(about, each, strict=True)), ())
 
 
-def thresholds(
-    scores: Floats, taken: Floats, routes: int, of_all: Callable[[int], Floats]
-) -> tuple[list[float], list[bool]]:
-    """Of each route, the split-conformal threshold of the scores (N,) of those that took it, and whether these were
-    enough; else that of all N ≥ 19 scores by this route, which ``of_all`` gives for its number.
+def spread(reference: Reference, embeddings: Floats, k: int = NEIGHBOURS) -> float:
+    """How far training pictures lie from each other: the 95 % quantile of the scores that they have among the others,
+    which are its neighbours only; above 0. embeddings: (N, D), what the reference was made of.
     """
-    limits, own = [], []
-    for number in range(routes):
-        limit = threshold(scores[taken == number])
-        own.append(limit is not None)
-        if limit is None:
-            limit = threshold(of_all(number))
-            assert limit is not None  # N is enough
-        limits.append(max(limit, _SMALLEST))
-    return limits, own
+    scores = reference.scorer(k + 1)(embeddings)  # the nearest one is the picture itself
+    return max(float(np.quantile(scores, KEPT)), _SMALLEST)
+
+
+def alarms(scores: Floats, limit: float) -> dict[str, Any]:
+    """What a card says of the validation pictures (n,) of one route; the share is None of none."""
+    if not len(scores):
+        return {"validation": 0, "alarms": None}
+    share = wilson(int((scores > limit).sum()), len(scores))
+    return {"validation": len(scores), "alarms": {"value": share.value, "low": share.low, "high": share.high}}
 
 
 def _references(
-    run: Run, samples: SampleSet, pixels: Pixels, backends: Sequence[Backend], threads: int
-) -> list[Reference]:
-    """Of each backend. Those whose embeddings are as wide have the same pictures, which are decoded once."""
+    run: Run, samples: SampleSet, pixels: Pixels, draft: Path, plan: Plan, threads: int
+) -> list[tuple[Reference, float]]:
+    """Of each route, and its unit. Those with embeddings as wide have the same pictures, which are decoded once."""
+    backends = [open_route(draft, route, threads) for route in plan.routes]
     widths = [answers(backend, pixels[:1], ("embedding",))[0].shape[1] for backend in backends]
-    found: dict[int, Reference] = {}
+    found: dict[int, tuple[Reference, float]] = {}
     for width in sorted(set(widths)):
         chosen = compared(samples, width, run.card.seed)
         asked = [number for number, own in enumerate(widths) if own == width]
@@ -147,7 +131,10 @@ def _references(
             stack = np.stack(some)
             for number in asked:
                 parts[number] += answers(backends[number], stack, ("embedding",))
-        found |= {number: reference_of(samples, chosen, np.concatenate(parts[number])) for number in asked}
+        for number in asked:
+            embeddings = np.concatenate(parts.pop(number))
+            reference = reference_of(samples, chosen, embeddings)
+            found[number] = reference, spread(reference, embeddings)
     return [found[number] for number in range(len(backends))]
 
 

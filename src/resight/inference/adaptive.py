@@ -33,7 +33,7 @@ class Adaptive:
     network's for every picture: asking for it computes it. ``features`` are those of the route that a picture takes,
     already as maps of the classes, (N, K, h, w), whose means are the logits: networks differ in what channels mean. All
     have the last route's h and w. ``unlike``, float32 (N,), of plans that tell unknown pictures: the score of the
-    embedding that the route itself has, in the same run as its logits, in units of the route's threshold.
+    embedding that the route itself has, in the same run as its logits, in the route's own unit.
     """
 
     def __init__(
@@ -148,7 +148,7 @@ class Adaptive:
         return found, more[0] if told else None
 
     def _unlike(self, number: int, embedding: Floats) -> Floats:
-        """(N, D) → (N,), in units of the route's threshold. Raises RunError for a reference of another width."""
+        """(N, D) → (N,), in the route's unit. Raises RunError for a reference of another width."""
         route, scorer = self.plan.routes[number], self._scorers[number]
         assert scorer is not None  # the plan tells
         assert route.reference is not None
@@ -159,7 +159,7 @@ class Adaptive:
                 hint=AGAIN,
             )
         with np.errstate(all="ignore"):  # what overflows is refused by who asks: `Predictor`
-            found: Floats = (scorer(embedding).astype(np.float64) / route.reference.threshold).astype(np.float32)
+            found: Floats = (scorer(embedding).astype(np.float64) / route.reference.unit).astype(np.float32)
         return found
 
     def _check_width(self, logits: Floats, own: Floats) -> None:

@@ -36,13 +36,13 @@ _NAME = re.compile(r"[a-z0-9][a-z0-9_.-]{0,63}")
 @dataclass(frozen=True)
 class Compared:
     """How a route tells pictures that are unlike the training data (`resight.inference.unknown`): the distance of its
-    embedding to the ``k``-th nearest training picture, in units of its ``threshold``, above 0. sha256: what the file of
-    these training pictures, as this route sees them, must hash to.
+    embedding to the ``k``-th nearest training picture, divided by ``unit``, above 0. sha256: what the file of these
+    training pictures, as this route sees them, must hash to.
     """
 
     sha256: str
     k: int
-    threshold: float
+    unit: float
 
 
 @dataclass(frozen=True)
@@ -173,8 +173,8 @@ def read_route(plain: Mapping[str, Any]) -> Route:
 def _check_compared(name: str, told: Compared) -> None:
     if not _SHA256.fullmatch(told.sha256):
         raise ValueError("a reference has an impossible SHA-256")
-    if type(told.k) is not int or told.k < 1 or not is_positive(told.threshold):
-        raise ValueError(f"the route {name} compares with neighbour {told.k!r}, in units of {told.threshold!r}")
+    if type(told.k) is not int or told.k < 1 or not is_positive(told.unit):
+        raise ValueError(f"the route {name} compares with neighbour {told.k!r}, in units of {told.unit!r}")
 
 
 def _check(plan: Plan) -> None:

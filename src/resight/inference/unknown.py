@@ -31,9 +31,7 @@ Ints = NDArray[np.int64]
 
 SCORE = "knn-whitened"
 ROUTED = "knn-whitened-by-route"
-"""Of an adaptive artefact: the same of the graph that answered, in units of that graph's own threshold, so that 1 is
-the threshold of all.
-"""
+"""Of an adaptive artefact: the same of the graph that answered, in that graph's unit (`resight.adapting.unknown`)."""
 NEIGHBOURS = 5
 KEPT = 0.95
 """The share of validation pictures that the threshold keeps."""
@@ -223,13 +221,12 @@ def balanced(labels: Ints, most: int, seed: int) -> Ints:
     return np.sort(chosen)
 
 
-def describe(scores: Floats, pictures: int, k: int = NEIGHBOURS, limit: float | None = None) -> dict[str, Any]:
+def describe(scores: Floats, pictures: int, k: int = NEIGHBOURS) -> dict[str, Any]:
     """The card's ``unknown`` from the scores of validation; empty where these are too few for a threshold.
 
-    ``alarms``: the share of validation above the threshold, with Wilson's 95 % interval: how well it is known. limit:
-    the threshold, where it is known.
+    ``alarms``: the share of validation above the threshold, with Wilson's 95 % interval: how well it is known.
     """
-    limit = threshold(scores) if limit is None else limit
+    limit = threshold(scores)
     if limit is None:
         return {}
     alarms = wilson(int((scores > limit).sum()), len(scores))
