@@ -23,14 +23,17 @@ from resight.adapting import learning
 from resight.adapting.choosing import Routes, frequent, scores_of
 from resight.adapting.dropping import blocks_of, without
 from resight.adapting.gated import Gated, droppable
+from resight.adapting.graphs import opened
 from resight.adapting.learning import learn, policy_config
 from resight.adapting.policies import blocks, measure_costs
 from resight.adapting.reinforce import PolicySettings, Reinforced, bounded, decided
 from resight.adapting.rewards import Costs, rewards
+from resight.adapting.unknown import tell
 from resight.errors import RunError, UsageError
 from resight.exporting.onnx import Answering, export_onnx
 from resight.images import Geometry
 from resight.inference import open_backend
+from resight.inference.plan import read_plan
 from resight.models import ResNet, create
 from resight.recipes import TrainConfig
 from resight.runs import HISTORY, ONNX, WEIGHTS, Architecture, Run, RunCard
@@ -301,11 +304,14 @@ def test_an_artefact_of_sub_networks(sealed: Run, data: SampleSet, tmp_path: Pat
     about = made.artifact.card.adaptive
     assert about["rule"] == "blocks"
     assert about["routes"][-1]["name"] == "whole"
-    backend = open_backend("adaptive", made.artifact.graph, 1, sha256=made.artifact.sha256)
+    assert "18 validation pictures are too few" in made.artifact.card.notes[-1]  # of 'unknown'
+    draft = shutil.copytree(made.artifact.path, tmp_path / "draft")
+    plan = read_plan(made.artifact.graph, made.artifact.sha256)
+    backend = opened(draft, tell(run, data, pixels(24), draft, plan, 1, print).plan, 1)
     square = pixels(12)
-    together = backend.answer(square, ("route", "logits", "probabilities"))
+    together = backend.answer(square, ("route", "logits", "probabilities", "unlike"))
     for k in range(12):
-        alone = backend.answer(square[k : k + 1], ("route", "logits", "probabilities"))
+        alone = backend.answer(square[k : k + 1], ("route", "logits", "probabilities", "unlike"))
         for one, other in zip(together, alone, strict=True):
             np.testing.assert_allclose(one[k], other[0], atol=1e-6)
     assert (made.artifact.path / "policy.png").read_bytes().startswith(b"\x89PNG")

@@ -134,6 +134,8 @@ def test_a_cascade_of_int8_is_counted_against_fp32(ready: Path) -> None:
     files = [str(samples.root / one.name) for one in samples.samples if one.split == "test"]
     names = [one.name for one in samples.samples if one.split == "test"]
     found = predict(run, files, artifact="cascade", threads=1)
+    assert card.unknown["score"] == "knn-whitened-by-route"
+    assert all(one.unknown is not None for one in found)
     assert {one.route for one in found} == {"resnet20-int8", "resnet18-int8"}
     sides = {
         "resnet20-int8": predict(Run.open(ready / "small"), files, artifact="onnx-int8", threads=1),

@@ -17,11 +17,12 @@ from tests.adapting.small import LEANING, pictures
 from tests.inference.tiny import graph
 
 from resight.errors import RunError, UsageError
-from resight.inference import open_backend
+from resight.inference import UNLIKE, Reference, open_backend
 from resight.inference.heads import Head, resampled
-from resight.inference.plan import Plan, Route, read_plan
+from resight.inference.plan import Compared, Plan, Route, read_plan
 
 OUTPUTS = ("route", "probabilities", "logits")
+REFERENCE = {"sha256": "0" * 64, "k": 5, "unit": 1.0}
 
 
 def put(folder: Path, name: str, data: bytes, temperature: float = 1.0) -> Route:
@@ -95,6 +96,98 @@ def test_embeddings_are_the_whole_networks_for_every_picture(tmp_path: Path) -> 
         opened(tmp_path, plan).answer(pixels, ("nothing",))
 
 
+def telling(folder: Path, plan: Plan, k: int = 3) -> Plan:
+    """The plan with a reference of 20 pictures for each route, not the same ones, and a unit."""
+    made = []
+    for number, route in enumerate(plan.routes):
+        (seen,) = open_backend("onnxruntime", folder / route.graph, 1).answer(pictures(20, 50 + number), ("embedding",))
+        labels, names = np.arange(20) % 3, [str(one) for one in range(20)]
+        data = Reference.fit(seen, labels, np.arange(20), names).to_bytes()
+        (folder / route.reference_file).write_bytes(data)
+        made.append(replace(route, reference=Compared(hashlib.sha256(data).hexdigest(), k, 1.5 + number)))
+    return replace(plan, routes=tuple(made))
+
+
+@pytest.mark.parametrize("make", [plan_of, gated])
+def test_how_unlike_a_picture_is_says_its_own_route(make: Callable[[Path], Plan], tmp_path: Path) -> None:
+    """Against every distance, sorted; alone and in a batch."""
+    plan = telling(tmp_path, make(tmp_path))
+    pixels, backend = pictures(40), opened(tmp_path, plan)
+    unlike, route, logits = backend.answer(pixels, (UNLIKE, "route", "logits"))
+    assert unlike.dtype == np.float32
+    assert set(route) == {0.0, 1.0}
+    np.testing.assert_array_equal(logits, backend.answer(pixels, ("logits",))[0])
+    for k, square in enumerate(pixels):
+        own = plan.routes[int(route[k])]
+        assert own.reference is not None
+        (seen,) = open_backend("onnxruntime", tmp_path / own.graph, 1).answer(square[None], ("embedding",))
+        known = Reference.from_bytes((tmp_path / own.reference_file).read_bytes())
+        white = (seen / np.linalg.norm(seen) - known.centre) @ known.whitening
+        expected = np.sort(np.linalg.norm(known.whitened.astype(np.float64) - white, axis=1))[own.reference.k - 1]
+        assert unlike[k] == pytest.approx(expected / own.reference.unit, rel=1e-4)
+        assert backend.answer(square[None], (UNLIKE,))[0][0] == pytest.approx(unlike[k], rel=1e-5)
+
+
+def test_a_route_is_run_once_for_its_answer_and_how_unlike(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    backend = opened(tmp_path, telling(tmp_path, plan_of(tmp_path)))
+    asked: list[tuple[int, tuple[str, ...]]] = []
+
+    class Heard:
+        def __init__(self, number: int, own: Any) -> None:
+            self.number, self.own = number, own
+
+        def answer(self, pixels: Any, outputs: Any) -> Any:
+            asked.append((self.number, tuple(outputs)))
+            return self.own.answer(pixels, outputs)
+
+    monkeypatch.setattr(backend, "_routes", [Heard(k, own) for k, own in enumerate(backend._routes)])
+    backend.answer(pictures(40), (UNLIKE, "probabilities"))
+    assert asked == [(0, ("logits", "embedding")), (1, ("logits", "embedding"))]
+    asked.clear()
+    backend.answer(pictures(40), ("probabilities",))
+    assert asked == [(0, ("logits",)), (1, ("logits",))]
+
+
+def test_plans_of_before_tell_nothing_unknown(tmp_path: Path) -> None:
+    plan, pixels = plan_of(tmp_path), pictures(12)
+    plain = json.loads(plan.to_json())
+    for route in plain["routes"]:
+        del route["reference"]
+    data = json.dumps(plain).encode()
+    (tmp_path / "adaptive.json").write_bytes(data)
+    assert read_plan(tmp_path / "adaptive.json", None) == plan
+    backend = open_backend("adaptive", tmp_path / "adaptive.json", 1, sha256=hashlib.sha256(data).hexdigest())
+    with pytest.raises(UsageError, match="unknown outputs: unlike"):
+        backend.answer(pixels, (UNLIKE,))
+    (logits,) = backend.answer(pixels, ("logits",))
+    np.testing.assert_array_equal(logits, opened(tmp_path, telling(tmp_path, plan)).answer(pixels, ("logits",))[0])
+
+
+def test_a_reference_that_is_not_the_routes_is_refused(tmp_path: Path) -> None:
+    plan = telling(tmp_path, plan_of(tmp_path))
+    path = tmp_path / plan.routes[0].reference_file
+    known = Reference.from_bytes(path.read_bytes())
+
+    def put_in(data: bytes, k: int = 3) -> Plan:
+        path.write_bytes(data)
+        first = replace(plan.routes[0], reference=Compared(hashlib.sha256(data).hexdigest(), k, 1.0))
+        return replace(plan, routes=(first, plan.routes[1]))
+
+    with pytest.raises(RunError, match="neighbour 21 of 20"):
+        opened(tmp_path, put_in(known.to_bytes(), k=21))
+    wide = Reference.fit(np.eye(20, 6, dtype=np.float32), known.labels, known.indices, known.sources)
+    with pytest.raises(RunError, match=r"embeddings of 6 numbers, small\.onnx answers with 4"):
+        opened(tmp_path, put_in(wide.to_bytes())).answer(pictures(40), (UNLIKE,))
+    with pytest.raises(RunError, match=r"small-reference\.safetensors is damaged") as error:
+        opened(tmp_path, put_in(b"nothing"))
+    assert error.value.hint == "make it again: resight adapt RUN DATA"
+    with pytest.raises(RunError, match=r"small-reference\.safetensors was changed"):
+        opened(tmp_path, plan)
+    path.unlink()
+    with pytest.raises(RunError, match="cannot be read"):
+        opened(tmp_path, plan)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [
@@ -109,6 +202,12 @@ def test_embeddings_are_the_whole_networks_for_every_picture(tmp_path: Path) -> 
         (lambda plain: plain["routes"][0].update(graph="small.xml", weights="0" * 64), "nothing here answers"),
         (lambda plain: plain["routes"][0].update(name="../small"), "a route cannot be called"),
         (lambda plain: plain["routes"][0].update(head="../x"), "impossible SHA-256"),
+        (lambda plain: plain["routes"][0].update(reference=REFERENCE), "others do not"),
+        (lambda plain: plain["routes"][0].update(reference=REFERENCE | {"sha256": "../x"}), "impossible SHA-256"),
+        (lambda plain: plain["routes"][0].update(reference=REFERENCE | {"k": 0}), "compares with neighbour 0"),
+        (lambda plain: plain["routes"][0].update(reference=REFERENCE | {"unit": 0}), "in units of 0"),
+        (lambda plain: plain["routes"][0].update(reference=REFERENCE | {"more": 0}), "more"),
+        (lambda plain: plain["routes"][0].update(reference="x"), "no plan of routes"),
         (lambda plain: plain["routes"][0].update(backend="adaptive"), "nothing here answers with the route small"),
         (lambda plain: plain["routes"][0].update(temperature=float("inf")), "Infinity|temperature"),
         (lambda plain: plain["routes"][0].update(name="whole"), "of different names"),

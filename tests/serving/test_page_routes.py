@@ -70,8 +70,19 @@ def test_each_picture_says_who_answered(seen: Seen, run: Run) -> None:  # noqa: 
     assert cells == sorted(one.route or "" for one in expected)
 
 
+def test_what_is_foreign_is_called_unknown(seen: Seen) -> None:  # noqa: F811
+    stream = io.BytesIO()
+    Image.new("RGB", (8, 8), "black").save(stream, "PNG")
+    seen.give({"name": "black.png", "mimeType": "image/png", "buffer": stream.getvalue()})
+    seen.page.wait_for_selector(".route")
+    assert seen.card(0).locator(".answer").inner_text() == "unknown"
+    assert seen.card(0).locator(".route").inner_text().startswith("Answered by ")
+
+
 def test_the_model_card_says_what_each_network_costs(seen: Seen) -> None:  # noqa: F811
     seen.page.click("#about")
     text = seen.page.inner_text("#card")
     for expected in ("Which network answers", "resnet50", "130.0\u00a0%", "Share of test pictures"):
         assert expected in text
+    assert "less like the training pictures than 95\u00a0% of 120 validation pictures" in text
+    assert "The score is that of the graph that answered, in a unit of its own." in text

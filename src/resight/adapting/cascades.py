@@ -15,10 +15,10 @@ from typing import Any
 
 from resight.adapting.cascade import Point, Two, curve, operating_point, plain_points
 from resight.adapting.figure import save_curves
-from resight.adapting.graphs import Graph, graph_of
+from resight.adapting.graphs import Graph, graph_of, opened
 from resight.adapting.table import COMPARED, Row, to_text
 from resight.adapting.timing import Pace, pace
-from resight.adapting.workshop import MAX_DROP, Bench, bench, check_budget, finish, opened
+from resight.adapting.workshop import MAX_DROP, Bench, bench, check_budget, finish
 from resight.errors import AdaptationError, UsageError
 from resight.evaluation import compare_answers, fit_temperature
 from resight.exporting.int8.loss import answers

@@ -11,9 +11,9 @@ from resight.errors import RunError, UsageError
 from resight.explaining import read_weights
 from resight.exporting.int8.targets import TARGETS
 from resight.images import printable
-from resight.inference.backend import BACKENDS, check_backend, read_graph
+from resight.inference.backend import ADAPTIVE, BACKENDS, Backend, check_backend, open_backend, read_graph
 from resight.inference.heads import Head
-from resight.inference.plan import Route, check_name
+from resight.inference.plan import PLAN, Plan, Route, check_name
 from resight.runs import ONNX, Run, artifact_names, open_artifact
 from resight.runs.storage import storage_errors
 
@@ -66,6 +66,14 @@ class Graph:
     def alone(self) -> str:
         """What a user takes who wants nothing but this graph."""
         return "that Run" if self.artifact is None else f"the artefact {self.artifact} of that Run"
+
+
+def opened(folder: Path, plan: Plan, threads: int) -> Backend:
+    """The plan as a backend, from ``folder``, where its graphs are. Raises StorageError, and what backends raise."""
+    data = plan.to_json()
+    with storage_errors(folder):
+        (folder / PLAN).write_bytes(data)
+    return open_backend(ADAPTIVE, folder / PLAN, threads, sha256=hashlib.sha256(data).hexdigest())
 
 
 def graph_of(run: Run, artifact: str | None, backend: str) -> Graph:

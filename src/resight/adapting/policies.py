@@ -19,13 +19,13 @@ from resight.adapting.dropping import without
 from resight.adapting.figure import save_curves
 from resight.adapting.gate import choosing
 from resight.adapting.gated import Gate, droppable
-from resight.adapting.graphs import Graph, graph_of
+from resight.adapting.graphs import Graph, graph_of, opened
 from resight.adapting.learning import Learned, learn
 from resight.adapting.reinforce import PolicySettings
 from resight.adapting.rewards import Costs
 from resight.adapting.table import COMPARED, GOOD, Row, to_text
 from resight.adapting.timing import Pace, pace
-from resight.adapting.workshop import MAX_DROP, Bench, bench, check_budget, finish, opened, written
+from resight.adapting.workshop import MAX_DROP, Bench, bench, check_budget, finish, written
 from resight.errors import ParityError
 from resight.evaluation import compare, compare_answers, fit_temperature
 from resight.exporting.int8.loss import answers

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import platform
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
@@ -14,14 +13,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from resight.adapting.graphs import Graph
+from resight.adapting.graphs import Graph, opened
 from resight.adapting.table import Row
 from resight.adapting.timing import Pace
+from resight.adapting.unknown import tell
 from resight.errors import DataError, ParityError, UsageError
 from resight.evaluation import compare, compare_answers, evaluate
 from resight.exporting.int8.loss import answers
 from resight.exporting.int8.pictures import positions, stored_squares
-from resight.inference import ADAPTIVE, Answers, Predictor, open_backend
+from resight.inference import ADAPTIVE, UNLIKE, Answers, Predictor, open_backend
 from resight.inference.backend import Backend, Floats, Pixels
 from resight.inference.plan import PLAN, Plan, Route
 from resight.inference.tasks import only_single
@@ -95,14 +95,6 @@ def written(folder: Path, name: str, data: bytes, backend: str, temperature: flo
     return Graph(name, backend, data).put(folder, temperature)
 
 
-def opened(folder: Path, plan: Plan, threads: int) -> Backend:
-    """The plan as a backend, from ``folder``, where its graphs are. Raises StorageError, and what backends raise."""
-    data = plan.to_json()
-    with storage_errors(folder):
-        (folder / PLAN).write_bytes(data)
-    return open_backend(ADAPTIVE, folder / PLAN, threads, sha256=hashlib.sha256(data).hexdigest())
-
-
 def finish(
     bench: Bench,
     draft: Path,
@@ -121,9 +113,12 @@ def finish(
     about: of the card's ``adaptive``: the rule, the curve. graphs: of the routes, for what the card says of them;
     default: they are fp32, and of no artefact.
 
-    Raises ParityError where it answers otherwise than the validation pictures did, StorageError.
+    Raises ParityError where it answers otherwise than the validation pictures did, DataError for training pictures that
+    cannot be read, StorageError.
     """
     run, samples = bench.run, bench.samples
+    told = tell(run, samples, bench.pixels, draft, plan, bench.threads, say)
+    plan = told.plan
     made = [("fp32", None)] * len(plan.routes) if graphs is None else [(one.precision, one.artifact) for one in graphs]
     lowest = "int8" if any(precision == "int8" for precision, _ in made) else "fp32"
     with storage_errors(draft):
@@ -131,11 +126,11 @@ def finish(
     card = replace(
         ArtifactCard.of(run, name, target="adaptive", precision=lowest, backend=ADAPTIVE, graph=PLAN),
         temperature=plan.temperature,
-        unknown={},
+        unknown=told.unknown,
         adaptive=about | {"routes": [{"name": r.name, "backend": r.backend} for r in plan.routes]},
         environment=environment(packages),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=_notes(run, pace),
+        notes=(_worst(pace), *told.notes),
     )
     trial = Predictor(run, artifact=finished(run, draft, card), threads=bench.threads)
     base = Predictor(run, backend=bench.backend, threads=bench.threads)
@@ -170,6 +165,7 @@ def finish(
             "artifact": made[number][1],
             "share": {part: shares[part][number] for part in parts},
             "times": pace.routes[number],
+            "unknown": told.routes[number],
         }
         for number, route in enumerate(plan.routes)
     ]
@@ -185,11 +181,14 @@ def finish(
 
 def _check_same(bench: Bench, draft: Path, plan: Plan, own: Answers) -> None:
     """The dispatcher of a folder, asked in batches by several threads, against one that is asked in one piece."""
-    probabilities, logits = answers(opened(draft, plan, bench.threads), bench.pixels, ("probabilities", "logits"))
+    asked = ("probabilities", "logits", *((UNLIKE,) if plan.tells else ()))
+    probabilities, logits, *unlike = answers(opened(draft, plan, bench.threads), bench.pixels, asked)
     apart = float(np.abs(probabilities - own.probabilities).max())
-    if apart > 1e-4 or len(logits) != len(own.logits):
+    told = 0.0 if own.unlike is None else float((np.abs(unlike[0] - own.unlike) / np.maximum(own.unlike, 1)).max())
+    if apart > 1e-4 or told > 1e-3 or len(logits) != len(own.logits):
         raise ParityError(
-            f"the adaptive network answers otherwise in other batches: by up to {apart:.2g} in probability",
+            f"the adaptive network answers otherwise in other batches: by up to {apart:.2g} in probability, "
+            f"{told:.2g} of how unlike a picture is",
             hint="this is a defect of the export: please report it with the Run's environment",
         )
 
@@ -199,11 +198,8 @@ def _shares(answers: Answers, routes: int) -> list[float]:
     return [float((answers.route == number).mean()) for number in range(routes)]
 
 
-def _notes(run: Run, pace: Pace) -> tuple[str, ...]:
-    notes = [f"a picture that goes all the way takes {pace.worst:.2f} times as long as with the whole network"]
-    if run.card.unknown:
-        notes.append("pictures unlike the training data are not told: its graphs have embeddings of their own")
-    return tuple(notes)
+def _worst(pace: Pace) -> str:
+    return f"a picture that goes all the way takes {pace.worst:.2f} times as long as with the whole network"
 
 
 def environment(packages: Sequence[str]) -> dict[str, str]:

@@ -33,7 +33,7 @@ from resight.explaining import (
     shrunk,
 )
 from resight.images import decode, printable, shown_as, visible
-from resight.inference import AUTO, Predictor, Source
+from resight.inference import AUTO, UNLIKE, Predictor, Source
 from resight.inference.backend import ROUTE
 from resight.inference.sources import whole_of
 from resight.inference.tasks import labels_of
@@ -121,9 +121,11 @@ class Explainer:
             return self._tiled(source, name, path)
         square = self.predictor.square(source)
         routes = self.predictor.routes
-        features, rows, logits, embedding, *taken = self.predictor.ask(
-            square[None], ("features", "probabilities", "logits", "embedding", *((ROUTE,) if routes else ()))
+        more = (*((ROUTE,) if routes else ()), *((UNLIKE,) if self.predictor.unknowns else ()))
+        features, rows, logits, embedding, *said = self.predictor.ask(
+            square[None], ("features", "probabilities", "logits", "embedding", *more)
         )
+        told = dict(zip(more, said, strict=True))
         probabilities = rows[0]
         best = np.argsort(-probabilities, kind="stable")
         shown = self.targets or [int(k) for k in best[: self.top]]
@@ -134,8 +136,8 @@ class Explainer:
         write_atomic(path, png(beside(picture, overlay(picture, heats[0], geometry))))
         answer = names[best[0]], float(probabilities[best[0]])
         item = Explanation(name, *answer, labels=labels_of(self.predictor.card, probabilities), maps=maps, picture=path)
-        item = replace(item, route=routes[int(taken[0][0])] if routes else None)
-        item = self._checked(self._known(item, embedding), square, shown[0])
+        item = replace(item, route=routes[int(told[ROUTE][0])] if routes else None)
+        item = self._checked(self._known(item, told.get(UNLIKE)), square, shown[0])
         found = self._nearest(embedding)
         item = replace(item, nearest=tuple(neighbour for neighbour, _ in found))
         entry = section(item, picture, geometry, [pixels for _, pixels in found], self._stages(square))
@@ -162,7 +164,8 @@ class Explainer:
         item = Explanation(
             *(name, names[best], float(probabilities[best])), maps=maps, picture=path, peak=found.maps[0].peak()
         )
-        item = self._known(item, found.embedding[None])
+        unknowns = self.predictor.unknowns
+        item = self._known(item, unknowns.scorer(found.embedding[None]) if unknowns and unknowns.scorer else None)
         near = self._nearest(found.embedding[None])
         item = replace(item, nearest=tuple(neighbour for neighbour, _ in near))
         return item, section(item, _three(picture), None, [pixels for _, pixels in near], {}), found.embedding
@@ -177,12 +180,12 @@ class Explainer:
         assert self.network is not None
         return [WITH_TORCH[self.method](self.network, square, k) for k in shown]
 
-    def _known(self, item: Explanation, embedding: Floats) -> Explanation:
-        """With what ``predict`` says of it: whether it is unlike the training data."""
+    def _known(self, item: Explanation, unlike: Floats | None) -> Explanation:
+        """With what ``predict`` says of it: whether it is unlike the training data, by its score (1,)."""
         unknowns = self.predictor.unknowns
-        if unknowns is None:
+        if unknowns is None or unlike is None:
             return item
-        score = float(unknowns.scorer(embedding)[0])
+        score = float(unlike[0])
         return replace(item, unknown=score > unknowns.threshold, score=score)
 
     def _checked(self, item: Explanation, square: Pixels, target: int) -> Explanation:

@@ -15,12 +15,12 @@ from resight.evaluation import Estimate, Parity, compare, evaluate, softmax
 from resight.evaluation.multilabel import evaluate_multilabel
 from resight.exporting.calibrate import calibrate
 from resight.exporting.onnx import Answering, export_onnx
+from resight.exporting.references import compared, how_well_known, reference_of
 from resight.images import tiles_of
-from resight.inference import Answers, Predictor, Reference
+from resight.inference import Answers, Predictor
 from resight.inference.pooling import Pool
 from resight.inference.predictor import BATCH
-from resight.inference.unknown import NEIGHBOURS, Unknowns, balanced, bank_size, describe, share_unknown
-from resight.inference.within import strata
+from resight.inference.unknown import NEIGHBOURS, Unknowns, describe, share_unknown
 from resight.models import ResNet
 from resight.models.files import METADATA
 from resight.reporting import Answered, MultilabelAnswered, write_any_report
@@ -143,25 +143,20 @@ def write_reference(run: Run, predictor: Predictor, samples: SampleSet, say: Cal
     Both go through ``model.onnx`` and the Run's geometry. Besides validation that is at most 4,096 pictures: never
     longer than answering the training part once.
     """
-    val, train = ([i for i, s in enumerate(samples.samples) if s.split == part] for part in ("val", "train"))
+    val = [i for i, sample in enumerate(samples.samples) if sample.split == "val"]
     known = predictor.embeddings(samples, val)
-    labels = samples.targets([samples.samples[i] for i in train])
-    chosen = balanced(strata(labels), bank_size(known.shape[1]), run.card.seed)
-    indices = np.array(train, np.int64)[chosen]
-    names = [samples.samples[i].name for i in indices]
-    reference = Reference.fit(predictor.embeddings(samples, indices.tolist()), labels[chosen], indices, names)
+    chosen = compared(samples, known.shape[1], run.card.seed)
+    reference = reference_of(samples, chosen, predictor.embeddings(samples, chosen))
     write_atomic(run.path / REFERENCE, reference.to_bytes())
     scorer = reference.scorer(NEIGHBOURS)
-    unknown = describe(scorer(known), len(indices))
+    unknown = describe(scorer(known), len(chosen))
     run.update(unknown=unknown)
     if not unknown:
         say(
             f"unknown: {len(val)} validation pictures are too few for a threshold (19 are needed), so none is called so"
         )
         return None
-    low, high = (100 * unknown["alarms"][end] for end in ("low", "high"))
-    known_how_well = f"of pictures like these {low:.1f} to {high:.1f} % will be called unknown, too"
-    say(f"unknown: less like {len(indices):,} training pictures than 95 % of validation; {known_how_well}")
+    say(f"unknown: less like {len(chosen):,} training pictures than 95 % of validation; {how_well_known(unknown)}")
     return Unknowns(unknown["score"], unknown["threshold"], scorer)
 
 

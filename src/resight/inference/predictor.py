@@ -115,7 +115,8 @@ class Predictor:
 
         Raises RunError as ``reference`` does.
         """
-        return read_unknowns(self.run, self.card.unknown, lambda: self.reference) if self.card.unknown else None
+        own = None if self.routes else lambda: self.reference
+        return read_unknowns(self.run, self.card.unknown, own) if self.card.unknown else None
 
     @cached_property
     def reference(self) -> Reference:
@@ -158,14 +159,17 @@ class Predictor:
         return self._sharing.ask(pixels, outputs)
 
     def _computed(self, session: Backend, pixels: Pixels, outputs: Sequence[str]) -> list[Floats]:
-        """What is asked for, where ``UNLIKE`` is the embedding's score. Raises RunError when it is not finite."""
-        found = session.answer(pixels, [EMBEDDING if name == UNLIKE else name for name in outputs])
+        """What is asked for, where ``UNLIKE`` is the score of the embedding; several graphs give it themselves, each of
+        its own. Raises RunError when it is not finite.
+        """
+        scored = UNLIKE in outputs and not self.routes
+        found = session.answer(pixels, [EMBEDDING if scored and name == UNLIKE else name for name in outputs])
         if not all(np.isfinite(array).all() for array in found):
             raise RunError(
                 f"{self.run.path} answered with numbers that are not finite",
                 hint="the network is damaged or overflows: train or import it again",
             )
-        if UNLIKE in outputs and self.unknowns is not None:
+        if scored and self.unknowns is not None:
             place = outputs.index(UNLIKE)
             found[place] = self._unlike(found[place])
         return found
@@ -173,6 +177,7 @@ class Predictor:
     def _unlike(self, embeddings: Floats) -> Floats:
         """The scores of embeddings (N, D), (N,). Raises RunError where one is not finite."""
         assert self.unknowns is not None
+        assert self.unknowns.scorer is not None
         with np.errstate(all="ignore"):  # what overflows is refused in the next line
             scores = self.unknowns.scorer(embeddings)
         if not np.isfinite(scores).all():

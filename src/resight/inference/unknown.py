@@ -30,6 +30,8 @@ Floats = NDArray[np.float32]
 Ints = NDArray[np.int64]
 
 SCORE = "knn-whitened"
+ROUTED = "knn-whitened-by-route"
+"""Of an adaptive artefact: the same of the graph that answered, in that graph's unit (`resight.adapting.unknown`)."""
 NEIGHBOURS = 5
 KEPT = 0.95
 """The share of validation pictures that the threshold keeps."""
@@ -146,11 +148,13 @@ class Scorer:
 
 @dataclass(frozen=True)
 class Unknowns:
-    """A Run's way to tell: ``score`` of each embedding, and what is above ``threshold`` is called unknown."""
+    """A Run's way to tell: ``score`` of each embedding, and what is above ``threshold`` is called unknown. scorer: None
+    of an adaptive artefact, whose routes give the score with the answer, each of its own embedding.
+    """
 
     score: str
     threshold: float
-    scorer: Scorer
+    scorer: Scorer | None
 
 
 def share_unknown(unknowns: Unknowns | None, answers: Answers) -> Estimate | None:
@@ -256,17 +260,20 @@ def read_reference(run: Run) -> Reference:
     return found
 
 
-def read_unknowns(run: Run, card: Mapping[str, Any], reference: Callable[[], Reference]) -> Unknowns:
+def read_unknowns(run: Run, card: Mapping[str, Any], reference: Callable[[], Reference] | None) -> Unknowns:
     """How a Run tells unknown pictures by the ``unknown`` of a card, its own or an artefact's; ``reference`` gives the
-    Run's.
+    Run's, and is None for an adaptive artefact, whose routes have references of their own.
 
     Raises RunError for a score that this version does not compute, and for a ``k`` that is no neighbour there.
     """
-    if card["score"] != SCORE:
+    own = ROUTED if reference is None else SCORE
+    if card["score"] != own:
         raise RunError(
-            f"{run.path} tells unknown pictures by {card['score']!r}, this version by {SCORE!r}",
+            f"{run.path} tells unknown pictures by {card['score']!r}, this version by {own!r}",
             hint="use the version of Resight that made it, named in its card's 'environment'",
         )
+    if reference is None:
+        return Unknowns(own, float(card["threshold"]), None)
     known = reference()
     if card["k"] > len(known.bank):
         raise RunError(

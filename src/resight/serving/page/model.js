@@ -146,7 +146,8 @@ function unknown(card) {
   const text =
     `A picture is called unknown when its score “${shown(rule.score)}” is above ${limit}: it is then less like ` +
     `the training pictures than ${kept} of ${plural(rule.validation, "validation picture")} were. ` +
-    `So about ${percent(1 - rule.kept, 0)} of good pictures are called unknown, too.`;
+    `So about ${percent(1 - rule.kept, 0)} of good pictures are called unknown, too.` +
+    (card.routes?.length ? " The score is that of the graph that answered, in a unit of its own." : "");
   return [heading, el("p", {}, text)];
 }
 
