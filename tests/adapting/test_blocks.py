@@ -35,10 +35,12 @@ from resight.images import Geometry
 from resight.inference import open_backend
 from resight.inference.plan import read_plan
 from resight.models import ResNet, create
+from resight.models.from_run import network_of
 from resight.recipes import TrainConfig
 from resight.runs import HISTORY, ONNX, WEIGHTS, Architecture, Run, RunCard
 from resight.samples import SampleSet
 from resight.training import prepare, reading
+from resight.training.distill import Teacher
 from resight.training.loader import TrainLoader
 
 MEAN, STD = (0.3, 0.3, 0.3), (0.25, 0.25, 0.25)
@@ -153,8 +155,6 @@ def test_the_gradient_is_reinforce_with_the_greedy_baseline(sealed: Run, data: S
     prepare.resolve_steps(config, len(train))
     settings = PolicySettings(curriculum=0.0, joint=1.0, entropy=0.0)
     torch.manual_seed(5)
-    from resight.models.from_run import network_of
-
     gated = Gated(network_of(sealed))
     torch.nn.init.normal_(gated.policy.linear.weight, std=0.5)
     objective = Reinforced(gated, config, settings, EVEN).train()
@@ -190,6 +190,49 @@ def test_the_gradient_is_reinforce_with_the_greedy_baseline(sealed: Run, data: S
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-4)
     assert logs["seen"] == 8
     assert all(parameter.grad is None for parameter in gated.net.parameters())
+
+
+def test_the_network_learns_from_labels_and_from_what_it_answered_as_a_whole(sealed: Run, data: SampleSet) -> None:
+    """Losses of the same choices, sampled by a seed, against the formulas."""
+    config = config_of(sealed, data, joint=0.0)
+    config.data.mean, config.data.std = list(MEAN), list(STD)  # as the Run's, where it is not a test's
+    assert config.schedule.name == "constant"
+    train = reading.train_pictures(data, config)
+    prepare.resolve_steps(config, len(train))
+    batch = TrainLoader(train, config).make(0)
+    gated = Gated(network_of(sealed)).eval()
+    teacher = Teacher(sealed, config, sealed.classes)
+
+    def loss_of(taught: float, entropy: float = 0.0) -> float:
+        settings = PolicySettings(curriculum=0.0, joint=0.0, entropy=entropy, taught=taught)
+        objective = Reinforced(gated, config, settings, EVEN, teacher if taught else None).train()
+        torch.manual_seed(9)
+        return float(objective(batch)[0].detach())
+
+    images = Reinforced(gated, config, PolicySettings(), EVEN).labels.inputs(batch).images
+    with torch.no_grad():
+        stem = gated.stem(images)
+        keep = bounded(gated.policy(stem), 0.8)
+        torch.manual_seed(9)
+        ours = gated.answered(stem, torch.bernoulli(keep) > 0.5).double().softmax(1)
+        theirs = network_of(sealed).eval()(images).double().softmax(1)
+    by_label = float(-ours[torch.arange(8), batch.labels].log().mean())
+    by_teacher = float((theirs * (theirs / ours).log()).sum(1).mean())
+    labels_alone = loss_of(0.0)
+    for taught in (0.25, 1.0):
+        expected = labels_alone + taught * (by_teacher - by_label)
+        assert loss_of(taught) == pytest.approx(expected, abs=1e-4)
+    chance = keep.double()
+    each = -(chance * chance.log() + (1 - chance) * (1 - chance).log())
+    assert loss_of(0.0, entropy=0.5) == pytest.approx(labels_alone - 0.5 * float(each.sum(1).mean()), abs=1e-4)
+    with pytest.raises(UsageError, match="teacher"):
+        PolicySettings(taught=1.5).check()
+
+
+def test_the_rate_falls_when_the_network_learns_and_once_more(sealed: Run, data: SampleSet) -> None:
+    schedule = config_of(sealed, data, joint=0.4).schedule
+    assert (schedule.name, schedule.gamma) == ("step", 0.1)
+    assert schedule.milestones == pytest.approx([0.4, 0.8])
 
 
 def test_a_policy_learns_to_drop_what_adds_nothing(sealed: Run, data: SampleSet, tmp_path: Path) -> None:
