@@ -153,7 +153,7 @@ def test_the_gradient_is_reinforce_with_the_greedy_baseline(sealed: Run, data: S
     config = config_of(sealed, data, joint=1.0)
     train = reading.train_pictures(data, config)
     prepare.resolve_steps(config, len(train))
-    settings = PolicySettings(curriculum=0.0, joint=1.0, entropy=0.0)
+    settings = PolicySettings(curriculum=0.0, joint=1.0, entropy=0.0, bound=0.8)
     torch.manual_seed(5)
     gated = Gated(network_of(sealed))
     torch.nn.init.normal_(gated.policy.linear.weight, std=0.5)
@@ -204,7 +204,7 @@ def test_the_network_learns_from_labels_and_from_what_it_answered_as_a_whole(sea
     teacher = Teacher(sealed, config, sealed.classes)
 
     def loss_of(taught: float, entropy: float = 0.0) -> float:
-        settings = PolicySettings(curriculum=0.0, joint=0.0, entropy=entropy, taught=taught)
+        settings = PolicySettings(bound=0.8, curriculum=0.0, joint=0.0, entropy=entropy, taught=taught)
         objective = Reinforced(gated, config, settings, EVEN, teacher if taught else None).train()
         torch.manual_seed(9)
         return float(objective(batch)[0].detach())
@@ -231,7 +231,7 @@ def test_the_network_learns_from_labels_and_from_what_it_answered_as_a_whole(sea
 
 def test_the_rate_falls_when_the_network_learns_and_once_more(sealed: Run, data: SampleSet) -> None:
     schedule = config_of(sealed, data, joint=0.4).schedule
-    assert (schedule.name, schedule.gamma) == ("step", 0.1)
+    assert (schedule.name, schedule.gamma) == ("step", 0.05)
     assert schedule.milestones == pytest.approx([0.4, 0.8])
 
 

@@ -39,7 +39,7 @@ def droppable(net: ResNet) -> list[str]:
 class Policy(nn.Module):
     """The stem's maps → a logit for each of L blocks: two small convolutions, averaging, one linear layer.
 
-    forward: (N, C, H, W) → (N, L). At first each block is kept with probability 0.73.
+    forward: (N, C, H, W) → (N, L). At first each block is kept with probability 0.88: near the whole network.
     """
 
     def __init__(self, channels: int, blocks: int, width: int = 32) -> None:
@@ -48,7 +48,7 @@ class Policy(nn.Module):
         self.conv2 = nn.Conv2d(width, width, 3, stride=2, padding=1)
         self.linear = nn.Linear(width, blocks)
         nn.init.normal_(self.linear.weight, std=0.01)
-        nn.init.ones_(self.linear.bias)
+        nn.init.constant_(self.linear.bias, 2.0)
 
     def embedding(self, seen: Tensor) -> Tensor:
         """Of averaged maps (N, C, h, w): (N, 32)."""

@@ -30,8 +30,8 @@ from resight.training.loader import Pictures, eval_batches
 from resight.training.objective import Normalize
 
 POLICY, CURVES = "policy.json", "policy.png"
-EPOCHS, BATCH, RATE = 10.0, 128, 1e-3
-SLOWER = 0.1
+EPOCHS, BATCH, RATE = 10.0, 128, 2e-3
+SLOWER = 0.05
 """The rate once the network learns, too, as a part of the one before; and again for the last third of that."""
 
 
@@ -61,8 +61,8 @@ class Learned:
 
 def policy_config(run: Run, config: TrainConfig, *, epochs: float, batch: int, seed: int, joint: float) -> TrainConfig:
     """How a policy of this Run is trained, from the configuration that the Run was trained with: its data and
-    augmentation, without what mixes pictures or labels; AdamW, a constant rate, a tenth of it once the network learns,
-    too, and a tenth of that for the last third.
+    augmentation, without what mixes pictures or labels; AdamW, a constant rate, a part of it (``SLOWER``) once the
+    network learns, too, and the same part of that for the last third.
     """
     both = 0 < joint < 1
     return override(
