@@ -45,7 +45,7 @@ class PolicySettings:
     bound: float = 0.95
     entropy: float = 0.01
     curriculum: float = 0.2
-    joint: float = 0.4
+    joint: float = 0.5
     taught: float = 0.5
 
     def check(self) -> None:
