@@ -21,7 +21,7 @@ from resight import Run
 from resight.adapting.bandit import environment_of
 from resight.adapting.environment import BlocksEnvironment
 from resight.adapting.gated import droppable
-from resight.adapting.learning import learn, policy_config
+from resight.adapting.learning import batch_for, learn, policy_config
 from resight.adapting.policies import measure_costs
 from resight.adapting.reinforce import PolicySettings
 from resight.adapting.rewards import Costs
@@ -30,12 +30,6 @@ from resight.models.from_run import network_of
 from resight.recipes import TrainConfig, override
 from resight.runs import CONFIG
 from resight.training.progress import Silent
-
-
-BATCH = 16
-"""Decisions in an update of REINFORCE: 62 updates in a thousand decisions, as PPO makes 78 below. With 128 there are so
-few in 20,000 decisions that it keeps every block.
-"""
 
 
 def earned(environment: BlocksEnvironment, number: int, choose) -> tuple[float, float, float]:
@@ -70,8 +64,7 @@ def reinforce(run: Run, samples, costs, decisions: int, penalty: float, seed: in
     settings = PolicySettings(penalty=penalty, joint=1.0)
     number = len(samples.part("train"))
     own = TrainConfig.from_json(run.read(CONFIG), str(run.path / CONFIG))
-    batch = min(BATCH, number)
-    config = policy_config(run, own, epochs=decisions / number, batch=batch, seed=seed, joint=1.0)
+    config = policy_config(run, own, epochs=decisions / number, batch=batch_for(number), seed=seed, joint=1.0)
     config = override(config, {"augment.crop": "none", "augment.flip": "none"})
     learned = learn(run, samples, config, settings, f"example-{seed}", lambda: costs, Silent(), {})
     learned.remove()

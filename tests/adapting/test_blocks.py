@@ -24,7 +24,7 @@ from resight.adapting.choosing import Routes, frequent, scores_of
 from resight.adapting.dropping import blocks_of, without
 from resight.adapting.gated import Gated, droppable
 from resight.adapting.graphs import opened
-from resight.adapting.learning import learn, policy_config
+from resight.adapting.learning import batch_for, learn, policy_config
 from resight.adapting.policies import blocks, measure_costs
 from resight.adapting.reinforce import PolicySettings, Reinforced, bounded, decided
 from resight.adapting.rewards import Costs, rewards
@@ -229,6 +229,11 @@ def test_the_network_learns_from_labels_and_from_what_it_answered_as_a_whole(sea
         PolicySettings(taught=1.5).check()
 
 
+@pytest.mark.parametrize(("pictures", "batch"), [(5, 5), (100, 16), (900, 28), (4096, 128), (50_000, 128)])
+def test_a_pass_over_few_pictures_is_many_updates(pictures: int, batch: int) -> None:
+    assert batch_for(pictures) == batch
+
+
 def test_the_rate_falls_when_the_network_learns_and_once_more(sealed: Run, data: SampleSet) -> None:
     schedule = config_of(sealed, data, joint=0.4).schedule
     assert (schedule.name, schedule.gamma) == ("step", 0.05)
@@ -239,7 +244,7 @@ def test_a_policy_learns_to_drop_what_adds_nothing(sealed: Run, data: SampleSet,
     """A real effect: with a small penalty for errors, time goes down and the reward up."""
     run = copied(sealed, tmp_path)
     config = config_of(run, data, epochs=8.0, joint=1.0)
-    config.optimizer.lr = 0.01
+    config.optimizer.lr = 0.03
     settings = PolicySettings(penalty=0.0, curriculum=0.2, joint=1.0)
     found = learn(run, data, config, settings, "blocks", lambda: EVEN, Recorder(), ONE)
     first, last = found.history[0], found.history[-1]

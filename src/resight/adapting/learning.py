@@ -59,6 +59,11 @@ class Learned:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
+def batch_for(pictures: int) -> int:
+    """How many decisions an update is of: 128, or so few that a pass over the training pictures is 32 updates."""
+    return min(BATCH, max(16, pictures // 32), pictures)
+
+
 def policy_config(run: Run, config: TrainConfig, *, epochs: float, batch: int, seed: int, joint: float) -> TrainConfig:
     """How a policy of this Run is trained, from the configuration that the Run was trained with: its data and
     augmentation, without what mixes pictures or labels; AdamW, a constant rate, a part of it (``SLOWER``) once the

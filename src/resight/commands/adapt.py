@@ -133,13 +133,14 @@ def _blocks(
 ) -> Adapted:
     """Raises UsageError for an imported Run, whose training is not known."""
     need("a policy over blocks", "train", "torch", "accelerate", "pydantic")
-    from resight.adapting.learning import BATCH, EPOCHS
+    from resight.adapting.learning import EPOCHS, batch_for
     from resight.adapting.policies import blocks
     from resight.adapting.reinforce import PolicySettings
     from resight.training.progress import reporter
 
     settings = PolicySettings() if penalty is None else PolicySettings(penalty=penalty)
-    config = _policy_config(run, samples, data, EPOCHS if epochs is None else epochs, BATCH, seed, settings.joint)
+    batch = batch_for(int(samples.counts()["train"].sum()))
+    config = _policy_config(run, samples, data, EPOCHS if epochs is None else epochs, batch, seed, settings.joint)
     return blocks(run, samples, config, settings=settings, report=reporter(True), **arguments)
 
 
