@@ -4,8 +4,8 @@
 
 What ``resight adapt RUN --by blocks`` learns is set against what needs no policy. Blocks are dropped one by one, each
 time the one that 1,000 validation pictures miss least, until ``--keep`` are left, and the rest learns on for
-``--epochs`` passes as the network does beside a policy (`resight.adapting.learning`: AdamW, the same rate, pictures and
-variations). The cut network is exported; accuracy on validation and test is its graph's, what is lost is paired with
+``--epochs`` passes as the network does beside a policy (`resight.adapting.learning`: the same AdamW, rates, pictures
+and teacher). The cut network is exported; accuracy on validation and test is its graph's, what is lost is paired with
 RUN's own, and time is measured in turns, one by one and 16 at a time.
 """
 
@@ -39,6 +39,7 @@ from resight.runs import CONFIG, Run
 from resight.samples import load
 from resight.training import prepare, reading
 from resight.training.checkpoint import newest
+from resight.training.distill import Distilled, Teacher
 from resight.training.fit import Training
 from resight.training.loader import Batch
 from resight.training.objective import Logs, Objective, Supervised
@@ -49,20 +50,21 @@ Kept = NDArray[np.bool_]
 
 
 class Static(Objective):
-    """The cross-entropy of a network with the same blocks for every picture. kept: bool (L,)."""
+    """A network with the same blocks, ``kept``, bool (L,), for every picture; taught as beside a policy."""
 
-    def __init__(self, gated: Gated, kept: Kept, config: TrainConfig) -> None:
+    def __init__(self, gated: Gated, kept: Kept, config: TrainConfig, teacher: Teacher) -> None:
         super().__init__()
         self.net = cast("ResNet", gated)
         self.gated, self.row = gated, torch.from_numpy(kept)
         self.labels = Supervised(self.net, config)
+        self.learned = Distilled(self.labels, teacher, config)
         self.normalize = self.labels.normalize
 
     def forward(self, batch: Batch) -> tuple[Tensor, Logs]:
         inputs = self.labels.inputs(batch)
         stem = self.gated.stem(inputs.images)
         logits = self.gated.answered(stem, self.row.expand(len(stem), -1))
-        return self.labels.outcome(logits.float(), inputs, batch)
+        return self.learned.outcome(logits.float(), inputs, batch)
 
 
 @torch.inference_mode()
@@ -92,7 +94,8 @@ def trained(
         seed=run.card.seed,
         joint=1.0,
     )
-    config = override(config, {"optimizer.lr": rate})
+    last = {"schedule.name": "step", "schedule.milestones": [2 / 3], "schedule.gamma": SLOWER}
+    config = override(config, {"optimizer.lr": rate} | last)
     train, val = reading.train_pictures(samples, config), reading.eval_pictures(samples, "val", config)
     prepare.resolve_steps(config, len(train))
     torch.manual_seed(config.seed)
@@ -107,7 +110,8 @@ def trained(
     gated.policy.linear.bias.data = torch.from_numpy(np.where(kept, 1.0, -1.0).astype(np.float32))
     gated.policy.requires_grad_(False)  # the loop validates by what the policy says
     here = Run.open(folder, sealed=False) if folder.exists() else Run.create(folder, run.card)
-    training = Training(here, config, Static(gated, kept, config), train, val, Lines())
+    objective = Static(gated, kept, config, Teacher(run, config, run.classes))
+    training = Training(here, config, objective, train, val, Lines())
     if (checkpoint := newest(here, print)) is not None:
         training.restore(checkpoint)
     training.fit()

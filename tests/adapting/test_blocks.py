@@ -36,7 +36,7 @@ from resight.inference import open_backend
 from resight.inference.plan import read_plan
 from resight.models import ResNet, create
 from resight.models.from_run import network_of
-from resight.recipes import TrainConfig
+from resight.recipes import TrainConfig, override
 from resight.runs import HISTORY, ONNX, WEIGHTS, Architecture, Run, RunCard
 from resight.samples import SampleSet
 from resight.training import prepare, reading
@@ -204,8 +204,9 @@ def test_the_network_learns_from_labels_and_from_what_it_answered_as_a_whole(sea
     teacher = Teacher(sealed, config, sealed.classes)
 
     def loss_of(taught: float, entropy: float = 0.0) -> float:
-        settings = PolicySettings(bound=0.8, curriculum=0.0, joint=0.0, entropy=entropy, taught=taught)
-        objective = Reinforced(gated, config, settings, EVEN, teacher if taught else None).train()
+        settings = PolicySettings(bound=0.8, curriculum=0.0, joint=0.0, entropy=entropy)
+        own = override(config, {"distill.weight": taught or 0.5})  # without a teacher it has no effect
+        objective = Reinforced(gated, own, settings, EVEN, teacher if taught else None).train()
         torch.manual_seed(9)
         return float(objective(batch)[0].detach())
 
@@ -225,8 +226,7 @@ def test_the_network_learns_from_labels_and_from_what_it_answered_as_a_whole(sea
     chance = keep.double()
     each = -(chance * chance.log() + (1 - chance) * (1 - chance).log())
     assert loss_of(0.0, entropy=0.5) == pytest.approx(labels_alone - 0.5 * float(each.sum(1).mean()), abs=1e-4)
-    with pytest.raises(UsageError, match="teacher"):
-        PolicySettings(taught=1.5).check()
+    assert (config.distill.weight, config.distill.temperature) == (0.5, 1.0)
 
 
 @pytest.mark.parametrize(("pictures", "batch"), [(5, 5), (100, 16), (900, 28), (4096, 128), (50_000, 128)])

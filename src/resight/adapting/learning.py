@@ -33,6 +33,8 @@ POLICY, CURVES = "policy.json", "policy.png"
 EPOCHS, BATCH, RATE = 10.0, 128, 2e-3
 SLOWER = 0.05
 """The rate once the network learns, too, as a part of the one before; and again for the last third of that."""
+TAUGHT = 0.5
+"""What the network answered as a whole, as a part of what it learns from; the labels have the rest."""
 
 
 @dataclass(eq=False)
@@ -98,6 +100,8 @@ def policy_config(run: Run, config: TrainConfig, *, epochs: float, batch: int, s
             "balance.sampling": "none",
             "balance.logit_adjustment": 0.0,
             "distill.teacher": None,
+            "distill.weight": TAUGHT,
+            "distill.temperature": 1.0,
             "loss": "cross_entropy",
             "label_smoothing": 0.0,
             "select": "accuracy",
@@ -142,7 +146,7 @@ def learn(
     folder, table = work.path, Costs(float(known["fixed"]), tuple(known["blocks"]))
     torch.manual_seed(config.seed)
     gated = Gated(network_of(run))
-    teacher = Teacher(run, config, run.classes) if settings.joint < 1 and settings.taught else None
+    teacher = Teacher(run, config, run.classes) if settings.joint < 1 else None
     objective = Reinforced(gated, config, settings, table, teacher)
     watch = Watched(report, gated, objective.normalize, val, table, settings.penalty)
     training = Training(work, config, objective, train, val, watch)

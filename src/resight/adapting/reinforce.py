@@ -25,10 +25,9 @@ from resight.adapting.rewards import PENALTY, Costs, rewards
 from resight.errors import UsageError
 from resight.models import ResNet
 from resight.recipes import TrainConfig
-from resight.training.distill import Teacher
+from resight.training.distill import Distilled, Teacher
 from resight.training.loader import Batch
-from resight.training.losses import distillation
-from resight.training.objective import Inputs, Logs, Objective, Supervised
+from resight.training.objective import Logs, Objective, Supervised
 
 
 @dataclass(frozen=True)
@@ -37,8 +36,7 @@ class PolicySettings:
     is the policy's, so that everything is tried now and then, beside nearly what will be run: the paper's 0.8 drops a
     fifth of what is kept, and where so much is missing no other block can be missed. entropy: weight of the entropy of
     a picture's decisions, summed as their log-probabilities are. curriculum, joint: the share of the updates after
-    which all blocks are decided, and after which the network learns, too; 1: never. taught: the teacher's part of what
-    it learns from, the labels have the rest.
+    which all blocks are decided, and after which the network learns, too; 1: never.
     """
 
     penalty: float = PENALTY
@@ -46,7 +44,6 @@ class PolicySettings:
     entropy: float = 0.01
     curriculum: float = 0.2
     joint: float = 0.5
-    taught: float = 0.5
 
     def check(self) -> None:
         """Raises UsageError."""
@@ -54,8 +51,6 @@ class PolicySettings:
             raise UsageError(f"the bound α is {self.bound:g}; expected above 0.5, at most 1")
         if self.penalty < 0 or self.entropy < 0:
             raise UsageError("the penalty and the weight of the entropy cannot be below 0")
-        if not 0 <= self.taught <= 1:
-            raise UsageError(f"the teacher's part is {self.taught:g}; expected 0 to 1")
         if not 0 <= self.curriculum <= self.joint <= 1:
             raise UsageError("the curriculum ends, within the training, before the network learns, too")
 
@@ -88,10 +83,10 @@ class Reinforced(Objective):
     ) -> None:
         super().__init__()
         settings.check()
-        self.teacher = teacher
         self.net = cast("ResNet", gated)
         self.gated, self.config, self.settings, self.costs = gated, config, settings, costs
         self.labels = Supervised(self.net, config)
+        self.learned = self.labels if teacher is None else Distilled(self.labels, teacher, config)
         self.normalize = self.labels.normalize
 
     def forward(self, batch: Batch) -> tuple[Tensor, Logs]:
@@ -116,17 +111,9 @@ class Reinforced(Objective):
         entropy = F.binary_cross_entropy(mine, mine.clone(), reduction="sum") / len(mine)
         loss = -(advantage * chance).mean() - settings.entropy * entropy
         if joint:
-            loss = loss + self._taught(answers.float(), inputs, batch)
+            loss = loss + self.learned.outcome(answers.float(), inputs, batch)[0]
         seen = torch.full((), float(len(logits)), device=logits.device)
         return loss, {"loss": loss.detach() * seen, "correct": baseline.sum().float(), "seen": seen}
-
-    def _taught(self, logits: Tensor, inputs: Inputs, batch: Batch) -> Tensor:
-        """What the network learns by: the labels' loss and the teacher's together."""
-        by_label = self.labels.outcome(logits, inputs, batch)[0]
-        if self.teacher is None:
-            return by_label
-        part = self.settings.taught
-        return (1 - part) * by_label + part * distillation(logits, self.teacher(inputs.images), 1.0)
 
     def _reward(self, right: Tensor, kept: Tensor) -> Tensor:
         found = rewards(right.cpu().numpy(), self.costs.shares(kept.cpu().numpy()), self.settings.penalty)

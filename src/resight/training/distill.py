@@ -18,7 +18,7 @@ from resight.runs import WEIGHTS, Run
 from resight.samples.model import show_names
 from resight.training.loader import Batch
 from resight.training.losses import distillation
-from resight.training.objective import Logs, Normalize, Objective, Supervised
+from resight.training.objective import Inputs, Logs, Normalize, Objective, Supervised
 
 LUMA = (19595 / 65536, 38470 / 65536, 7471 / 65536)
 """Of R, G and B in grey: ITU-R 601, as pictures are decoded to grey."""
@@ -74,7 +74,10 @@ class Distilled(Objective):
 
     def forward(self, batch: Batch) -> tuple[Tensor, Logs]:
         inputs = self.labels.inputs(batch)
-        logits = self.net(inputs.images).float()
+        return self.outcome(self.net(inputs.images).float(), inputs, batch)
+
+    def outcome(self, logits: Tensor, inputs: Inputs, batch: Batch) -> tuple[Tensor, Logs]:
+        """Loss and logs of these logits, float32 (B, K)."""
         by_label, logs = self.labels.outcome(logits, inputs, batch)
         by_teacher = distillation(logits, self.teacher(inputs.images), self.temperature)
         loss = (1 - self.weight) * by_label + self.weight * by_teacher
