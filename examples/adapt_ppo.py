@@ -21,6 +21,7 @@ from resight.adapting.bandit import environment_of
 from resight.adapting.environment import BlocksEnvironment
 from resight.adapting.learning import learn, policy_config
 from resight.adapting.policies import measure_costs
+from resight.adapting.subnetworks import Parts
 from resight.adapting.reinforce import PolicySettings
 from resight.commands.own_data import load_own
 from resight.recipes import TrainConfig, override
@@ -99,7 +100,7 @@ def main() -> None:
     few = [one for part in ("train", "val") for one in evenly(samples, part, asked.pictures)]
     samples = replace(samples, samples=tuple(few))
     with tempfile.TemporaryDirectory() as folder:
-        costs = measure_costs(run, "onnxruntime", 1, Path(folder))
+        costs = measure_costs(run, Parts("onnxruntime", 1, Path(folder)))
     train, validation = (
         environment_of(run, samples, costs, part=part, most=asked.pictures, penalty=asked.penalty)
         for part in ("train", "val")

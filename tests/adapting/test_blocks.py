@@ -27,6 +27,7 @@ from resight.adapting.learning import learn, policy_config
 from resight.adapting.policies import blocks, measure_costs
 from resight.adapting.reinforce import PolicySettings, Reinforced, bounded, decided
 from resight.adapting.rewards import Costs, rewards
+from resight.adapting.subnetworks import Parts
 from resight.errors import RunError, UsageError
 from resight.exporting.onnx import Answering, export_onnx
 from resight.images import Geometry
@@ -313,7 +314,9 @@ def test_an_artefact_of_sub_networks(sealed: Run, data: SampleSet, tmp_path: Pat
 
 
 def test_costs_are_shared_out_by_stage(sealed: Run, tmp_path: Path) -> None:
-    found = measure_costs(sealed, "onnxruntime", 1, tmp_path, rating(whole=1.0, layer1=4.0, layer2=2.0, layer3=1.25))
+    found = measure_costs(
+        sealed, Parts("onnxruntime", 1, tmp_path), rating(whole=1.0, layer1=4.0, layer2=2.0, layer3=1.25)
+    )
     np.testing.assert_allclose(found.blocks, [0.25, 0.25, 0.25, 0.25, 0.25, 0.1, 0.1])
     assert found.fixed == 0  # the parts were noisy: together more than the whole
 
