@@ -61,6 +61,7 @@ class Search:
         made = [parts.made(f"route-{k}", data, self._dropped(row), head=head) for k, row in enumerate(policies)]
         for row, part in zip(policies, made, strict=True):
             self._check_parity(row, part)
+        self.wrong = sum(not part.sound for part in made)
         sound = [k for k, part in enumerate(made) if part.sound]
         self.policies, self.parts = policies[sound], [made[k] for k in sound]
         self.answers: list[Floats] = [answers(part.backend, work.pixels, ("logits",))[0] for part in self.parts]
@@ -107,7 +108,8 @@ class Search:
                 found.append((routes, point, policies))
         if not found:
             why = "nothing is both within the budget and faster"
-            why = why if len(self.policies) else "it keeps every block for every picture"
+            if not len(self.policies):
+                why = "no sub-network is computed rightly" if self.wrong else "it keeps every block for every picture"
             self.rows.append(Row("policy", None, verdict=why))
             return None
         routes, point, policies = min(found, key=lambda one: one[1].seconds)
