@@ -23,6 +23,7 @@ from resight.adapting.environment import BlocksEnvironment
 from resight.adapting.gated import droppable
 from resight.adapting.learning import batch_for, learn, policy_config
 from resight.adapting.policies import measure_costs
+from resight.adapting.subnetworks import Parts
 from resight.adapting.reinforce import PolicySettings
 from resight.adapting.rewards import Costs
 from resight.commands.own_data import load_own
@@ -84,7 +85,7 @@ def costs_of(run: Run, each: float | None) -> Costs:
     """As measured here, or ``each`` of the whole time for every block."""
     if each is None:
         with tempfile.TemporaryDirectory() as folder:
-            return measure_costs(run, "onnxruntime", 1, Path(folder))
+            return measure_costs(run, Parts("onnxruntime", 1, Path(folder)))
     number = len(droppable(network_of(run)))
     if not 0 < each * number <= 1:
         raise SystemExit(f"--cost {each:g}: {number} blocks together cost more than the whole network, or nothing")

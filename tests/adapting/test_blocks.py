@@ -13,10 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
-from safetensors.torch import save
+from tests.adapting.residual import EVEN, MEAN, STD, config_of, network, pixels, seal
 from tests.adapting.small import rating, timing
-from tests.training.tiny import CLASSES, SIDE, Recorder, pattern, tiny_config, write_patterns
+from tests.training.tiny import SIDE, Recorder, write_patterns
 
 from resight import samples as data_sets
 from resight.adapting import learning
@@ -24,27 +23,24 @@ from resight.adapting.choosing import Routes, frequent, scores_of
 from resight.adapting.dropping import blocks_of, without
 from resight.adapting.gated import Gated, droppable
 from resight.adapting.graphs import opened
-from resight.adapting.learning import batch_for, learn, policy_config
+from resight.adapting.learning import batch_for, learn
 from resight.adapting.policies import blocks, measure_costs
 from resight.adapting.reinforce import PolicySettings, Reinforced, bounded, decided
 from resight.adapting.rewards import Costs, rewards
+from resight.adapting.subnetworks import Parts
 from resight.adapting.unknown import tell
 from resight.errors import RunError, UsageError
-from resight.exporting.onnx import Answering, export_onnx
-from resight.images import Geometry
 from resight.inference import open_backend
 from resight.inference.plan import read_plan
 from resight.models import ResNet, create
 from resight.models.from_run import network_of
-from resight.recipes import TrainConfig, override
-from resight.runs import HISTORY, ONNX, WEIGHTS, Architecture, Run, RunCard
+from resight.recipes import override
+from resight.runs import HISTORY, ONNX, Run
 from resight.samples import SampleSet
 from resight.training import prepare, reading
 from resight.training.distill import Teacher
 from resight.training.loader import TrainLoader
 
-MEAN, STD = (0.3, 0.3, 0.3), (0.25, 0.25, 0.25)
-EVEN = Costs(1.0, (1.0,) * 7)
 ONE = {"backend": "onnxruntime", "threads": 1}
 
 
@@ -55,43 +51,22 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> SampleSet:
 
 
 @pytest.fixture(scope="module")
-def network() -> ResNet:
-    """A ResNet-20 that answers differently without a block, but not without the last of a stage: it adds nothing."""
-    torch.manual_seed(0)
-    net = create("resnet20", num_classes=3, in_channels=3, stem="tiny").eval()
-    for name in ("layer2.2", "layer3.2"):
-        torch.nn.init.zeros_(net.get_submodule(name).last)  # type: ignore[arg-type]
-    return net
+def net() -> ResNet:
+    return network()
 
 
 @pytest.fixture(scope="module")
-def sealed(tmp_path_factory: pytest.TempPathFactory, network: ResNet) -> Run:
-    path = tmp_path_factory.mktemp("runs") / "run"
-    card = RunCard(Architecture("resnet20", {"stem": "tiny"}), CLASSES, 3, Geometry("crop", SIDE, SIDE), MEAN, STD)
-    run = Run.create(path, card)
-    (path / WEIGHTS).write_bytes(save({k: v.contiguous() for k, v in network.state_dict().items()}))
-    export_onnx(Answering(network, MEAN, STD, 1.0), SIDE, path / ONNX)
-    run.seal()
-    return run
+def sealed(tmp_path_factory: pytest.TempPathFactory, net: ResNet) -> Run:
+    return seal(tmp_path_factory.mktemp("runs") / "run", net)
 
 
 def copied(run: Run, folder: Path) -> Run:
     return Run.open(shutil.copytree(run.path, folder / "run"))
 
 
-def config_of(run: Run, data: SampleSet, epochs: float = 2.0, joint: float = 0.6) -> TrainConfig:
-    return policy_config(run, tiny_config(data.root), epochs=epochs, batch=8, seed=3, joint=joint)
-
-
-def pixels(count: int) -> NDArray[np.uint8]:
-    return np.stack([pattern(CLASSES[k % 3], 900 + k) for k in range(count)])
-
-
 @pytest.mark.parametrize("kept", [[1] * 7, [0] * 7, [1, 0, 1, 0, 0, 1, 0], [0, 1, 1, 1, 0, 0, 1]])
-def test_a_graph_without_blocks_answers_as_pytorch(
-    kept: list[int], sealed: Run, network: ResNet, tmp_path: Path
-) -> None:
-    gated = Gated(network)
+def test_a_graph_without_blocks_answers_as_pytorch(kept: list[int], sealed: Run, net: ResNet, tmp_path: Path) -> None:
+    gated = Gated(net)
     assert gated.names == ["layer1.0", "layer1.1", "layer1.2", "layer2.1", "layer2.2", "layer3.1", "layer3.2"]
     dropped = [name for name, one in zip(gated.names, kept, strict=True) if not one]
     graph = without(sealed.read(ONNX), dropped)
@@ -119,8 +94,8 @@ def test_blocks_that_cannot_be_dropped_are_refused(sealed: Run) -> None:
     assert next(iter(blocks_of(onnx.load_model_from_string(sealed.read(ONNX))))) == "layer1.0"
 
 
-def test_pictures_of_different_policies_do_not_disturb_each_other(network: ResNet) -> None:
-    gated = Gated(network)
+def test_pictures_of_different_policies_do_not_disturb_each_other(net: ResNet) -> None:
+    gated = Gated(net)
     random = np.random.default_rng(0)
     masks = torch.from_numpy(random.random((6, 7)) < 0.5)
     images = torch.from_numpy(random.normal(size=(6, 3, SIDE, SIDE)).astype(np.float32))
@@ -367,7 +342,9 @@ def test_an_artefact_of_sub_networks(sealed: Run, data: SampleSet, tmp_path: Pat
 
 
 def test_costs_are_shared_out_by_stage(sealed: Run, tmp_path: Path) -> None:
-    found = measure_costs(sealed, "onnxruntime", 1, tmp_path, rating(whole=1.0, layer1=4.0, layer2=2.0, layer3=1.25))
+    found = measure_costs(
+        sealed, Parts("onnxruntime", 1, tmp_path), rating(whole=1.0, layer1=4.0, layer2=2.0, layer3=1.25)
+    )
     np.testing.assert_allclose(found.blocks, [0.25, 0.25, 0.25, 0.25, 0.25, 0.1, 0.1])
     assert found.fixed == 0  # the parts were noisy: together more than the whole
 

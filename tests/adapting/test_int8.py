@@ -181,7 +181,7 @@ def test_what_cannot_be_a_route_is_said(ready: Path) -> None:
         adapt(run, with_=f"{ready / 'small'}:openvino-int8")
     assert f"resight export {ready / 'small'} --to openvino --int8" in str(error.value.hint)
     for more, words in (
-        (["--by", "blocks", "--artifact", "onnx-int8"], "--artifact has no effect with --by blocks"),
+        (["--by", "patches", "--artifact", "onnx-int8"], "--artifact has no effect with --by patches"),
         (["--with", str(ready / "small"), "--artifact", "none"], "no artefact 'none'"),
         (["--with", f"{run.path}:onnx-int8", "--name", "onnx-int8"], "cannot be replaced by one that is made of it"),
     ):

@@ -16,16 +16,14 @@ from typing import Any
 from resight.adapting.cascade import Point, Two, curve, operating_point, plain_points
 from resight.adapting.figure import save_curves
 from resight.adapting.graphs import Graph, graph_of, opened
-from resight.adapting.table import COMPARED, Row, to_text
+from resight.adapting.table import GOOD, Row, to_text
 from resight.adapting.timing import Pace, pace
+from resight.adapting.tried import Tried, alone, judged, refused, tried
 from resight.adapting.workshop import MAX_DROP, Bench, bench, check_budget, finish
-from resight.errors import AdaptationError, UsageError
-from resight.evaluation import compare_answers, fit_temperature
-from resight.exporting.int8.loss import answers
+from resight.errors import UsageError
+from resight.evaluation import fit_temperature
 from resight.exporting.int8.speed import Rates, measure_rates
 from resight.images import printable
-from resight.inference import Backend, open_backend
-from resight.inference.backend import Floats
 from resight.inference.plan import Plan
 from resight.runs import Artifact, Run, drafted
 from resight.samples import SampleSet
@@ -134,27 +132,22 @@ def cascade(
         folder = Path(held.enter_context(tempfile.TemporaryDirectory()))
         say("answering the validation part with the whole network …")
         work = bench(run, samples, backend, threads, folder)
-        final = _Tried(own, work.whole, work.logits) if last is None else _tried(work, last, say)
-        tried = [_tried(work, small, say) for small in smalls]
-        sides = {whole: work.whole, final.name: final.backend} | {one.name: one.backend for one in tried}
+        final = Tried(own, work.whole, work.logits) if last is None else tried(work, last, say)
+        asked = [tried(work, small, say) for small in smalls]
+        sides = {whole: work.whole, final.name: final.backend} | {one.name: one.backend for one in asked}
         rates = rating(sides, work.shape)
         seconds = {side: 1 / found.one for side, found in rates.items()}
-        found = [one.fitted(work, final, seconds, whole, max_drop) for one in tried]
+        found = [_fitted(one, work, final, seconds, whole, max_drop) for one in asked]
         rows = [Row(whole, work.accuracy), *(row for one in found for row in one.rows)]
         if last is not None:
-            rows.insert(1, _alone(final, work, seconds[whole] / seconds[final.name]))
+            rows.insert(1, alone(final, work, seconds[whole] / seconds[final.name]))
         order = sorted((one for one in found if one.point is not None), key=lambda one: one.expected)
         for one in order:
             place = next(k for k, row in enumerate(rows) if row is one.row)
             plan = one.plan(work, folder)
             adaptive = opened(folder, plan, threads)
-            measured = timing(work.whole, adaptive, work.pixels, 2)
-            rows[place] = rows[place].measured(measured, loses=False)
-            if not measured.faster:
-                continue
-            beside = None if last is None else timing(final.backend, adaptive, work.pixels, 2)
-            if beside is not None and not beside.faster:
-                rows[place] = replace(rows[place], verdict=f"not faster than {final.name} alone")
+            rows[place], measured, beside = judged(rows[place], work, final, adaptive, 2, timing)
+            if rows[place].verdict != GOOD:
                 continue
             assert one.point is not None
             if rule == "cascade" and one.point.on == 0:
@@ -190,49 +183,29 @@ def cascade(
             )
             return Adapted(made, tuple(rows))
         say(to_text(rows, None))
-        fits = last is not None and rows[1].drop is not None and 100 * rows[1].drop.value <= max_drop
-        instead = f"the artefact {last.artifact} alone" if last is not None and fits else "the Run itself"
-        raise refused(run, rows, max_drop, instead)
+        raise refused(run, rows, max_drop, last, None if last is None else rows[1])
 
 
-@dataclass(frozen=True, eq=False)
-class _Tried:
-    graph: Graph
-    backend: Backend
-    logits: Floats
-
-    @property
-    def name(self) -> str:
-        return self.graph.name
-
-    def fitted(self, work: Bench, final: _Tried, seconds: dict[str, float], whole: str, max_drop: float) -> _Fitted:
-        own = (seconds[self.name], seconds[final.name])
-        two = Two.of(self.logits, final.logits, work.labels, own, reference=work.logits)
-        points = curve(two)
-        point = operating_point(points, work.accuracy, max_drop)
-        if point is not None and point.seconds >= min(seconds[whole], seconds[final.name]):
-            point = None
-        single = _alone(self, work, seconds[whole] / seconds[self.name])
-        row = Row(f"{self.name} → {final.name}", None, verdict="no threshold is both within the budget and faster")
-        if point is not None:
-            shares, drop = (1 - point.on, point.on), two.drop(point.threshold, work.run.classes)
-            row = replace(
-                row,
-                accuracy=point.accuracy,
-                shares=shares,
-                drop=drop,
-                expected=seconds[whole] / point.seconds,
-                verdict="not measured: another one is expected to be faster",
-            )
-        return _Fitted(self.graph, final.graph, two, points, point, (single, row))
-
-
-def _alone(one: _Tried, work: Bench, faster: float) -> Row:
-    """A network that answers every picture, beside the whole one."""
-    predicted = one.logits.argmax(axis=1)
-    drop = compare_answers(work.logits.argmax(axis=1), predicted, work.labels, work.run.classes).overall.difference
-    accuracy = float((predicted == work.labels).mean())
-    return Row(f"{one.name} alone", accuracy, (1.0,), drop, faster, verdict=COMPARED)
+def _fitted(one: Tried, work: Bench, final: Tried, seconds: dict[str, float], whole: str, max_drop: float) -> _Fitted:
+    own = (seconds[one.name], seconds[final.name])
+    two = Two.of(one.logits, final.logits, work.labels, own, reference=work.logits)
+    points = curve(two)
+    point = operating_point(points, work.accuracy, max_drop)
+    if point is not None and point.seconds >= min(seconds[whole], seconds[final.name]):
+        point = None
+    single = alone(one, work, seconds[whole] / seconds[one.name])
+    row = Row(f"{one.name} → {final.name}", None, verdict="no threshold is both within the budget and faster")
+    if point is not None:
+        shares, drop = (1 - point.on, point.on), two.drop(point.threshold, work.run.classes)
+        row = replace(
+            row,
+            accuracy=point.accuracy,
+            shares=shares,
+            drop=drop,
+            expected=seconds[whole] / point.seconds,
+            verdict="not measured: another one is expected to be faster",
+        )
+    return _Fitted(one.graph, final.graph, two, points, point, (single, row))
 
 
 @dataclass(frozen=True, eq=False)
@@ -261,15 +234,6 @@ class _Fitted:
         return Plan(routes, (self.point.threshold,), temperature=temperature)
 
 
-def _tried(work: Bench, graph: Graph, say: Callable[[str], None]) -> _Tried:
-    say(f"answering the validation part with {graph.name} …")
-    route = graph.put(work.folder)
-    place, weights = work.folder / route.graph, route.weights
-    backend = open_backend(route.backend, place, work.threads, sha256=route.sha256, weights=weights)
-    (logits,) = answers(backend, work.pixels, ("logits",))
-    return _Tried(graph, backend, logits)
-
-
 def _warn(drop: Any, pictures: int, max_drop: float, point: Point, say: Callable[[str], None]) -> None:
     if 100 * drop.high > max_drop:
         say(
@@ -278,17 +242,3 @@ def _warn(drop: Any, pictures: int, max_drop: float, point: Point, say: Callable
         )
     if point.on == 0:
         say("the small network alone is within the budget: the whole one is never asked, and is not needed")
-
-
-def refused(run: Run, rows: Sequence[Row], max_drop: float, instead: str = "the Run itself") -> AdaptationError:
-    """Where nothing is good. instead: what there is to answer with."""
-    tried = [f"{row.name}: {row.verdict}" for row in rows if row.verdict not in ("", COMPARED)]
-    return refused_because(run, max_drop, "; ".join(tried), instead)
-
-
-def refused_because(run: Run, max_drop: float, why: str, instead: str = "the Run itself") -> AdaptationError:
-    """With the reason in plain words."""
-    return AdaptationError(
-        f"no adaptive form of {run.path} is both faster and within {max_drop:g} points: {why}",
-        hint=f"allow more with --max-drop, or use {instead}; what was there before is kept",
-    )

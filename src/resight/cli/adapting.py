@@ -27,7 +27,10 @@ def adapt(
     ] = None,
     artifact: Annotated[
         str | None,
-        typer.Option(metavar="NAME", help="Ask this artefact of RUN, such as openvino-int8, for the whole network."),
+        typer.Option(
+            metavar="NAME",
+            help="Ask this artefact of RUN, such as openvino-int8, for the whole one; with --by blocks one of int8.",
+        ),
     ] = None,
     size: Annotated[
         list[int] | None, typer.Option(metavar="PX", help="With --by resolution: a smaller size to try; repeatable.")

@@ -52,12 +52,13 @@ def adapt(
     (pixels; default: about a half, five eighths and three quarters). A Run in ``with_`` may be followed by ``:NAME``,
     which asks its artefact of this name, such as ``small:openvino-int8``; artifact: the same for the whole network.
     What is lost is counted against the Run's own graph in fp32 also then. ``blocks``: a policy decides for each picture
-    which residual blocks it needs; ``patches``, of a Run that cuts pictures into tiles: from the whole picture at low
-    resolution it is decided which tiles are looked at. A policy is learned by reinforcement in ``epochs`` passes over
-    the training pictures (default 10, of patches 30), where a wrong answer costs ``penalty`` (default 5, of patches
-    0.5) and a right one earns the more the less time it took; begun and interrupted, the same call goes on. seed: of
-    this training; default: the Run's. name: default: what ``by`` says. backend: what computes the Runs' own graphs;
-    artefacts have their own; default: onnxruntime.
+    which residual blocks it needs, also with ``artifact``, one of int8: sub-networks are then quantized as it was;
+    ``patches``, of a Run that cuts pictures into tiles: from the whole picture at low resolution it is decided which
+    tiles are looked at. A policy is learned by reinforcement in ``epochs`` passes over the training pictures (default
+    10, of patches 30), where a wrong answer costs ``penalty`` (default 5, of patches 0.5) and a right one earns the
+    more the less time it took; begun and interrupted, the same call goes on. seed: of this training; default: the
+    Run's. name: default: what ``by`` says. backend: what computes the Runs' own graphs; artefacts have their own;
+    default: onnxruntime.
 
     Raises AdaptationError where nothing is both faster and within the budget: an earlier artefact of the name stays.
     UsageError, DataError, RunError and MissingExtra for what cannot be used; RunLocked, StorageError.
@@ -94,9 +95,10 @@ def adapt(
             f"the artefact {arguments['name']} cannot be replaced by one that is made of it", hint="give another --name"
         )
     if by in LEARNED:
-        learned_ = _blocks if by == "blocks" else _patches
         try:
-            return learned_(opened, samples, data, epochs, penalty, seed, arguments)
+            if by == "patches":
+                return _patches(opened, samples, data, epochs, penalty, seed, arguments)
+            return _blocks(opened, samples, data, epochs, penalty, seed, arguments | {"artifact": artifact})
         except Interrupted as error:  # the loop's own hint is for a training that is a Run
             hint = "the same command goes on from there"
             raise Interrupted(error.message, signal_number=error.exit_code - 128, hint=hint) from error
@@ -207,8 +209,8 @@ def _check_asked(
         )
     if by != "cascade" and others:
         raise UsageError("--with has an effect only with --by cascade")
-    if by in LEARNED and artifact is not None:
-        raise UsageError(f"--artifact has no effect with --by {by}: its policy is over the Run's own graph")
+    if by == "patches" and artifact is not None:
+        raise UsageError("--artifact has no effect with --by patches: its policy is over the Run's own graph")
     if by != "resolution" and sizes is not None:
         raise UsageError("--size has an effect only with --by resolution")
     if by not in LEARNED and (given := [option for option, value in learning.items() if value is not None]):

@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 
-from resight.adapting.cascades import refused_because
 from resight.adapting.figure import save_tile_curves
 from resight.adapting.learning import training_folder
 from resight.adapting.patches.curve import (
@@ -37,6 +36,7 @@ from resight.adapting.patches.learning import (
 from resight.adapting.patches.policy import LookSettings, Scoring, TileCosts, TilePolicy, scores_of
 from resight.adapting.patches.table import to_text, told
 from resight.adapting.patches.timing import PICTURES, TilePace, measure_costs, tile_pace
+from resight.adapting.tried import refused_because
 from resight.adapting.workshop import MAX_DROP, check_budget, check_parts, environment, written
 from resight.errors import ParityError
 from resight.evaluation import Estimate, compare, compare_answers, evaluate, fit_temperature, softmax

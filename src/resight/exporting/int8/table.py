@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from resight.exporting.int8.loss import Loss
-from resight.exporting.int8.search import Candidate
+from resight.exporting.int8.search import Candidate, computed_wrongly
 from resight.exporting.int8.speed import Rates
 
 
@@ -34,8 +34,8 @@ class Row:
 def row_of(candidate: Candidate, rates: Rates, fp32: Sequence[Rates], max_drop: float) -> Row:
     """With its verdict: ``good`` where it is within the budget and faster than fp32."""
     reasons = []
-    if not candidate.sound:
-        reasons.append(f"OpenVINO computes it wrongly: {candidate.apart:.2f} spreads of the logits from ONNX Runtime")
+    if candidate.apart is not None and not candidate.sound:
+        reasons.append(computed_wrongly(candidate.apart))
     if not candidate.loss.within(max_drop):
         reasons.append("loses too much")
     if not rates.faster_than(fp32):
