@@ -3,7 +3,7 @@
     python benchmarks/static_blocks.py RUN DATA --keep 15 [--epochs 2] [--work FOLDER] [--out results.json]
 
 What ``resight adapt RUN --by blocks`` learns is set against what needs no policy. Blocks are dropped one by one, each
-time the one that 1,000 validation pictures miss least, until ``--keep`` are left, and the rest learns on for
+time the one that 500 validation pictures miss least, until ``--keep`` are left, and the rest learns on for
 ``--epochs`` passes as the network does beside a policy (`resight.adapting.learning`: the same AdamW, rates, pictures
 and teacher). The cut network is exported; accuracy on validation and test is its graph's, what is lost is paired with
 RUN's own, and time is measured in turns, one by one and 16 at a time.
@@ -45,7 +45,7 @@ from resight.training.loader import Batch
 from resight.training.objective import Logs, Objective, Supervised
 from resight.training.progress import Lines
 
-BACKEND = "onnxruntime"
+BACKEND, CHOOSERS = "onnxruntime", 500
 Kept = NDArray[np.bool_]
 
 
@@ -100,7 +100,7 @@ def trained(
     prepare.resolve_steps(config, len(train))
     torch.manual_seed(config.seed)
     gated = Gated(network_of(run)).eval()
-    chosen = np.linspace(0, len(work.pixels) - 1, min(1000, len(work.pixels))).astype(int)
+    chosen = np.linspace(0, len(work.pixels) - 1, min(CHOOSERS, len(work.pixels))).astype(int)
     with torch.inference_mode():
         pixels = torch.from_numpy(np.ascontiguousarray(work.pixels[chosen])).permute(0, 3, 1, 2)
         stem = gated.stem(Supervised(gated.net, config).normalize(pixels))
