@@ -313,6 +313,7 @@ def test_an_artefact_of_sub_networks(sealed: Run, data: SampleSet, tmp_path: Pat
     config = config_of(run, data, epochs=4.0)
     config.optimizer.lr = 0.01
     rates = rating(whole=100.0, gate=10_000.0, **{f"route-{k}": 400.0 for k in range(3)})
+    said: list[str] = []
     made = blocks(
         run,
         data,
@@ -321,12 +322,15 @@ def test_an_artefact_of_sub_networks(sealed: Run, data: SampleSet, tmp_path: Pat
         settings=PolicySettings(penalty=0.0),
         report=Recorder(),
         max_drop=100,
+        say=said.append,
         timing=timing(),
         rating=rates,
     )
     about = made.artifact.card.adaptive
     assert about["rule"] == "blocks"
     assert about["routes"][-1]["name"] == "whole"
+    only = max(about["routes"], key=lambda route: route["share"]["val"])["share"]["val"] == 1
+    assert only == any("the policy chooses nothing" in line for line in said)
     assert "18 validation pictures are too few" in made.artifact.card.notes[-1]  # of 'unknown'
     draft = shutil.copytree(made.artifact.path, tmp_path / "draft")
     plan = read_plan(made.artifact.graph, made.artifact.sha256)

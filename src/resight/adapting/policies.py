@@ -109,6 +109,8 @@ def blocks(
             say(to_text(found.rows, None))
             raise found.refused(max_drop)
         say(to_text(found.rows, len(found.rows) - 1))
+        if max(row.shares) == 1:
+            say("every picture takes the same route: the policy chooses nothing, what is gained is a smaller network's")
         curves = {"the policy": found.curves[len(policies)]}
         seconds = found.seconds["whole"]
         save_curves(draft / "curve.png", curves, "whole", work.accuracy, seconds, "the policy", point)
