@@ -25,7 +25,7 @@ from adaptive import Only, graph
 from common import commit, machine
 from resight.adapting.dropping import without
 from resight.adapting.gated import Gated
-from resight.adapting.learning import BATCH, RATE, SLOWER, policy_config
+from resight.adapting.learning import RATE, SLOWER, batch_for, policy_config
 from resight.adapting.timing import pace
 from resight.adapting.workshop import bench
 from resight.evaluation import compare_answers
@@ -35,7 +35,7 @@ from resight.exporting.onnx import Answering, export_onnx
 from resight.models import ResNet
 from resight.models.from_run import network_of
 from resight.recipes import TrainConfig, override
-from resight.runs import CONFIG, Run
+from resight.runs import CONFIG, WEIGHTS, Run
 from resight.samples import load
 from resight.training import prepare, reading
 from resight.training.checkpoint import newest
@@ -90,7 +90,7 @@ def trained(
         run,
         TrainConfig.from_json(run.read(CONFIG), str(run.path / CONFIG)),
         epochs=epochs,
-        batch=BATCH,
+        batch=batch_for(len(samples.part("train"))),
         seed=run.card.seed,
         joint=1.0,
     )
@@ -109,6 +109,11 @@ def trained(
     torch.nn.init.constant_(gated.policy.linear.weight, 0.0)
     gated.policy.linear.bias.data = torch.from_numpy(np.where(kept, 1.0, -1.0).astype(np.float32))
     gated.policy.requires_grad_(False)  # the loop validates by what the policy says
+    asked = {"weights": run.card.files[WEIGHTS], "kept": kept.tolist(), "config": config.model_dump(mode="json")}
+    begun = folder.with_name("asked.json")
+    if begun.exists() and json.loads(begun.read_text()) != asked:
+        raise SystemExit(f"{folder.parent} holds a training of other settings: give another --work")
+    begun.write_text(json.dumps(asked))
     here = Run.open(folder, sealed=False) if folder.exists() else Run.create(folder, run.card)
     objective = Static(gated, kept, config, Teacher(run, config, run.classes))
     training = Training(here, config, objective, train, val, Lines())
@@ -144,6 +149,7 @@ def main() -> None:
     indices = positions(samples, "test")
     test = stored_squares(run, samples, indices, asked.work / "test.npy", threads)
     parts = {"val": (work.pixels, work.labels), "test": (test, samples.targets([samples.samples[i] for i in indices]))}
+    # Of val, the pictures that chose the blocks are a part: what is lost is read on test.
     found: dict[str, Any] = {"dropped": dropped, "kept": int(kept.sum()), "epochs": asked.epochs, "rate": asked.rate}
     for part, (pixels, labels) in parts.items():
         whole, mine = (answers(one, pixels, ("logits",))[0].argmax(1) for one in (work.whole, cut))

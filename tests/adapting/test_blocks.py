@@ -171,7 +171,8 @@ def test_the_network_learns_from_labels_and_from_what_it_answered_as_a_whole(sea
     """Losses of the same choices, sampled by a seed, against the formulas."""
     config = config_of(sealed, data, joint=0.0)
     config.data.mean, config.data.std = list(MEAN), list(STD)  # as the Run's, where it is not a test's
-    assert config.schedule.name == "constant"
+    assert config.optimizer.lr == pytest.approx(1e-4)  # the network learns from the start
+    assert config.schedule.milestones == pytest.approx([2 / 3])
     train = reading.train_pictures(data, config)
     prepare.resolve_steps(config, len(train))
     batch = TrainLoader(train, config).make(0)

@@ -31,7 +31,7 @@ from resight.exporting.int8 import budget, quantize
 from resight.exporting.int8.loss import spreads_apart
 from resight.exporting.int8.search import Search, _made
 from resight.inference import Backend, open_backend
-from resight.runs import ONNX, Run
+from resight.runs import ONNX, Run, open_artifact
 from resight.samples import SampleSet
 
 pytest.importorskip("openvino")
@@ -198,9 +198,10 @@ def test_an_artefact_of_int8_sub_networks(
     answered = predict(run, [str(data.root / one.name) for one in data.samples[:4]], artifact="blocks", threads=1)
     assert all(one.route is not None and one.route.endswith("-int8") for one in answered)
     assert card.no_maps
-    assert asked[0][-1] == {"backend": "onnxruntime", "threads": 1} | {
-        "artifact": artifact, "sha256": int8_of(run, artifact, "onnxruntime").sha256
-    }  # fmt: skip
+    int8, own = int8_of(run, artifact, "onnxruntime"), open_artifact(run, artifact)
+    begun = {"backend": "onnxruntime", "threads": 1, "sha256": own.sha256, "weights": own.weights}
+    assert asked[0][-1] == begun | int8.to_dict()
+    assert (own.weights is not None) == artifact.startswith("openvino")
 
 
 def test_costs_are_those_of_what_will_answer(ready: Run, data: SampleSet, tmp_path: Path) -> None:
@@ -244,14 +245,15 @@ def test_what_is_no_int8_artefact_is_said(ready: Run, tmp_path: Path) -> None:
     run = copied(ready, tmp_path)
     with pytest.raises(UsageError, match=r"has no artefact 'openvino'; it has: onnx-int8, openvino-int8"):
         int8_of(run, "openvino", "onnxruntime")
-    from resight.runs import open_artifact
     from resight.runs.artifact_card import ArtifactCard
 
     place = open_artifact(run, "onnx-int8").path / "card.json"
     card = ArtifactCard(**asdict(open_artifact(run, "onnx-int8").card))
-    place.write_bytes(replace(card, quantization={"fp32_layers": []}).to_json())
-    with pytest.raises(RunError, match="does not say how it was quantized"):
-        int8_of(run, "onnx-int8", "onnxruntime")
+    many = card.quantization["calibration"] | {"pictures": 10**9}
+    for other in ({"fp32_layers": []}, card.quantization | {"calibration": many}, card.quantization | {"method": "x"}):
+        place.write_bytes(replace(card, quantization=other).to_json())
+        with pytest.raises(RunError, match="does not say that it was quantized as here"):
+            int8_of(run, "onnx-int8", "onnxruntime")
     place.write_bytes(replace(card, precision="fp32").to_json())
     with pytest.raises(UsageError, match=r"sub-networks are made in int8, and .*onnx-int8 is fp32"):
         int8_of(run, "onnx-int8", "onnxruntime")

@@ -9,6 +9,7 @@ import math
 import shutil
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,11 +21,12 @@ from typer.testing import CliRunner
 
 from resight.adapting.cascades import cascade, small_of
 from resight.adapting.graphs import graph_of
+from resight.adapting.timing import Asking
 from resight.adapting.unknown import alarms, spread, tell
 from resight.cli import app
 from resight.commands.eval import evaluate_run
 from resight.commands.predict import predict
-from resight.errors import RunError
+from resight.errors import AdaptationError, RunError
 from resight.evaluation import wilson
 from resight.inference import UNLIKE, Predictor, Reference, open_backend, plain
 from resight.inference.plan import Plan, read_plan
@@ -57,8 +59,12 @@ def test_the_unit_is_how_far_training_pictures_lie_from_each_other() -> None:
     white = (rows / np.linalg.norm(rows, axis=1, keepdims=True) - reference.centre) @ reference.whitening
     apart = cdist(white, white)
     np.fill_diagonal(apart, np.inf)
-    expected = np.quantile(np.sort(apart, axis=1)[:, 2], 0.95)
-    assert spread(reference, rows, k=3) == pytest.approx(expected, rel=1e-2)  # the bank is in float16
+    expected = np.quantile(np.sort(apart, axis=1)[:, 4], 0.95)
+    assert spread(reference, rows) == pytest.approx(expected, rel=1e-2)  # the bank is in float16
+    few = Reference.fit(rows[:3], np.zeros(3, np.int64), np.arange(3), [""] * 3)
+    white = (rows[:3] / np.linalg.norm(rows[:3], axis=1, keepdims=True) - few.centre) @ few.whitening
+    apart = np.sort(cdist(white, white), axis=1)
+    assert spread(few, rows[:3]) == pytest.approx(np.quantile(apart[:, 2], 0.95), rel=1e-2)  # both others
     alike = np.ones((8, 4), np.float32)
     same = Reference.fit(alike, np.zeros(8, np.int64), np.arange(8), [""] * 8)
     assert spread(same, alike) > 0
@@ -146,12 +152,34 @@ def test_too_few_pictures_tell_nothing_and_it_is_said(ready: Path, tmp_path: Pat
     none = tell(whole, untaught, pictures(20), tmp_path, plan, 1, said.append)
     assert (none.plan, none.unknown) == (plan, {})
     assert "the data has no training part" in none.notes[0]
+    assert said[1:] == ["unknown: the data has no training part to compare with, so none is called so"]
     assert not list(tmp_path.glob("*-reference.safetensors"))
     enough = tell(whole, data, pictures(19), tmp_path, plan, 1, said.append)
     backend = open_backend("adaptive", tmp_path / "adaptive.json", 1)
     (unlike,) = backend.answer(pictures(19), (UNLIKE,))
     assert enough.unknown["threshold"] == pytest.approx(unlike.max(), rel=1e-6)
     assert alarms(np.zeros(0, np.float32), 1.0) == {"validation": 0, "alarms": None}
+
+
+def test_what_is_faster_only_while_it_tells_nothing_is_refused(ready: Path, tmp_path: Path) -> None:
+    """It is timed again as `predict` asks, beside the whole network as `predict` asks that."""
+    whole, small = (Run.open(shutil.copytree(ready / name, tmp_path / name)) for name in ("whole", "small"))
+    before, sides = open_artifact(whole, "cascade").path.joinpath("card.json").read_bytes(), []
+
+    def slower(first: Any, second: Any, pixels: Any, routes: int) -> Any:
+        sides.append((first, second))
+        return timing(0.9 if isinstance(second, Asking) else 2.0)(first, second, pixels, routes)
+
+    stubs = {"timing": slower, "rating": rating(resnet18=1000.0)}
+    with pytest.raises(AdaptationError, match="once each of its routes tells what is unknown"):
+        cascade(whole, load(ready / "data"), [small_of(whole, small)], name="cascade", rule="cascade", **stubs)
+    assert open_artifact(whole, "cascade").path.joinpath("card.json").read_bytes() == before
+    asked = sides[-1][1]
+    square = pictures(3)
+    (probabilities,) = asked.answer(square, ("probabilities",))
+    expected = asked.predictor.ask(square, ("probabilities", UNLIKE))
+    np.testing.assert_array_equal(probabilities, expected[0])
+    assert asked.predictor.unknowns is not None
 
 
 def rewritten(run: Run, *, plan: bool, card: bool) -> None:

@@ -208,6 +208,10 @@ def test_a_reference_that_is_not_the_routes_is_refused(tmp_path: Path) -> None:
         (lambda plain: plain["routes"][0].update(reference=REFERENCE | {"unit": 0}), "in units of 0"),
         (lambda plain: plain["routes"][0].update(reference=REFERENCE | {"more": 0}), "more"),
         (lambda plain: plain["routes"][0].update(reference="x"), "no plan of routes"),
+        (
+            lambda plain: plain.update(thresholds=[], gate=plain["routes"][0] | {"head": "0" * 64}),
+            "gate does not answer",
+        ),
         (lambda plain: plain["routes"][0].update(backend="adaptive"), "nothing here answers with the route small"),
         (lambda plain: plain["routes"][0].update(temperature=float("inf")), "Infinity|temperature"),
         (lambda plain: plain["routes"][0].update(name="whole"), "of different names"),

@@ -176,6 +176,7 @@ def cascade(
                 name=name,
                 about=about,
                 pace=measured,
+                timing=timing,
                 rows=rows,
                 packages=("onnx", *sorted({backend, *(route.backend for route in plan.routes)})),
                 say=say,

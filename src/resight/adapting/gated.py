@@ -39,7 +39,7 @@ def droppable(net: ResNet) -> list[str]:
 class Policy(nn.Module):
     """The stem's maps → a logit for each of L blocks: two small convolutions, averaging, one linear layer.
 
-    forward: (N, C, H, W) → (N, L). At first each block is kept with probability 0.88: near the whole network.
+    forward: (N, C, H, W) → (N, L). At first s = 0.88 for each block (see `PolicySettings`).
     """
 
     def __init__(self, channels: int, blocks: int, width: int = 32) -> None:

@@ -31,6 +31,7 @@ from resight.training.objective import Normalize
 
 POLICY, CURVES = "policy.json", "policy.png"
 EPOCHS, BATCH, RATE = 10.0, 128, 2e-3
+LEAST_BATCH, UPDATES = 16, 32
 SLOWER = 0.05
 """The rate once the network learns, too, as a part of the one before; and again for the last third of that."""
 TAUGHT = 0.5
@@ -62,8 +63,10 @@ class Learned:
 
 
 def batch_for(pictures: int) -> int:
-    """How many decisions an update is of: 128, or so few that a pass over the training pictures is 32 updates."""
-    return min(BATCH, max(16, pictures // 32), pictures)
+    """How many decisions an update is of: 128; of fewer than 4,096 training pictures so few that a pass is 32 updates,
+    but 16 at least.
+    """
+    return min(BATCH, max(LEAST_BATCH, pictures // UPDATES), pictures)
 
 
 def policy_config(run: Run, config: TrainConfig, *, epochs: float, batch: int, seed: int, joint: float) -> TrainConfig:
@@ -71,7 +74,8 @@ def policy_config(run: Run, config: TrainConfig, *, epochs: float, batch: int, s
     augmentation, without what mixes pictures or labels; AdamW, a constant rate, a part of it (``SLOWER``) once the
     network learns, too, and the same part of that for the last third.
     """
-    both = 0 < joint < 1
+    both = joint < 1  # at least at the end
+    falls = [share for share in (joint, joint + (1 - joint) * 2 / 3) if share > 0] if both else []
     return override(
         config,
         {
@@ -87,14 +91,14 @@ def policy_config(run: Run, config: TrainConfig, *, epochs: float, batch: int, s
             "augment.mixup": 0.0,
             "augment.cutmix": 0.0,
             "optimizer.name": "adamw",
-            "optimizer.lr": RATE,
+            "optimizer.lr": RATE if joint > 0 else SLOWER * RATE,
             "optimizer.weight_decay": 0.0,
             "optimizer.layer_decay": 1.0,
             "optimizer.average_epochs": 0.0,
             "optimizer.clip": 1.0,
             "schedule.name": "step" if both else "constant",
             "schedule.warmup": 0.0,
-            "schedule.milestones": [joint, joint + (1 - joint) * 2 / 3] if both else [],
+            "schedule.milestones": falls,
             "schedule.gamma": SLOWER,
             "balance.weights": "none",
             "balance.sampling": "none",

@@ -30,6 +30,8 @@ from resight.recipes import TrainConfig
 from resight.runs import ONNX, Run, drafted
 from resight.samples import SampleSet
 
+ONE_FOR_ALL = "every picture takes the same route: the policy chooses nothing, what is gained is a smaller network's"
+
 
 def measure_costs(run: Run, parts: Parts, rating: Callable[..., dict[str, Rates]] = measure_rates) -> Costs:
     """The seconds of each block that can be dropped, as measured here for single pictures: those of a stage are alike,
@@ -109,8 +111,9 @@ def blocks(
             say(to_text(found.rows, None))
             raise found.refused(max_drop)
         say(to_text(found.rows, len(found.rows) - 1))
-        if max(row.shares) == 1:
-            say("every picture takes the same route: the policy chooses nothing, what is gained is a smaller network's")
+        notes = [ONE_FOR_ALL] if max(row.shares) == 1 else []
+        for note in notes:
+            say(note)
         curves = {"the policy": found.curves[len(policies)]}
         seconds = found.seconds["whole"]
         save_curves(draft / "curve.png", curves, "whole", work.accuracy, seconds, "the policy", point)
@@ -141,10 +144,12 @@ def blocks(
             name=name,
             about=about,
             pace=measured,
+            timing=timing,
             rows=found.rows,
             packages=("torch", "onnx", *sorted(runtimes | quantizers)),
             say=say,
             graphs=graphs,
+            notes=notes,
         )
         learned.remove()
         return Adapted(made_artifact, tuple(found.rows))
@@ -153,4 +158,4 @@ def blocks(
 def conditions(backend: str, threads: int, int8: Int8 | None) -> dict[str, Any]:
     """What costs are measured under, so that a training which goes on has those that it began with."""
     own = {"backend": backend, "threads": threads}
-    return own if int8 is None else own | {"artifact": int8.graph.artifact, "sha256": int8.sha256}
+    return own if int8 is None else own | {"sha256": int8.sha256, "weights": int8.weights} | int8.to_dict()

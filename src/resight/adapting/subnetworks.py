@@ -24,11 +24,15 @@ from resight.inference.heads import Head
 from resight.runs import Run, open_artifact
 from resight.samples import SampleSet
 
+MOST_PICTURES = 4096
+"""That calibrate: the card that says how many may be a stranger's, and all are held in memory."""
+
 
 @dataclass(frozen=True, eq=False)
 class Int8:
     """How an artefact of a Run was quantized. graph: of the artefact. kept: names of the layers that are in fp32.
-    pictures: how many of the training part calibrated. sha256: of its graph's file.
+    pictures: how many of the training part calibrated. sha256: of its graph's file; weights: of the file beside it, of
+    OpenVINO's own format.
     """
 
     graph: Graph
@@ -37,6 +41,7 @@ class Int8:
     seven_bits: bool
     pictures: int
     sha256: str
+    weights: str | None
 
     def nodes(self, model: Proto) -> set[str]:
         """The nodes, in the whole network's graph, of the layers that stay in fp32. Raises RunError for a layer that is
@@ -78,15 +83,16 @@ def int8_of(run: Run, artifact: str, backend: str) -> Int8:
     if (
         bits not in (7, 8)
         or type(pictures) is not int
-        or pictures < 1
+        or not 1 <= pictures <= MOST_PICTURES
         or not isinstance(about.get("fp32_layers"), list)
+        or about.get("method") != target.how
     ):
         raise RunError(
-            f"the card of {found.path} does not say how it was quantized: expected weights_bits, fp32_layers and "
-            "calibration.pictures",
+            f"the card of {found.path} does not say that it was quantized as here: expected weights_bits, fp32_layers, "
+            f"calibration.pictures, at most {MOST_PICTURES:,}, and the method {target.how!r}",
             hint="make the artefact again: resight export RUN --int8",
         )
-    return Int8(graph, target, found.card.fp32_layers, bits == 7, pictures, found.sha256)
+    return Int8(graph, target, found.card.fp32_layers, bits == 7, pictures, found.sha256, found.weights)
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 
+from resight.inference import UNLIKE, Predictor
 from resight.inference.backend import ROUTE, Backend, Floats, Pixels
 
 ROUNDS, SECONDS, MOST = 7, 1.5, 96
@@ -46,6 +47,19 @@ class Pace:
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self) | {"worst": self.worst}
+
+
+@dataclass(frozen=True, eq=False)
+class Asking:
+    """A predictor as a backend that is timed: each answer is one of `predict`'s, which also says whether a picture is
+    unknown where its Run or artefact tells.
+    """
+
+    predictor: Predictor
+
+    def answer(self, pixels: Pixels, outputs: Sequence[str]) -> list[Floats]:
+        more = () if self.predictor.unknowns is None else (UNLIKE,)
+        return self.predictor.ask(pixels, (*outputs, *more))[: len(outputs)]
 
 
 def evenly_mixed(routes: Floats, most: int, seed: int = 0) -> list[int]:

@@ -67,7 +67,9 @@ def tell(
     """
     none: tuple[dict[str, Any], ...] = tuple({} for _ in plan.routes)
     if not positions(samples, "train"):
-        return Told(plan, {}, none, ("no picture is called unknown: the data has no training part to compare with",))
+        missing = "the data has no training part to compare with"
+        say(f"unknown: {missing}, so none is called so")
+        return Told(plan, {}, none, (f"no picture is called unknown: {missing}",))
     if threshold(np.zeros(len(pixels), np.float32)) is None:
         few = f"{len(pixels)} validation pictures are too few for a threshold (19 are needed)"
         say(f"unknown: {few}, so none is called so")
@@ -81,7 +83,7 @@ def tell(
         with storage_errors(draft):
             (draft / route.reference_file).write_bytes(data)
         pictures = len(reference.bank)
-        made.append(replace(route, reference=Compared(sha256(data).hexdigest(), min(NEIGHBOURS, pictures), unit)))
+        made.append(replace(route, reference=Compared(sha256(data).hexdigest(), _neighbours(pictures), unit)))
         about.append({"pictures": pictures, "unit": unit})
         counts.append(pictures)
     told = replace(plan, routes=tuple(made))
@@ -100,11 +102,16 @@ def tell(
     return Told(told, unknown, tuple(one | two for one, two in zip(about, each, strict=True)), ())
 
 
-def spread(reference: Reference, embeddings: Floats, k: int = NEIGHBOURS) -> float:
+def _neighbours(pictures: int) -> int:
+    """Which of the nearest is compared with: one that a training picture has among the others, too."""
+    return max(1, min(NEIGHBOURS, pictures - 1))
+
+
+def spread(reference: Reference, embeddings: Floats) -> float:
     """How far training pictures lie from each other: the 95 % quantile of the scores that they have among the others,
     which are its neighbours only; above 0. embeddings: (N, D), what the reference was made of.
     """
-    scores = reference.scorer(k + 1)(embeddings)  # the nearest one is the picture itself
+    scores = reference.scorer(_neighbours(len(embeddings)) + 1)(embeddings)  # the nearest one is the picture itself
     return max(float(np.quantile(scores, KEPT)), _SMALLEST)
 
 

@@ -15,9 +15,9 @@ from numpy.typing import NDArray
 
 from resight.adapting.graphs import Graph, opened
 from resight.adapting.table import Row
-from resight.adapting.timing import Pace
+from resight.adapting.timing import Asking, Pace
 from resight.adapting.unknown import tell
-from resight.errors import DataError, ParityError, UsageError
+from resight.errors import AdaptationError, DataError, ParityError, UsageError
 from resight.evaluation import compare, compare_answers, evaluate
 from resight.exporting.int8.loss import answers
 from resight.exporting.int8.pictures import positions, stored_squares
@@ -103,18 +103,21 @@ def finish(
     name: str,
     about: dict[str, Any],
     pace: Pace,
+    timing: Callable[..., Pace],
     rows: Sequence[Row],
     packages: Sequence[str],
     say: Callable[[str], None],
     graphs: Sequence[Graph] | None = None,
+    notes: Sequence[str] = (),
 ) -> Artifact:
     """Evaluates what lies in ``draft`` as people will ask it, on validation and then, once, on test; publishes it.
 
     about: of the card's ``adaptive``: the rule, the curve. graphs: of the routes, for what the card says of them;
-    default: they are fp32, and of no artefact.
+    default: they are fp32, and of no artefact. pace: of the routes alone; where they tell what is unknown, too, it is
+    measured again, by ``timing``, with that, beside the whole network as `predict` asks it. notes: more for the card.
 
-    Raises ParityError where it answers otherwise than the validation pictures did, DataError for training pictures that
-    cannot be read, StorageError.
+    Raises AdaptationError where it then is not faster, ParityError where it answers otherwise than the validation
+    pictures did, DataError for training pictures that cannot be read, StorageError.
     """
     run, samples = bench.run, bench.samples
     told = tell(run, samples, bench.pixels, draft, plan, bench.threads, say)
@@ -130,10 +133,19 @@ def finish(
         adaptive=about | {"routes": [{"name": r.name, "backend": r.backend} for r in plan.routes]},
         environment=environment(packages),
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        notes=(_worst(pace), *told.notes),
+        notes=tuple(told.notes),
     )
     trial = Predictor(run, artifact=finished(run, draft, card), threads=bench.threads)
     base = Predictor(run, backend=bench.backend, threads=bench.threads)
+    if plan.tells:
+        pace = timing(Asking(base), Asking(trial), bench.pixels, len(plan.routes))
+        say(f"with what is unknown: {pace.one[0]:.2f}× as fast one by one, {pace.sixteen[0]:.2f}× by 16")
+        if not pace.faster:
+            raise AdaptationError(
+                f"no adaptive form of {run.path} is faster: what was chosen is not, once each of its routes tells what "
+                "is unknown",
+                hint="allow more with --max-drop, or use the Run itself; what was there before is kept",
+            )
     parts = ["val", *(["test"] if positions(samples, "test") else [])]
     metrics: dict[str, Any] = {}
     lost: dict[str, Any] = {}
@@ -176,7 +188,8 @@ def finish(
         "candidates": [row.to_dict() for row in rows],
     }
     say(f"writing the artefact {name} …")
-    return publish(run, draft, replace(card, metrics=metrics, parity=parity, adaptive=own_about))
+    card = replace(card, metrics=metrics, parity=parity, adaptive=own_about, notes=(_worst(pace), *notes, *card.notes))
+    return publish(run, draft, card)
 
 
 def _check_same(bench: Bench, draft: Path, plan: Plan, own: Answers) -> None:

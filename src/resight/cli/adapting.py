@@ -29,7 +29,7 @@ def adapt(
         str | None,
         typer.Option(
             metavar="NAME",
-            help="Ask this artefact of RUN, such as openvino-int8, for the whole network; of blocks: one of int8.",
+            help="Ask this artefact of RUN, such as openvino-int8, for the whole one; with --by blocks one of int8.",
         ),
     ] = None,
     size: Annotated[

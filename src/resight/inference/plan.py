@@ -180,6 +180,8 @@ def _check_compared(name: str, told: Compared) -> None:
 def _check(plan: Plan) -> None:
     if not 2 <= len(plan.routes) <= MOST or len(set(plan.names)) < len(plan.routes):
         raise ValueError(f"expected 2 to {MOST} routes of different names")
+    if plan.gate is not None and (plan.gate.reference or plan.gate.head):
+        raise ValueError("the gate does not answer, and yet it has a last layer or a reference")
     if len({route.reference is None for route in plan.routes}) > 1:
         raise ValueError("some of its routes tell unknown pictures, and others do not")
     if len(plan.thresholds) != (len(plan.routes) - 1 if plan.gate is None else 0):
