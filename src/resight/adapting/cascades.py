@@ -159,7 +159,9 @@ def cascade(
             for graph in (one.small, final.graph):
                 graph.put(draft)
             curves = {other.small.name: other.points for other in found}
-            save_curves(draft / "curve.png", curves, whole, work.accuracy, seconds[whole], one.small.name, one.point)
+            lines = {f"{name} first": points for name, points in curves.items()}
+            words = f"{one.small.name} below {one.point.threshold:.3f} goes on ({100 * one.point.on:.0f} %)"
+            save_curves(draft / "curve.png", lines, whole, work.accuracy, seconds[whole], words, one.point)
             about = {
                 "rule": rule,
                 "max_drop": max_drop,

@@ -24,8 +24,9 @@ def save_curves(
     chosen: str,
     point: Point,
 ) -> None:
-    """A line for each small network: accuracy on validation against the expected time of a single picture, relative to
-    the whole network's. accuracy, seconds: the whole network's. chosen, point: what was made. Raises StorageError.
+    """A line for each of ``curves``, by what it is called: accuracy on validation against the expected time of a single
+    picture, relative to the whole network's. accuracy, seconds: the whole network's. chosen, point: what was made, in
+    words. Raises StorageError.
     """
     from matplotlib.figure import Figure
 
@@ -33,7 +34,7 @@ def save_curves(
     axes = figure.subplots()
     for colour, (name, points) in zip(COLOURS * len(curves), curves.items(), strict=False):
         times = [one.seconds / seconds for one in points]
-        axes.plot(times, [100 * one.accuracy for one in points], color=colour, label=f"{printable(name)} first")
+        axes.plot(times, [100 * one.accuracy for one in points], color=colour, label=printable(name))
         axes.plot(times[:1], [100 * points[0].accuracy], "o", color=colour, markersize=5)
     axes.plot([1], [100 * accuracy], "s", color="black", label=printable(whole), markersize=6)
     axes.plot(
@@ -42,14 +43,14 @@ def save_curves(
         "*",
         color=RED,
         markersize=14,
-        label=f"chosen: {printable(chosen)} below {point.threshold:.3f} goes on ({100 * point.on:.0f} %)",
+        label=f"chosen: {printable(chosen)}",
     )
     axes.set_xlabel(f"expected time of a single picture ({printable(whole)} = 1)", parse_math=False)
     axes.set_ylabel("accuracy on validation, %")
     axes.set_xlim(left=0)
     axes.grid(color="#dfe3e8", linewidth=0.6)
     axes.spines[["top", "right"]].set_visible(False)
-    for text in axes.legend(frameon=False, fontsize=9, loc="lower right").get_texts():
+    for text in figure.legend(frameon=False, fontsize=9, loc="outside lower center").get_texts():
         text.set_parse_math(False)
     stream = io.BytesIO()
     figure.savefig(stream, format="png", dpi=120)

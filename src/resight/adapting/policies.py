@@ -116,7 +116,8 @@ def blocks(
             say(note)
         curves = {"the policy": found.curves[len(policies)]}
         seconds = found.seconds["whole"]
-        save_curves(draft / "curve.png", curves, "whole", work.accuracy, seconds, "the policy", point)
+        words = f"the policy, {100 * point.on:.0f} % by the whole network"
+        save_curves(draft / "curve.png", curves, "whole", work.accuracy, seconds, words, point)
         learned.save(draft)
         about = {
             "rule": "blocks",
