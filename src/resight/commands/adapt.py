@@ -142,7 +142,7 @@ def _blocks(
 
     settings = PolicySettings() if penalty is None else PolicySettings(penalty=penalty)
     batch = batch_for(int(samples.counts()["train"].sum()))
-    config = _policy_config(run, samples, data, EPOCHS if epochs is None else epochs, batch, seed, settings.joint)
+    config = _policy_config(run, data, EPOCHS if epochs is None else epochs, batch, seed, settings.joint)
     return blocks(run, samples, config, settings=settings, report=reporter(True), **arguments)
 
 
@@ -163,12 +163,13 @@ def _patches(
     from resight.training.progress import reporter
 
     settings = LookSettings() if penalty is None else LookSettings(penalty=penalty)
-    config = _policy_config(run, samples, data, EPOCHS if epochs is None else epochs, BATCH, seed, 1.0)
+    batch = min(BATCH, int(samples.counts()["train"].sum()))
+    config = _policy_config(run, data, EPOCHS if epochs is None else epochs, batch, seed, 1.0)
     return patches(run, samples, look_config(config), settings=settings, report=reporter(True), **arguments)
 
 
 def _policy_config(
-    run: Run, samples: SampleSet, data: str | Path | None, epochs: float, batch: int, seed: int | None, joint: float
+    run: Run, data: str | Path | None, epochs: float, batch: int, seed: int | None, joint: float
 ) -> TrainConfig:
     """How a policy is trained, from how the Run was. Raises what `_trained_with` raises."""
     from resight.adapting.learning import policy_config
@@ -177,7 +178,7 @@ def _policy_config(
         run,
         _trained_with(run, data),
         epochs=epochs,
-        batch=min(batch, int(samples.counts()["train"].sum())),
+        batch=batch,
         seed=run.card.seed if seed is None else seed,
         joint=joint,
     )
